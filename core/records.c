@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A hash of device pointers and handles in shards: open addressing, linear probing, a small lock for each shard.
+ *
+ * Deletion shifts later entries back instead of leaving tombstones, so a table that allocates and frees for days stays as fast as
+ * a new one. Each shard grows alone: with a million records one growth moves a few thousand, far below a millisecond. */
+#include "softslice/records.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "lock.h"
+
+#define SHARDS 256
+#define FIRST_SLOTS 128 /* one page */
+#define BATCH 64        /* records handed to a callback for one hold of the lock */
+
+_Static_assert(sizeof(struct record) == 32, "two records in a cache line");
+
+struct shard {
+    uint32_t lock;
+    uint32_t count;
+    uint32_t moves; /* changes whenever a record may have got another slot */
+    uint32_t unused;
+    struct record *table; /* key 0: a free slot; at least one is free */
+    uint64_t mask;        /* slots - 1 */
+} __attribute__((aligned(64)));
+
+struct records {
+    struct shard shard[SHARDS];
+};
+
+size_t records_size(void)
+{
+    return sizeof(struct records);
+}
+
+/* Device pointers are multiples of 512 or of 2 MiB below 2^49 and often consecutive: the low half of the product alone would leave
+ * the low bits zero, the high half alone would not spread short keys; folded, all of the key reaches the bits that are used. */
+static inline uint64_t mix(uint64_t key)
+{
+    __extension__ unsigned __int128 product = (unsigned __int128)key * UINT64_C(0x9e3779b97f4a7c15);
+
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline struct shard *shard_of(struct records *records, uint64_t hash)
+{
+    return &records->shard[hash % SHARDS];
+}
+
+static inline uint64_t home_of(uint64_t hash, uint64_t mask)
+{
+    return (hash / SHARDS) & mask;
+}
+
+/* Lock the shard of `hash` while its slot is on the way from memory. What is read before the lock is a hint: an address that has
+ * become wrong meanwhile is not followed, and a prefetch cannot fault. */
+static struct shard *enter(struct records *records, uint64_t hash)
+{
+    struct shard *shard = shard_of(records, hash);
+    const struct record *table = __atomic_load_n(&shard->table, __ATOMIC_RELAXED);
+    uint64_t mask = __atomic_load_n(&shard->mask, __ATOMIC_RELAXED);
+
+    __builtin_prefetch((const char *)table + home_of(hash, mask) * sizeof(struct record), 1);
+    lock_take(&shard->lock);
+    return shard;
+}
+
+/* The slot of `key`, or the free one where the probe ended. The shard has a table. */
+static struct record *probe(const struct shard *shard, uint64_t hash, uint64_t key)
+{
+    uint64_t i = home_of(hash, shard->mask);
+
+    while (shard->table[i].key != key && shard->table[i].key != 0)
+        i = (i + 1) & shard->mask;
+    return &shard->table[i];
+}
+
+/* Private to this process even if it forks: the child's struct records is wiped, so it would only keep a copy that nobody can
+ * reach. Populated at once, which takes a fraction of the time of one fault for each page. */
+static struct record *map_table(uint64_t slots)
+{
+    int saved = errno;
+    struct record *table = mmap(NULL, slots * sizeof(*table), PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    if (table == MAP_FAILED)
+        table = NULL;
+    else
+        madvise(table, slots * sizeof(*table), MADV_DONTFORK);
+    errno = saved;
+    return table;
+}
+
+static void unmap_table(struct record *table, uint64_t slots)
+{
+    int saved = errno;
+
+    munmap(table, slots * sizeof(*table));
+    errno = saved;
+}
+
+static void set_table(struct shard *shard, struct record *table, uint64_t mask)
+{
+    __atomic_store_n(&shard->mask, mask, __ATOMIC_RELAXED);
+    __atomic_store_n(&shard->table, table, __ATOMIC_RELAXED);
+    shard->moves++;
+}
+
+/* Make room for one more. Returns false only if there is none left: a table that cannot grow is filled to the last slot but one. */
+static bool make_room(struct shard *shard)
+{
+    uint64_t slots = shard->table ? shard->mask + 1 : 0;
+    struct record *old = shard->table, *table;
+
+    if ((shard->count + 1) * UINT64_C(8) <= slots * 5)
+        return true;
+    table = map_table(slots ? slots * 2 : FIRST_SLOTS);
+    if (!table)
+        return shard->count + 1 < slots;
+    set_table(shard, table, (slots ? slots * 2 : FIRST_SLOTS) - 1);
+    for (uint64_t i = 0; i < slots; i++)
+        if (old[i].key)
+            *probe(shard, mix(old[i].key), old[i].key) = old[i];
+    if (old)
+        unmap_table(old, slots);
+    return true;
+}
+
+/* Empty a slot and close the gap: the next record that may stand there moves in, and leaves a gap of its own. */
+static void remove_slot(struct shard *shard, struct record *slot)
+{
+    struct record *table = shard->table;
+    uint64_t mask = shard->mask, hole = (uint64_t)(slot - table);
+
+    for (uint64_t i = (hole + 1) & mask; table[i].key; i = (i + 1) & mask) {
+        uint64_t home = home_of(mix(table[i].key), mask);
+
+        if (((i - home) & mask) >= ((i - hole) & mask)) {
+            table[hole] = table[i];
+            hole = i;
+            shard->moves++;
+        }
+    }
+    table[hole].key = 0;
+    shard->count--;
+}
+
+int records_put(struct records *records, const struct record *record, struct record *old)
+{
+    uint64_t hash = mix(record->key);
+    struct shard *shard = enter(records, hash);
+    struct record *slot = shard->table ? probe(shard, hash, record->key) : NULL;
+    int result = 0;
+
+    if (slot && slot->key) {
+        *old = *slot;
+        *slot = *record;
+        result = 1;
+    } else if (make_room(shard)) {
+        *probe(shard, hash, record->key) = *record;
+        shard->count++;
+    } else {
+        result = -ENOMEM;
+    }
+    lock_give(&shard->lock);
+    return result;
+}
+
+static bool get(struct records *records, uint64_t key, struct record *out, bool take)
+{
+    uint64_t hash = mix(key);
+    struct shard *shard = enter(records, hash);
+    struct record *slot = shard->table && key ? probe(shard, hash, key) : NULL;
+    bool found = slot && slot->key;
+
+    if (found) {
+        *out = *slot;
+        if (take)
+            remove_slot(shard, slot);
+    }
+    lock_give(&shard->lock);
+    return found;
+}
+
+bool records_take(struct records *records, uint64_t key, struct record *out)
+{
+    return get(records, key, out, true);
+}
+
+bool records_find(struct records *records, uint64_t key, struct record *out)
+{
+    return get(records, key, out, false);
+}
+
+/* Take out up to BATCH records of `context` (0: of all) from slot *at on. Fewer than BATCH: the rest of the table holds none. */
+static unsigned take_batch(struct shard *shard, uint64_t context, uint64_t *at, struct record batch[BATCH])
+{
+    unsigned n = 0;
+
+    while (n < BATCH && shard->table && *at <= shard->mask) {
+        struct record *slot = &shard->table[*at];
+
+        if (slot->key && (!context || slot->context == context)) {
+            batch[n++] = *slot;
+            remove_slot(shard, slot); /* may bring another record to this slot, so it is looked at again */
+        } else {
+            ++*at;
+        }
+    }
+    return n;
+}
+
+static void drop(struct shard *shard, uint64_t context, void (*each)(void *argument, const struct record *record), void *argument)
+{
+    struct record batch[BATCH];
+    uint64_t at = 0;
+    uint32_t moves = 0;
+    unsigned n;
+
+    do {
+        lock_take(&shard->lock);
+        if (shard->moves != moves) /* somebody moved records while the lock was free: one may stand before `at` now */
+            at = 0;
+        n = take_batch(shard, context, &at, batch);
+        moves = shard->moves;
+        if (shard->count == 0 && shard->mask >= FIRST_SLOTS) {
+            unmap_table(shard->table, shard->mask + 1);
+            set_table(shard, NULL, 0);
+        }
+        lock_give(&shard->lock);
+        for (unsigned i = 0; i < n; i++)
+            each(argument, &batch[i]);
+    } while (n == BATCH);
+}
+
+void records_drop_context(struct records *records, uint64_t context, void (*each)(void *argument, const struct record *record),
+                          void *argument)
+{
+    for (unsigned i = 0; context && i < SHARDS; i++)
+        drop(&records->shard[i], context, each, argument);
+}
+
+void records_drop_all(struct records *records, void (*each)(void *argument, const struct record *record), void *argument)
+{
+    for (unsigned i = 0; i < SHARDS; i++)
+        drop(&records->shard[i], 0, each, argument);
+}
+
+size_t records_count(struct records *records)
+{
+    size_t count = 0;
+
+    for (unsigned i = 0; i < SHARDS; i++) {
+        lock_take(&records->shard[i].lock);
+        count += records->shard[i].count;
+        lock_give(&records->shard[i].lock);
+    }
+    return count;
+}
