@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* System calls made without their wrappers in libc: fstat's symbol is newer than GLIBC_2.31, and open, read, write, close, poll are
+ * cancellation points, where a program's pthread_cancel() would unwind out of the middle of us. All of them set errno. */
+#ifndef SOFTSLICE_CORE_COMPAT_H
+#define SOFTSLICE_CORE_COMPAT_H
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+static inline int compat_open(const char *path, int flags, mode_t mode)
+{
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+static inline ssize_t compat_read(int fd, void *buffer, size_t size)
+{
+    return syscall(SYS_read, fd, buffer, size);
+}
+
+static inline ssize_t compat_write(int fd, const void *buffer, size_t size)
+{
+    return syscall(SYS_write, fd, buffer, size);
+}
+
+static inline int compat_close(int fd)
+{
+    return (int)syscall(SYS_close, fd);
+}
+
+/* x86-64 and aarch64 have one struct stat for the kernel and for libc. */
+static inline int compat_fstat(int fd, struct stat *status)
+{
+    return (int)syscall(SYS_fstat, fd, status);
+}
+
+/* Whether this process may write `path`, judged by the kernel for its real uid and gid, capabilities and mount flags included. */
+static inline int compat_may_write(const char *path)
+{
+    return syscall(SYS_faccessat, AT_FDCWD, path, W_OK) == 0;
+}
+
+static inline int compat_poll(struct pollfd *fds, unsigned count, int milliseconds)
+{
+    struct timespec limit = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+
+    return (int)syscall(SYS_ppoll, fds, count, &limit, NULL, 0);
+}
+
+/* Take the signals of `set` that are pending; their number, or -1 at once. */
+static inline int compat_take_signal(const sigset_t *set)
+{
+    static const struct timespec at_once;
+
+    return (int)syscall(SYS_rt_sigtimedwait, set, NULL, &at_once, 8);
+}
+
+#endif
