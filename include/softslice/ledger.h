@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who holds how much: one file per tenant, mapped by each of its processes. Design, section 5.
+ *
+ * The total of a device is the sum of its slots, never a counter of its own, so a process that is killed at any instruction takes
+ * its share of the total with it. A slot is alive while its owner holds an OFD lock on the slot's byte through an open file of
+ * which one page stays mapped (MADV_DONTFORK): the kernel releases it at death, in any PID namespace. */
+#ifndef SOFTSLICE_LEDGER_H
+#define SOFTSLICE_LEDGER_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LEDGER_DEVICES   32   /* devices in one ledger */
+#define LEDGER_SLOTS     1024 /* processes of one named tenant; a process-own tenant's file has one slot */
+#define LEDGER_ERROR_MAX 512
+#define LEDGER_NO_LIMIT  UINT64_MAX
+
+struct ledger_header; /* the mapped layout: core/ledger_layout.h */
+
+/* A process's handle. All zeros is "not attached", so it can live in a MADV_WIPEONFORK page: a forked child owns no slot until it
+ * attaches itself; its parent's stays. No other member than `error` is for callers. */
+struct ledger {
+    struct ledger_header *file; /* the mapping also keeps the slot's lock */
+    uint64_t size;
+    uint64_t file_device, file_inode;
+    uint64_t last_look;                  /* atomic: when the dead were last looked for */
+    uint32_t slot, slots, devices;       /* own; how many of each there are */
+    uint32_t device_stride, slot_stride; /* copies of what was validated: the file may be scribbled over later */
+    uint32_t device_offset, slot_offset, hold_offset;
+    uint64_t lock_slots;
+    bool first;                   /* no other member lived when this one attached */
+    char path[PATH_MAX];          /* of the file, to find the dead; "" where it could not be learned */
+    char error[LEDGER_ERROR_MAX]; /* one line for people after a failed call */
+};
+
+/* The state directory to use: `configured` if not "", else /run/softslice where it exists and is ours (or is a sticky directory that
+ * everybody may write), else /dev/shm/softslice-UID, created 0700. Never a symlink. Returns an O_PATH-like directory fd (O_CLOEXEC),
+ * or -errno with ledger->error set: missing, full, read-only, a symlink, foreign-owned. `path` receives its name. */
+int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, size_t path_size);
+
+/* Join the tenant `name` (NULL: a tenant of this process alone) in the state directory `dirfd`, creating its folder and file where
+ * needed, and take a slot. Ledgers of ended process-own tenants are collected on the way. 0, or -errno with ledger->error:
+ * -EPROTO (damaged or of another major version), -EUSERS (no free slot), -EACCES, -ENOSPC (file space is allocated at creation),
+ * -EAGAIN (another process kept the attach lock for 5 s). Several threads may call it at once on different handles; publish one. */
+int ledger_attach(struct ledger *ledger, int dirfd, const char *name);
+
+/* Give up the slot and unmap. Bytes still held vanish from the total. */
+void ledger_detach(struct ledger *ledger);
+
+/* Find or add `uuid` and enter `limit` as the ledger's limit if this process is the tenant's first live one or nobody set one yet.
+ * LEDGER_NO_LIMIT enters none. Returns the device's index, -ENOSPC (LEDGER_DEVICES devices are there), -EINVAL (all-zero UUID). */
+int ledger_add_device(struct ledger *ledger, const uint8_t uuid[16], uint64_t limit);
+
+/* The ledger's limit for a device (LEDGER_NO_LIMIT if none), and its replacement (`softslice set`). Seen by the next reserve. */
+uint64_t ledger_limit(const struct ledger *ledger, unsigned device);
+void ledger_set_limit(struct ledger *ledger, unsigned device, uint64_t limit);
+
+/* Charge `bytes` tentatively if the tenant's total stays within min(ledger's limit, `cap`). 0; -ENOMEM where it does not fit even with
+ * other processes' tentative charges set apart, after burying the dead; never blocks for longer than a racing charge takes to
+ * settle, 1 s at most. Lock-free, no system call unless about to refuse. */
+int ledger_reserve(struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap);
+
+/* Turn `reserved` tentative bytes into `actual` committed ones (0: give all back). Never refuses: actual may be larger. */
+void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, uint64_t actual);
+
+/* Give back committed bytes of this process; saturates at 0 and counts an event if more is given back than held. */
+void ledger_refund(struct ledger *ledger, unsigned device, uint64_t bytes);
+
+/* The tenant's total of a device, committed and tentative, saturating. Buries the dead first, at most every 100 ms. */
+uint64_t ledger_current(struct ledger *ledger, unsigned device);
+
+/* This process's committed bytes on a device. */
+uint64_t ledger_own(const struct ledger *ledger, unsigned device);
+
+/* When (CLOCK_MONOTONIC ns, 0 never) bytes of a dead member were last taken off the total: within 2 s of it a physical
+ * CUDA_ERROR_OUT_OF_MEMORY may mean that the driver has not released them yet. */
+uint64_t ledger_last_burial(const struct ledger *ledger, unsigned device);
+
+enum ledger_event { LEDGER_EVENT_REFUSED, LEDGER_EVENT_OOM, LEDGER_EVENT_BURIED, LEDGER_EVENT_UNDERFLOW, LEDGER_EVENTS };
+
+/* Count an event, as memory.events does. */
+void ledger_count(struct ledger *ledger, unsigned device, enum ledger_event event);
+
+/* What a device of a ledger looks like now, for status and tests. */
+struct ledger_device_state {
+    uint8_t uuid[16];
+    uint64_t limit, current, peak, tentative, context_bytes;
+    uint64_t events[LEDGER_EVENTS];
+};
+int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_device_state *state);
+
+/* Bytes that a context took on this device when it was last measured by any process of the tenant, 0 if never. */
+uint64_t ledger_context_bytes(const struct ledger *ledger, unsigned device);
+void ledger_set_context_bytes(struct ledger *ledger, unsigned device, uint64_t bytes);
+
+/* Number of live members, the caller included; buries the dead first. */
+unsigned ledger_members(struct ledger *ledger);
+
+#endif

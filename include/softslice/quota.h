@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* May these bytes be taken? The policy between the hooks and the ledger: which limit holds, rounding to what the GPU really takes,
+ * small allocations that share slabs, and the one line that a first refusal says. No CUDA in here. */
+#ifndef SOFTSLICE_QUOTA_H
+#define SOFTSLICE_QUOTA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "softslice/config.h"
+#include "softslice/ledger.h"
+#include "softslice/records.h"
+
+#define QUOTA_DEVICES LEDGER_DEVICES
+#define QUOTA_GRANULE (UINT64_C(2) << 20) /* what cuMemAlloc takes from HBM at a time, unless the driver says otherwise */
+
+enum quota_family {
+    QUOTA_LINEAR,  /* cuMemAlloc, cuMemAllocPitch */
+    QUOTA_MANAGED, /* cuMemAllocManaged */
+    QUOTA_CONTEXT, /* contexts and what the driver keeps in them */
+    QUOTA_FAMILIES
+};
+
+/* One device of this process. Filled by quota_add_device(). */
+struct quota_device {
+    struct config_device id;
+    int index;         /* in the ledger */
+    uint64_t own;      /* limit of this process's own sources if it was smaller than the ledger's at attach: binds it alone */
+    uint64_t admin;    /* the admin's */
+    uint64_t native;   /* the driver's own limit, UINT64_MAX if none */
+    uint64_t granule;  /* bytes, a power of two */
+    uint64_t slabs;    /* atomic: small units in use, and threads busy with them (core/quota.c) */
+    uint32_t refusals; /* atomic: refusals so far; the first is logged */
+};
+
+/* A process's quota. Zero-filled is "not set up"; lives in MADV_WIPEONFORK memory. */
+struct quota {
+    struct ledger ledger;
+    char tenant[CONFIG_TENANT_MAX]; /* "" if not named */
+    unsigned devices;
+    struct quota_device device[QUOTA_DEVICES];
+};
+
+/* Enter a device; `granule` 0 means QUOTA_GRANULE. Returns its index or -errno (ledger.error says why). Call before publication. */
+int quota_add_device(struct quota *quota, const struct config *config, const struct config_device *id, uint64_t granule);
+
+/* The limit in force: min(admin, native, physical, ledger's, own). */
+uint64_t quota_limit(const struct quota *quota, unsigned device);
+
+/* What a program may be told: total = min(limit, physical), free = min(limit - current, physical_free), never negative. */
+void quota_info(struct quota *quota, unsigned device, uint64_t physical_free, uint64_t *total, uint64_t *free_bytes);
+
+/* A charge between reserve and settle; lives on the wrapper's stack. */
+struct quota_charge {
+    uint64_t bytes; /* reserved in the ledger; 0 for a small one that found room in a slab */
+    uint64_t asked; /* by the program */
+    uint16_t device;
+    uint8_t family;
+    bool small;
+};
+
+/* Ask for `bytes` on `device`. 0 with *charge filled, or -ENOMEM (over the limit, sums that overflow included): counts the event and
+ * logs one line at the first refusal: who asked for how much, what is used. Sizes above half the granule are rounded up to the granule;
+ * others (family QUOTA_LINEAR and QUOTA_MANAGED only) share slabs of one granule, each rounded up to 512 bytes. */
+int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
+
+/* The driver succeeded: keep the charge, at `actual` bytes if that is not 0 (pitch, contexts), and fill `record`'s bytes, device,
+ * family, small; the caller sets key and context and puts it into records. */
+void quota_keep(struct quota *quota, const struct quota_charge *charge, uint64_t actual, struct record *record);
+
+/* The driver failed: give the charge back. */
+void quota_cancel(struct quota *quota, const struct quota_charge *charge);
+
+/* The program freed: refund what the record says. */
+void quota_refund(struct quota *quota, const struct record *record);
+
+/* The driver said CUDA_ERROR_OUT_OF_MEMORY although the budget had room: count it, and say whether to wait a little and ask again
+ * because a member died less than 2 s ago (then sleeps up to 10 ms itself and returns true). */
+bool quota_retry_oom(struct quota *quota, unsigned device, unsigned *attempt);
+
+#endif

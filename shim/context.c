@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Charges contexts and ends what they own. */
+#include "context.h"
+
+#include "figure.h"
+#include "guard.h"
+#include "real.h"
+
+/* Reserved for a first context until one has been measured (docs/measurements/ has what drivers take). Too small is corrected after the
+ * creation, too large only until then. */
+#define CONTEXT_DEFAULT_BYTES (UINT64_C(512) << 20)
+
+static uint64_t expected_bytes(const struct membership *m, int device)
+{
+    uint64_t seen = ledger_context_bytes(&m->quota.ledger, (unsigned)m->quota.device[device].index);
+    return seen ? seen : CONTEXT_DEFAULT_BYTES;
+}
+
+/* What the driver took for the context that was just made: its own figure for this process less what the ledger already knows. */
+static uint64_t measured_bytes(struct membership *m, int device, uint64_t expected)
+{
+    unsigned index = (unsigned)m->quota.device[device].index;
+    uint64_t figure, own = ledger_own(&m->quota.ledger, index);
+
+    if (!figure_of_process(m->quota.device[device].id.uuid, &figure))
+        return expected;
+    uint64_t bytes = figure > own ? figure - own : 0;
+    if (own == 0 && bytes)
+        ledger_set_context_bytes(&m->quota.ledger, index, bytes);
+    return bytes;
+}
+
+/* Remember a charged context, and give the charge of one that had the same address back. False for want of host memory. */
+static bool remember(struct membership *m, const struct record *record)
+{
+    struct record old;
+    int put = records_put(process_contexts(), record, &old);
+
+    if (put == 1)
+        quota_refund(&m->quota, &old);
+    return put >= 0;
+}
+
+/* Charge a context that exists already. */
+static bool adopt(struct membership *m, CUcontext context, int device, struct record *record)
+{
+    struct quota_device *d = &m->quota.device[device];
+    uint64_t expected = ledger_own(&m->quota.ledger, (unsigned)d->index) ? 0 : expected_bytes(m, device);
+    uint64_t bytes = measured_bytes(m, device, expected);
+
+    ledger_settle(&m->quota.ledger, (unsigned)d->index, 0, bytes);
+    *record = (struct record){.key = (uint64_t)(uintptr_t)context,
+                              .context = process_new_owner(),
+                              .bytes = bytes,
+                              .device = (uint16_t)device,
+                              .family = QUOTA_CONTEXT};
+    if (remember(m, record))
+        return true;
+    quota_refund(&m->quota, record);
+    return false;
+}
+
+bool context_current(struct membership *m, uint64_t *owner, int *device)
+{
+    struct records *contexts = process_contexts();
+    struct record record;
+    CUcontext context = NULL;
+    CUdevice handle;
+
+    if (called.cuCtxGetCurrent(&context) != CUDA_SUCCESS || !context)
+        return false;
+    if (!records_find(contexts, (uint64_t)(uintptr_t)context, &record)) {
+        if (called.cuCtxGetDevice(&handle) != CUDA_SUCCESS)
+            return false;
+        int index = process_device(m, handle);
+        if (index == PROCESS_NO_DEVICE || !adopt(m, context, index, &record))
+            return false;
+    }
+    *owner = record.context;
+    *device = record.device;
+    return true;
+}
+
+CUresult creation_begin(struct creation *creation, CUdevice device)
+{
+    CUresult why;
+
+    *creation = (struct creation){0};
+    struct membership *m = process_membership(&why);
+    if (!m && why == CUDA_ERROR_OPERATING_SYSTEM)
+        return why;
+    creation->device = m ? process_device(m, device) : PROCESS_NO_DEVICE;
+    if (creation->device != PROCESS_NO_DEVICE) {
+        if (quota_reserve(&m->quota, &creation->charge, (unsigned)creation->device, expected_bytes(m, creation->device),
+                          QUOTA_CONTEXT) != 0)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        creation->membership = m;
+    }
+    guard_enter();
+    return CUDA_SUCCESS;
+}
+
+CUresult creation_begin_primary(struct creation *creation, CUdevice device)
+{
+    struct membership *m = process_membership(NULL);
+    int index = m ? process_device(m, device) : PROCESS_NO_DEVICE;
+
+    if (index != PROCESS_NO_DEVICE && __atomic_load_n(process_primary(index), __ATOMIC_ACQUIRE)) {
+        *creation = (struct creation){0};
+        guard_enter();
+        return CUDA_SUCCESS;
+    }
+    return creation_begin(creation, device);
+}
+
+bool creation_again(struct creation *creation, CUresult result)
+{
+    return result == CUDA_ERROR_OUT_OF_MEMORY && creation->membership &&
+           quota_retry_oom(&creation->membership->quota, (unsigned)creation->device, &creation->attempt);
+}
+
+/* Turn the expected charge into `bytes`. False, with all given back, if the budget has no room for what was not expected. */
+static bool settle(struct membership *m, const struct quota_charge *expected, uint64_t bytes, struct record *record)
+{
+    struct quota_charge more = {0};
+
+    if (bytes > expected->bytes && quota_reserve(&m->quota, &more, expected->device, bytes - expected->bytes, QUOTA_CONTEXT) != 0) {
+        quota_cancel(&m->quota, expected);
+        return false;
+    }
+    if (bytes) {
+        quota_keep(&m->quota, expected, bytes, record);
+    } else { /* it shares what an earlier context of this process took */
+        quota_cancel(&m->quota, expected);
+        record->device = expected->device;
+        record->family = QUOTA_CONTEXT;
+    }
+    if (more.bytes)
+        quota_cancel(&m->quota, &more);
+    return true;
+}
+
+bool creation_end(struct creation *creation, CUresult result, CUcontext context)
+{
+    struct membership *m = creation->membership;
+    struct record record = {.key = (uint64_t)(uintptr_t)context};
+
+    guard_leave();
+    if (!m)
+        return true;
+    if (result != CUDA_SUCCESS) {
+        quota_cancel(&m->quota, &creation->charge);
+        return true;
+    }
+    uint64_t bytes = measured_bytes(m, creation->device, creation->charge.bytes);
+    if (!settle(m, &creation->charge, bytes, &record))
+        return false;
+    record.context = process_new_owner();
+    if (remember(m, &record))
+        return true;
+    quota_refund(&m->quota, &record);
+    return false;
+}
+
+bool creation_end_primary(struct creation *creation, CUresult result, CUcontext context)
+{
+    struct membership *m = creation->membership;
+    uint64_t key = (uint64_t)(uintptr_t)context, nobody = 0;
+    struct record known;
+
+    if (!m || result != CUDA_SUCCESS)
+        return creation_end(creation, result, context);
+    /* Charged already by another thread that made it active first, or at first sight: give ours back. */
+    bool first =
+        __atomic_compare_exchange_n(process_primary(creation->device), &nobody, key, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    if (!first || records_find(process_contexts(), key, &known))
+        return creation_end(creation, CUDA_ERROR_UNKNOWN, context);
+    if (creation_end(creation, result, context))
+        return true;
+    __atomic_store_n(process_primary(creation->device), 0, __ATOMIC_RELEASE);
+    return false;
+}
+
+static void refund_each(void *argument, const struct record *record)
+{
+    struct membership *m = argument;
+    quota_refund(&m->quota, record);
+}
+
+static void drop(struct membership *m, const struct record *context)
+{
+    quota_refund(&m->quota, context);
+    records_drop_context(process_allocations(), context->context, refund_each, m);
+}
+
+void ending_begin(struct ending *ending, CUcontext context)
+{
+    struct membership *m = process_membership(NULL);
+    uint64_t key = (uint64_t)(uintptr_t)context;
+
+    ending->membership = m && key && records_take(process_contexts(), key, &ending->context) ? m : NULL;
+    guard_enter();
+}
+
+void ending_end(struct ending *ending, CUresult result)
+{
+    struct membership *m = ending->membership;
+
+    guard_leave();
+    if (!m)
+        return;
+    if (result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED)
+        drop(m, &ending->context);
+    else
+        remember(m, &ending->context);
+}
+
+static bool primary_active(CUdevice device)
+{
+    unsigned flags;
+    int active = 1;
+
+    /* Unknown counts as active: a charge too many is corrected at exit, one too few is a hole. */
+    return called.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active;
+}
+
+void context_primary_ended(CUdevice device, CUresult result, bool reset)
+{
+    struct membership *m = process_membership(NULL);
+    int index = m ? process_device(m, device) : PROCESS_NO_DEVICE;
+    struct record record;
+
+    if (result != CUDA_SUCCESS || index == PROCESS_NO_DEVICE || (!reset && primary_active(device)))
+        return;
+    uint64_t context = __atomic_exchange_n(process_primary(index), 0, __ATOMIC_ACQ_REL);
+    if (!context || !records_take(process_contexts(), context, &record))
+        return;
+    drop(m, &record);
+    /* Still active after a reset, or made active again by another thread that saw it charged: charge it once more, it exists. */
+    if (primary_active(device) && adopt(m, (CUcontext)(uintptr_t)context, index, &record)) {
+        uint64_t nobody = 0;
+        __atomic_compare_exchange_n(process_primary(index), &nobody, context, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
+}

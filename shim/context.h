@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts: what they cost, whose allocations they own, and what ends with them. */
+#ifndef SOFTSLICE_SHIM_CONTEXT_H
+#define SOFTSLICE_SHIM_CONTEXT_H
+
+#include <stdbool.h>
+
+#include "process.h"
+
+/* The current context's owner number and quota device. False where there is none, or it is on a device that we do not know. A context
+ * that was created on a road that we do not see is charged here, at first sight: it exists, so it is never refused. */
+bool context_current(struct membership *membership, uint64_t *owner, int *device);
+
+/* A context's creation: reserve what the last one on this device took (or a default) before the driver's call. */
+struct creation {
+    struct membership *membership; /* NULL: nothing to charge */
+    int device;
+    unsigned attempt;
+    struct quota_charge charge;
+};
+
+/* CUDA_SUCCESS: call the driver, then creation_end(). Else the answer for the program. */
+CUresult creation_begin(struct creation *creation, CUdevice device);
+
+/* The same for a primary context, which is charged by the call that makes it active. */
+CUresult creation_begin_primary(struct creation *creation, CUdevice device);
+
+bool creation_again(struct creation *creation, CUresult result);
+
+/* True up to what the driver took. False: that is over the budget (all given back); destroy `context` and answer OUT_OF_MEMORY. */
+bool creation_end(struct creation *creation, CUresult result, CUcontext context);
+bool creation_end_primary(struct creation *creation, CUresult result, CUcontext context);
+
+/* A context's end: take it out before the driver's call, then settle. Its allocations' charges die with it; VMM handles' do not. */
+struct ending {
+    struct membership *membership;
+    struct record context;
+};
+void ending_begin(struct ending *ending, CUcontext context);
+void ending_end(struct ending *ending, CUresult result);
+
+/* After a release or a reset of a primary context: drop its charge if the driver says that it is inactive; a reset frees its allocations
+ * in any case. */
+void context_primary_ended(CUdevice device, CUresult result, bool reset);
+
+#endif

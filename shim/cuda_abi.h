@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one place in shim/ that includes <cuda.h>.
+ *
+ * __CUDA_API_VERSION_INTERNAL makes cuda.h drop its renaming macros (cuMemAlloc -> cuMemAlloc_v2) and declare every name that the driver
+ * exports, so a name in our source is the name in the symbol table. */
+#ifndef SOFTSLICE_SHIM_CUDA_ABI_H
+#define SOFTSLICE_SHIM_CUDA_ABI_H
+
+#define __CUDA_API_VERSION_INTERNAL        1
+#define __CUDA_API_VERSION_INTERNAL_ODR    1 /* but no *_MAX enumerators */
+#define __CUDA_API_PUSH_VISIBILITY_DEFAULT 1 /* cu* stay visible under -fvisibility=hidden */
+#include <cuda.h>
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the exported dlsym answers itself, and how it finds the real one. Before that is known: no malloc, no lock, no TLS, for allocators
+ * look their symbols up while they start. */
+#include "dlsym.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "libc_versions.h"
+#include "resolve.h"
+
+static void *no_dlsym(void *handle, const char *name)
+{
+    (void)handle;
+    (void)name;
+    return NULL;
+}
+
+static void *first_dlsym(void *handle, const char *name);
+
+void *(*dlsym_next)(void *handle, const char *name) = first_dlsym;
+
+/* The oldest version comes first: it exists in every glibc, and a failing dlvsym allocates its message. */
+static void find_next(void)
+{
+    static const char *const versions[] = {LIBC_BASE_VERSION, "GLIBC_2.34"};
+    void *function = NULL;
+
+    if (__atomic_load_n(&dlsym_next, __ATOMIC_ACQUIRE) != first_dlsym)
+        return;
+    for (size_t i = 0; !function && i < sizeof(versions) / sizeof(versions[0]); i++)
+        function = dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+    if (!function)
+        function = (void *)no_dlsym;
+    __atomic_store_n((void **)&dlsym_next, function, __ATOMIC_RELEASE);
+}
+
+static void *first_dlsym(void *handle, const char *name)
+{
+    find_next();
+    return dlsym_next(handle, name);
+}
+
+void *dlsym_real(void *handle, const char *name)
+{
+    find_next();
+    return dlsym_next(handle, name);
+}
+
+static struct link_map *object_of(const void *address)
+{
+    struct link_map *map = NULL;
+    Dl_info info;
+
+    return dladdr1(address, &info, (void **)&map, RTLD_DL_LINKMAP) ? map : NULL;
+}
+
+/* The definition of `name` in `map` itself, not in what it depends on. */
+static void *defined_in(struct link_map *map, const char *name)
+{
+    void *handle = map->l_name[0] ? dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+    if (!handle)
+        return NULL;
+    void *address = dlsym_next(handle, name);
+    dlclose(handle);
+    return address && object_of(address) == map ? address : NULL;
+}
+
+static void *defined_after(struct link_map *map, const char *name)
+{
+    void *address = NULL;
+
+    for (map = map ? map->l_next : NULL; map && !address; map = map->l_next)
+        address = defined_in(map, name);
+    return address;
+}
+
+static const struct dlsym_answer ask_real = {NULL, 0};
+
+static struct dlsym_answer answer(int index, void *address)
+{
+    return (struct dlsym_answer){resolve_answer(index, address), 1};
+}
+
+/* RTLD_NEXT asks for the next definition after the caller's own. Only where that is the driver's is it ours to answer: a hook library that
+ * stands behind us must get the wrapper, one before us finds our export by itself. */
+static struct dlsym_answer next_of(int index, const char *name, void *caller)
+{
+    void *real_one = real_address((unsigned)index);
+
+    if (!real_one || defined_after(object_of(caller), name) != real_one)
+        return ask_real;
+    return answer(index, real_one);
+}
+
+/* RTLD_DEFAULT and the program's own handle search the global scope, in which we export the name whether the driver is there or not. So the
+ * answer is what the search would find without us: the next definition after ours or, for a caller that was loaded with the driver
+ * in a scope of its own, that one. A library before us that defines the name has been asked for first and answers by itself. */
+static struct dlsym_answer default_of(int index, const char *name, void *caller)
+{
+    void *behind_us = dlsym_next(RTLD_NEXT, name);
+    struct link_map *map = behind_us ? NULL : object_of(caller);
+
+    if (map && map->l_name[0]) {
+        void *handle = dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD);
+        if (handle) {
+            behind_us = dlsym_next(handle, name);
+            dlclose(handle);
+        }
+    }
+    if (!behind_us) {
+        dlsym_next(RTLD_NEXT, name); /* once more, last: dlerror() tells of it */
+        return (struct dlsym_answer){NULL, 1};
+    }
+    return behind_us == real_address((unsigned)index) ? answer(index, behind_us) : ask_real;
+}
+
+static bool defined_before_us(const char *name)
+{
+    struct link_map *us = object_of((const void *)dlsym_filter), *map = us;
+
+    while (map && map->l_prev)
+        map = map->l_prev;
+    if (map && map != us) {
+        void *program = dlopen(NULL, RTLD_LAZY);
+        void *first = program ? dlsym_next(program, name) : NULL;
+        if (program)
+            dlclose(program);
+        return first && object_of(first) != us;
+    }
+    return false;
+}
+
+struct dlsym_answer dlsym_filter(void *handle, const char *name, void *caller)
+{
+    find_next();
+    int index = name ? resolve_name(name) : -1;
+    if (index < 0)
+        return ask_real;
+    if (handle == RTLD_NEXT)
+        return next_of(index, name, caller);
+    if (handle == RTLD_DEFAULT)
+        return defined_before_us(name) ? ask_real : default_of(index, name, caller);
+
+    void *address = dlsym_next(handle, name);
+    if (!address)
+        return (struct dlsym_answer){NULL, 1};
+    if (address == hook_wrappers[index])
+        return default_of(index, name, caller);
+    return answer(index, address);
+}

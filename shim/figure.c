@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Asks NVML what the driver has counted for this process. */
+#include "figure.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "real.h"
+#include "softslice/units.h"
+
+#define FIGURE_PROCESSES 256 /* on one device; with more of them the figure is unknown */
+#define NOT_AVAILABLE    (~0ull)
+
+static uint32_t ready; /* NVML was initialised by us: it counts its users, so once is enough */
+
+static bool nvml_ready(void)
+{
+    if (__atomic_load_n(&ready, __ATOMIC_ACQUIRE))
+        return true;
+    if (!real_load_nvml() || called.nvmlInit_v2() != NVML_SUCCESS)
+        return false;
+    __atomic_store_n(&ready, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+static bool find_device(const uint8_t uuid[16], nvmlDevice_t *device)
+{
+    char text[UNITS_TEXT_MAX];
+
+    units_format_uuid(text, uuid);
+    if (called.nvmlDeviceGetHandleByUUID(text, device) == NVML_SUCCESS)
+        return true;
+    /* A MIG instance has the same digits under another prefix of the same length. */
+    text[0] = 'M', text[1] = 'I', text[2] = 'G';
+    return called.nvmlDeviceGetHandleByUUID(text, device) == NVML_SUCCESS;
+}
+
+bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
+{
+    nvmlProcessInfo_v2_t list[FIGURE_PROCESSES];
+    unsigned count = FIGURE_PROCESSES;
+    unsigned self = (unsigned)syscall(SYS_getpid);
+    nvmlDevice_t device;
+
+    if (!nvml_ready() || !find_device(uuid, &device))
+        return false;
+    nvmlReturn_t result = called.nvmlDeviceGetComputeRunningProcesses_v3(device, &count, list);
+    if (result != NVML_SUCCESS && result != NVML_ERROR_INSUFFICIENT_SIZE) {
+        count = FIGURE_PROCESSES;
+        result = called.nvmlDeviceGetComputeRunningProcesses_v2(device, &count, list);
+    }
+    if (result != NVML_SUCCESS)
+        return false;
+    for (unsigned i = 0; i < count && i < FIGURE_PROCESSES; i++) {
+        if (list[i].pid == self && list[i].usedGpuMemory != NOT_AVAILABLE) {
+            *bytes = list[i].usedGpuMemory;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Contexts and primary contexts: creation is charged, the end refunds the context and all that it owns. */
+#include "../context.h"
+#include "../guard.h"
+
+/* A context creation: the ABIs differ in their parameters alone. */
+#define CREATE(symbol, parameters, arguments)                                                                                      \
+    CUresult symbol parameters                                                                                                     \
+    {                                                                                                                              \
+        struct creation creation;                                                                                                  \
+        CUresult result;                                                                                                           \
+                                                                                                                                   \
+        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
+            return real.symbol arguments;                                                                                          \
+        if ((result = creation_begin(&creation, dev)) != CUDA_SUCCESS)                                                             \
+            return result;                                                                                                         \
+        do                                                                                                                         \
+            result = real.symbol arguments;                                                                                        \
+        while (creation_again(&creation, result));                                                                                 \
+        if (creation_end(&creation, result, result == CUDA_SUCCESS ? *pctx : NULL))                                                \
+            return result;                                                                                                         \
+        real.cuCtxDestroy_v2(*pctx);                                                                                               \
+        return CUDA_ERROR_OUT_OF_MEMORY;                                                                                           \
+    }
+
+CREATE(cuCtxCreate, (CUcontext * pctx, unsigned int flags, CUdevice dev), (pctx, flags, dev))
+CREATE(cuCtxCreate_v2, (CUcontext * pctx, unsigned int flags, CUdevice dev), (pctx, flags, dev))
+CREATE(cuCtxCreate_v3, (CUcontext * pctx, CUexecAffinityParam *affinity, int affinities, unsigned int flags, CUdevice dev),
+       (pctx, affinity, affinities, flags, dev))
+CREATE(cuCtxCreate_v4, (CUcontext * pctx, CUctxCreateParams *params, unsigned int flags, CUdevice dev), (pctx, params, flags, dev))
+
+#define DESTROY(symbol)                                                                                                            \
+    CUresult symbol(CUcontext ctx)                                                                                                 \
+    {                                                                                                                              \
+        struct ending ending;                                                                                                      \
+                                                                                                                                   \
+        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
+            return real.symbol(ctx);                                                                                               \
+        ending_begin(&ending, ctx);                                                                                                \
+        CUresult result = real.symbol(ctx);                                                                                        \
+        ending_end(&ending, result);                                                                                               \
+        return result;                                                                                                             \
+    }
+
+DESTROY(cuCtxDestroy)
+DESTROY(cuCtxDestroy_v2)
+
+/* Lowers a usage count, and destroys the context at the last: whether it did is seen by asking for its version. */
+CUresult cuCtxDetach(CUcontext ctx)
+{
+    struct ending ending;
+    unsigned int version;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuCtxDetach(ctx);
+    ending_begin(&ending, ctx);
+    CUresult result = real.cuCtxDetach(ctx);
+    bool alive = result == CUDA_SUCCESS && called.cuCtxGetApiVersion(ctx, &version) == CUDA_SUCCESS;
+    ending_end(&ending, alive ? CUDA_ERROR_CONTEXT_IS_DESTROYED : result);
+    return result;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
+{
+    struct creation creation;
+    CUresult result;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuDevicePrimaryCtxRetain(pctx, dev);
+    if ((result = creation_begin_primary(&creation, dev)) != CUDA_SUCCESS)
+        return result;
+    do
+        result = real.cuDevicePrimaryCtxRetain(pctx, dev);
+    while (creation_again(&creation, result));
+    if (creation_end_primary(&creation, result, result == CUDA_SUCCESS ? *pctx : NULL))
+        return result;
+    real.cuDevicePrimaryCtxRelease_v2(dev);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+#define END_PRIMARY(symbol, reset)                                                                                                 \
+    CUresult symbol(CUdevice dev)                                                                                                  \
+    {                                                                                                                              \
+        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
+            return real.symbol(dev);                                                                                               \
+        guard_enter();                                                                                                             \
+        CUresult result = real.symbol(dev);                                                                                        \
+        guard_leave();                                                                                                             \
+        context_primary_ended(dev, result, reset);                                                                                 \
+        return result;                                                                                                             \
+    }
+
+END_PRIMARY(cuDevicePrimaryCtxRelease, false)
+END_PRIMARY(cuDevicePrimaryCtxRelease_v2, false)
+END_PRIMARY(cuDevicePrimaryCtxReset, true)
+END_PRIMARY(cuDevicePrimaryCtxReset_v2, true)

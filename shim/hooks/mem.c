@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, cuMemFree, in all their ABIs. */
+#include "../guard.h"
+#include "../take.h"
+
+CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
+{
+    struct take take;
+    CUresult result;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemAlloc_v2(dptr, bytesize);
+    if ((result = take_begin(&take, bytesize, QUOTA_LINEAR)) != CUDA_SUCCESS)
+        return result;
+    do
+        result = real.cuMemAlloc_v2(dptr, bytesize);
+    while (take_again(&take, result));
+    if (take_end(&take, result, result == CUDA_SUCCESS ? *dptr : 0))
+        return result;
+    real.cuMemFree_v2(*dptr);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuMemAlloc(CUdeviceptr_v1 *dptr, unsigned int bytesize)
+{
+    struct take take;
+    CUresult result;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemAlloc(dptr, bytesize);
+    if ((result = take_begin(&take, bytesize, QUOTA_LINEAR)) != CUDA_SUCCESS)
+        return result;
+    do
+        result = real.cuMemAlloc(dptr, bytesize);
+    while (take_again(&take, result));
+    if (take_end(&take, result, result == CUDA_SUCCESS ? *dptr : 0))
+        return result;
+    real.cuMemFree(*dptr);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flags)
+{
+    struct take take;
+    CUresult result;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemAllocManaged(dptr, bytesize, flags);
+    if ((result = take_begin(&take, bytesize, QUOTA_MANAGED)) != CUDA_SUCCESS)
+        return result;
+    do
+        result = real.cuMemAllocManaged(dptr, bytesize, flags);
+    while (take_again(&take, result));
+    if (take_end(&take, result, result == CUDA_SUCCESS ? *dptr : 0))
+        return result;
+    real.cuMemFree_v2(*dptr);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* Rows are padded to at least this: what the pitch comes to is known only afterwards. */
+#define PITCH_ALIGNMENT 512
+
+/* Bytes of `rows` rows, saturating: no such allocation can be granted, and the refusal is the driver's own word for it. */
+static uint64_t pitched_bytes(uint64_t pitch, uint64_t rows)
+{
+    uint64_t bytes;
+    return __builtin_mul_overflow(pitch, rows, &bytes) ? UINT64_MAX : bytes;
+}
+
+static uint64_t expected_pitch(uint64_t width)
+{
+    return width > UINT64_MAX - PITCH_ALIGNMENT ? width : (width + PITCH_ALIGNMENT - 1) & ~(uint64_t)(PITCH_ALIGNMENT - 1);
+}
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height, unsigned int element_size)
+{
+    struct take take;
+    CUresult result;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemAllocPitch_v2(dptr, pitch, width, height, element_size);
+    if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)
+        return result;
+    do
+        result = real.cuMemAllocPitch_v2(dptr, pitch, width, height, element_size);
+    while (take_again(&take, result));
+    bool fits = result != CUDA_SUCCESS || *pitch <= expected_pitch(width) || take_widen(&take, pitched_bytes(*pitch, height));
+    if (take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? *dptr : 0) && fits)
+        return result;
+    real.cuMemFree_v2(*dptr);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuMemAllocPitch(CUdeviceptr_v1 *dptr, unsigned int *pitch, unsigned int width, unsigned int height,
+                         unsigned int element_size)
+{
+    struct take take;
+    CUresult result;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemAllocPitch(dptr, pitch, width, height, element_size);
+    if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)
+        return result;
+    do
+        result = real.cuMemAllocPitch(dptr, pitch, width, height, element_size);
+    while (take_again(&take, result));
+    bool fits = result != CUDA_SUCCESS || *pitch <= expected_pitch(width) || take_widen(&take, pitched_bytes(*pitch, height));
+    if (take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? *dptr : 0) && fits)
+        return result;
+    real.cuMemFree(*dptr);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuMemFree_v2(CUdeviceptr dptr)
+{
+    struct give give;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemFree_v2(dptr);
+    give_begin(&give, dptr);
+    CUresult result = real.cuMemFree_v2(dptr);
+    give_end(&give, result);
+    return result;
+}
+
+CUresult cuMemFree(CUdeviceptr_v1 dptr)
+{
+    struct give give;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemFree(dptr);
+    give_begin(&give, dptr);
+    CUresult result = real.cuMemFree(dptr);
+    give_end(&give, result);
+    return result;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attaches the process to its tenant and keeps what it holds. */
+#include "process.h"
+
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "arm.h"
+#include "real.h"
+#include "softslice/log.h"
+
+struct process {
+    struct membership *membership;
+    uint32_t failure_told;
+    uint64_t owners;
+    uint64_t primary[QUOTA_DEVICES];
+    /* two struct records follow */
+};
+
+static struct process *published;
+
+static void *map_wiped(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (madvise(memory, size, MADV_WIPEONFORK) != 0) {
+        munmap(memory, size);
+        return NULL;
+    }
+    return memory;
+}
+
+static size_t process_size(void)
+{
+    return sizeof(struct process) + 2 * records_size();
+}
+
+static struct process *process(void)
+{
+    struct process *current = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
+    if (current)
+        return current;
+    struct process *mine = map_wiped(process_size());
+    if (mine && !__atomic_compare_exchange_n(&published, &current, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        munmap(mine, process_size());
+        mine = current;
+    }
+    return mine;
+}
+
+struct records *process_allocations(void)
+{
+    struct process *p = process();
+    return p ? (struct records *)(p + 1) : NULL;
+}
+
+struct records *process_contexts(void)
+{
+    struct process *p = process();
+    return p ? (struct records *)((char *)(p + 1) + records_size()) : NULL;
+}
+
+uint64_t process_new_owner(void)
+{
+    return 1 + __atomic_fetch_add(&process()->owners, 1, __ATOMIC_RELAXED);
+}
+
+uint64_t *process_primary(int device)
+{
+    return &process()->primary[device];
+}
+
+int process_device(const struct membership *membership, CUdevice device)
+{
+    for (unsigned i = 0; i < membership->quota.devices; i++)
+        if (membership->device[i] == device)
+            return (int)i;
+    return PROCESS_NO_DEVICE;
+}
+
+int process_device_of_uuid(const struct membership *membership, const uint8_t uuid[16])
+{
+    for (unsigned i = 0; i < membership->quota.devices; i++)
+        if (memcmp(membership->quota.device[i].id.uuid, uuid, 16) == 0)
+            return (int)i;
+    return PROCESS_NO_DEVICE;
+}
+
+static uint64_t granule_of(CUdevice device)
+{
+    CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE}};
+    size_t granule = 0;
+
+    prop.location.id = device;
+    if (called.cuMemGetAllocationGranularity(&granule, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
+        (granule & (granule - 1)) != 0)
+        return 0;
+    return granule;
+}
+
+/* Enter every device. The driver's refusal, or CUDA_ERROR_OPERATING_SYSTEM with ledger.error set. */
+static CUresult add_devices(struct membership *m, const struct config *config)
+{
+    int count = 0;
+    CUresult result = called.cuDeviceGetCount(&count);
+
+    for (int i = 0; result == CUDA_SUCCESS && i < count; i++) {
+        struct config_device id = {.ordinal = i};
+        CUdevice device;
+        CUuuid uuid;
+        size_t physical = 0;
+
+        if ((result = called.cuDeviceGet(&device, i)) != CUDA_SUCCESS)
+            break;
+        /* _v2 tells a MIG instance from the GPU that it is cut from; a driver before 11.4 has only the first. */
+        if ((result = called.cuDeviceGetUuid_v2(&uuid, device)) == CUDA_ERROR_NOT_FOUND)
+            result = called.cuDeviceGetUuid(&uuid, device);
+        if (result == CUDA_SUCCESS)
+            result = real.cuDeviceTotalMem_v2(&physical, device);
+        if (result != CUDA_SUCCESS)
+            break;
+        memcpy(id.uuid, uuid.bytes, sizeof(id.uuid));
+        id.physical = physical;
+        int index = quota_add_device(&m->quota, config, &id, granule_of(device));
+        if (index < 0)
+            return CUDA_ERROR_OPERATING_SYSTEM;
+        m->device[index] = device;
+    }
+    return result;
+}
+
+static CUresult join(struct membership *m, const struct config *config)
+{
+    char path[PATH_MAX];
+    int directory = ledger_state_dir(&m->quota.ledger, config->state_dir, path, sizeof(path));
+    if (directory < 0)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    int error = ledger_attach(&m->quota.ledger, directory, config->tenant_named ? config->tenant : NULL);
+    syscall(SYS_close, directory);
+    if (error)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    CUresult result = add_devices(m, config);
+    if (result != CUDA_SUCCESS)
+        ledger_detach(&m->quota.ledger);
+    return result;
+}
+
+static void tell_failure(struct process *p, const struct config *config, const char *why)
+{
+    if (__atomic_exchange_n(&p->failure_told, 1, __ATOMIC_RELAXED))
+        return;
+    if (config->on_error == CONFIG_OPEN)
+        log_error("%s; running without limits (on_error = open)", why);
+    else
+        log_error("%s; CUDA will not start (a framework may fall back to the CPU)", why);
+}
+
+static void tell_not_yet(const struct config *config)
+{
+    if (config_arms_compute(config))
+        log_warn("this version records a compute share but does not enforce it");
+    if (config->managed != CONFIG_MANAGED_CHARGE || config->spill != CONFIG_SPILL_OFF)
+        log_warn("this version has neither managed = resident or forbid nor spill: managed memory is charged in full");
+}
+
+CUresult process_attach(void)
+{
+    const struct config *config = arm_config();
+    struct process *p = process();
+
+    if (config->error[0]) /* told when it was read */
+        return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+    if (!p)
+        return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+    if (__atomic_load_n(&p->membership, __ATOMIC_ACQUIRE))
+        return CUDA_SUCCESS;
+
+    int count;
+    CUresult result = called.cuDeviceGetCount(&count);
+    if (result != CUDA_SUCCESS)
+        return result; /* nothing to limit yet: no file, no slot */
+
+    struct membership *mine = map_wiped(sizeof(*mine));
+    if (!mine)
+        return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+    result = join(mine, config);
+    if (result != CUDA_SUCCESS) {
+        if (result == CUDA_ERROR_OPERATING_SYSTEM) {
+            tell_failure(p, config, mine->quota.ledger.error);
+            if (config->on_error == CONFIG_OPEN)
+                result = CUDA_SUCCESS;
+        }
+        munmap(mine, sizeof(*mine));
+        return result;
+    }
+    struct membership *nobody = NULL;
+    if (!__atomic_compare_exchange_n(&p->membership, &nobody, mine, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        ledger_detach(&mine->quota.ledger);
+        munmap(mine, sizeof(*mine));
+    } else {
+        tell_not_yet(config);
+    }
+    return CUDA_SUCCESS;
+}
+
+struct membership *process_membership(CUresult *why)
+{
+    struct process *p = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
+    struct membership *membership = p ? __atomic_load_n(&p->membership, __ATOMIC_ACQUIRE) : NULL;
+    CUresult result = CUDA_SUCCESS;
+
+    if (!membership) {
+        real_load(REAL_CUDA);
+        result = process_attach();
+        p = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
+        membership = p ? __atomic_load_n(&p->membership, __ATOMIC_ACQUIRE) : NULL;
+    }
+    if (why)
+        *why = result;
+    return membership;
+}

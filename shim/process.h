@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What this process is to softslice: its place in the tenant's ledger, its devices, what it holds. All of it lies in one mapping that a
+ * forked child finds zeroed (MADV_WIPEONFORK): a child has no slot, no records and no lock held until it attaches by itself. */
+#ifndef SOFTSLICE_SHIM_PROCESS_H
+#define SOFTSLICE_SHIM_PROCESS_H
+
+#include <stdbool.h>
+
+#include "cuda_abi.h"
+#include "softslice/quota.h"
+#include "softslice/records.h"
+
+#define PROCESS_NO_DEVICE (-1)
+
+/* A process's membership: built by one thread, published by one compare-and-swap, the same from then on. */
+struct membership {
+    struct quota quota;
+    CUdevice device[QUOTA_DEVICES]; /* the driver's handle of quota.device[i] */
+};
+
+/* Join the tenant with every device that the driver shows, once; later calls and other threads find it done. CUDA_SUCCESS;
+ * CUDA_ERROR_OPERATING_SYSTEM where limits cannot be kept (told once) and on_error is closed; else the driver's own refusal
+ * to tell its devices (not initialised, no device), of which nothing is said. */
+CUresult process_attach(void);
+
+/* The membership, joining if need be; NULL where there is none (see process_attach()), *why (may be NULL) saying why. */
+struct membership *process_membership(CUresult *why);
+
+/* The quota device of a driver's handle or UUID, or PROCESS_NO_DEVICE. */
+int process_device(const struct membership *membership, CUdevice device);
+int process_device_of_uuid(const struct membership *membership, const uint8_t uuid[16]);
+
+/* What this process was charged for. NULL where not even memory for that was to be had. */
+struct records *process_allocations(void); /* device pointers; record.context is the owner number of a context */
+struct records *process_contexts(void);    /* CUcontext; record.context is its owner number */
+
+/* A number that no other context of this process ever had: addresses of contexts are used again. */
+uint64_t process_new_owner(void);
+
+/* The primary context of quota device `device` while it is charged: the CUcontext, else 0. */
+uint64_t *process_primary(int device);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the wrappers of allocating and freeing calls have in common: ask, call the driver, keep the charge or give it back. */
+#ifndef SOFTSLICE_SHIM_TAKE_H
+#define SOFTSLICE_SHIM_TAKE_H
+
+#include <stdbool.h>
+
+#include "process.h"
+
+/* An allocation between asking and keeping; lives on the wrapper's stack. While it is open, calls that the driver makes to itself on this
+ * thread go straight through. */
+struct take {
+    struct membership *membership; /* NULL: nothing to charge, the driver answers by itself */
+    uint64_t owner;                /* of the current context */
+    unsigned attempt;
+    struct quota_charge charge;
+};
+
+/* Ask for `bytes` on the current context's device. CUDA_SUCCESS: call the driver now, then take_end(), whatever it said. Anything else is
+ * the answer for the program: CUDA_ERROR_OUT_OF_MEMORY (over budget), CUDA_ERROR_OPERATING_SYSTEM (limits cannot be kept). Not
+ * charged, because the driver will refuse: no current context, `bytes` 0. */
+CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family);
+
+/* Whether the driver's CUDA_ERROR_OUT_OF_MEMORY is worth asking again: a member died a moment ago and its memory is on its way back. */
+bool take_again(struct take *take, CUresult result);
+
+/* Widen the charge to `bytes` before take_end() (a pitch that only the driver knew). False: over budget; free and refuse. */
+bool take_widen(struct take *take, uint64_t bytes);
+
+/* Keep the charge under `pointer` if `result` is CUDA_SUCCESS, else give it back. False (the charge is given back) if it could not be
+ * remembered for want of host memory: free what the driver gave and answer CUDA_ERROR_OUT_OF_MEMORY. */
+bool take_end(struct take *take, CUresult result, uint64_t pointer);
+
+/* A free: the record comes out before the driver's call, for the address can be handed out again at once. */
+struct give {
+    struct membership *membership; /* NULL: not ours, only forwarded */
+    struct record record;
+};
+void give_begin(struct give *give, uint64_t pointer);
+
+/* Refund if the driver freed it (or is gone, with all its memory), put the record back if not. */
+void give_end(struct give *give, CUresult result);
+
+#endif
