@@ -23,7 +23,7 @@ override CPPFLAGS += -D_GNU_SOURCE -Iinclude -DSOFTSLICE_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS) -MMD -MP
 LIBFLAGS := -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec
 LINK_LIB = $(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),,-Wl$(comma)-z$(comma)defs) \
-           -Wl,--exclude-libs,ALL $(LDFLAGS)
+           -Wl,--exclude-libs,ALL -Wl,-Bsymbolic-functions $(LDFLAGS)
 INIH ?= -l:libinih.a
 
 core_src := $(wildcard core/*.c)
