@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The policy between the hooks and the ledger.
  *
- * Small allocations share slabs of one granule. Each device has one atomic word: how many 512-byte units are in use, and how many
- * threads are busy between the word and the ledger. Slabs are not counted, they follow from the units: the ledger is charged for
+ * Small allocations share slabs of one granule. Each device has one atomic word: how many 512-byte units are in use, how many
+ * threads are busy between the word and the ledger, and how often one finished. Slabs are not counted, they follow from the units: the ledger is charged for
  * exactly slabs_of(units) granules, with one rule that keeps it safe: a granule is committed in the ledger before the word says
  * units that need it, and refunded after the word no longer does. So the ledger never holds less than what the word promises,
  * and nobody can stand on a granule whose allocation the driver may yet refuse. */
@@ -17,10 +17,12 @@
 #include "softslice/log.h"
 
 #define UNIT 512
-#define USED_MASK ((UINT64_C(1) << 44) - 1) /* units: 8 PiB */
-#define BUSY (UINT64_C(1) << 44)            /* one busy thread */
+#define USED_MASK ((UINT64_C(1) << 36) - 1)   /* units: 32 TiB of small allocations */
+#define BUSY (UINT64_C(1) << 36)              /* one busy thread, of at most 4,095 */
+#define BUSY_MASK (UINT64_C(0xfff) * BUSY)
+#define TURN (UINT64_C(1) << 48)              /* counts, in the bits above, how often a thread ceased to be busy */
 
-#define PATIENCE_NS UINT64_C(1000000000)
+#define PATIENCE_NS UINT64_C(250000000)
 #define OOM_WINDOW_NS UINT64_C(2000000000)
 #define OOM_SLEEP_NS 10000000
 #define OOM_ATTEMPTS 200 /* the window once, however many members go on dying */
@@ -148,13 +150,19 @@ static bool take_room(struct quota_device *device, uint64_t units)
     do {
         uint64_t used = old & USED_MASK;
 
-        if (slabs_of(device, used + units) > slabs_of(device, used))
+        if (slabs_of(device, used + units) > slabs_of(device, used) || used + units > USED_MASK)
             return false;
     } while (!__atomic_compare_exchange_n(&device->slabs, &old, old + units, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return true;
 }
 
-/* Let others go on for a moment. False once a second has been spent, counted from the first call. */
+/* The word did not change hands: nobody is busy, and nobody who was has finished since it was `before`. */
+static bool is_quiet(uint64_t before, uint64_t after)
+{
+    return !(after & BUSY_MASK) && after / TURN == before / TURN;
+}
+
+/* Let others go on for a moment. False once PATIENCE_NS have been spent, counted from the first call. */
 static bool wait_a_little(uint64_t *deadline, unsigned *round)
 {
     if (!*deadline)
@@ -179,7 +187,7 @@ int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned dev
     if (!bytes)
         return 0;
     for (;;) {
-        uint64_t before = __atomic_load_n(&d->slabs, __ATOMIC_SEQ_CST), after;
+        uint64_t before = __atomic_load_n(&d->slabs, __ATOMIC_SEQ_CST);
 
         if (small && take_room(d, units))
             return 0;
@@ -192,12 +200,8 @@ int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned dev
                 __atomic_fetch_add(&d->slabs, BUSY, __ATOMIC_SEQ_CST);
             return 0;
         }
-        /* Final only if nobody was between the word and the ledger, where a granule is seen in neither. */
-        after = __atomic_load_n(&d->slabs, __ATOMIC_SEQ_CST);
-        if (after < BUSY && slabs_of(d, after) == slabs_of(d, before & USED_MASK) &&
-            (!small || slabs_of(d, after + units) > slabs_of(d, after)))
-            return refuse(quota, d, bytes);
-        if (!wait_a_little(&deadline, &round))
+        /* Final only if nobody was between the word and the ledger, where a granule is seen in neither or in both. */
+        if (is_quiet(before, __atomic_load_n(&d->slabs, __ATOMIC_SEQ_CST)) || !wait_a_little(&deadline, &round))
             return refuse(quota, d, bytes);
     }
 }
@@ -221,7 +225,11 @@ static void change(struct quota *quota, struct quota_device *device, uint64_t he
         }
         surplus = before + committed - after;
         unfinished = surplus || held;
-        new = (old & ~USED_MASK) - (busy ? BUSY : 0) + (unfinished ? BUSY : 0) + next;
+        new = (old & ~USED_MASK) + next;
+        if (busy && !unfinished)
+            new += TURN - BUSY;
+        else if (!busy && unfinished)
+            new += BUSY;
     } while (!__atomic_compare_exchange_n(&device->slabs, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     if (!unfinished)
         return;
@@ -229,7 +237,7 @@ static void change(struct quota *quota, struct quota_device *device, uint64_t he
         ledger_settle(&quota->ledger, (unsigned)device->index, held, 0);
     if (surplus)
         ledger_refund(&quota->ledger, (unsigned)device->index, surplus);
-    __atomic_fetch_sub(&device->slabs, BUSY, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&device->slabs, TURN - BUSY, __ATOMIC_SEQ_CST);
 }
 
 /* End a small charge that did not become a small allocation: `actual` bytes are committed instead. */
@@ -238,7 +246,7 @@ static void leave_slabs(struct quota *quota, struct quota_device *device, const 
     if (charge->bytes || actual)
         ledger_settle(&quota->ledger, (unsigned)device->index, charge->bytes, actual);
     if (charge->bytes)
-        __atomic_fetch_sub(&device->slabs, BUSY, __ATOMIC_SEQ_CST);
+        __atomic_fetch_add(&device->slabs, TURN - BUSY, __ATOMIC_SEQ_CST);
     else
         change(quota, device, 0, units_of(charge->asked), 0);
 }
