@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The simulated machine: GPUs, the processes that use them, and the timeline of GPU work, in one file mapped by all of them.
+ *
+ * Contract. Everything but `magic` is read and written with the machine's robust lock held. A process may be killed between any two
+ * instructions: what it holds stands in its own rows and goes with them, and no total is kept anywhere, so there is nothing to
+ * repair. Which processes live is told by the kernel: each holds a robust mutex on a thread of its own for as long as it lives. */
+#ifndef SIM_SHARED_H
+#define SIM_SHARED_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SIM_MAX_GPUS 16
+#define SIM_MAX_PROCS 512
+#define SIM_MAX_OBJECTS 4096
+#define SIM_HISTORY 256
+#define SIM_MAGIC UINT64_C(0x3830736d69735f67)
+
+/* What SOFTSIM_* said to the first process; see docs/simulated-gpu.md. */
+struct sim_settings {
+	uint32_t gpus;
+	int32_t driver_version;
+	uint64_t mem;
+	uint64_t context_bytes;
+	uint64_t granularity;
+	uint64_t slice_ns;
+	uint64_t release_delay_ns;
+	uint64_t uuid_seed;
+};
+
+/* A stretch of wall time in which one process had the GPU. */
+struct sim_slice {
+	uint64_t wall_ns;
+	uint64_t served_ns; /* GPU time the process had received before it */
+	uint64_t length_ns;
+};
+
+/* One process on one GPU. */
+struct sim_client {
+	uint64_t used;         /* bytes of HBM, contexts included */
+	uint64_t contexts;     /* live contexts; the first one costs context_bytes */
+	uint64_t submitted_ns; /* GPU work handed in since the process attached */
+	uint64_t served_ns;    /* GPU time received */
+	uint64_t sampled_ns;   /* served_ns at the end of the last NVML sample period */
+	uint32_t utilization;  /* percent of that period */
+	uint32_t slices;       /* slices ever begun; the newest is history[(slices - 1) % SIM_HISTORY] */
+	struct sim_slice history[SIM_HISTORY];
+};
+
+enum sim_proc_state { SIM_PROC_FREE, SIM_PROC_LIVE, SIM_PROC_DEAD };
+
+struct sim_proc {
+	pthread_mutex_t life; /* robust; held by a thread of the process */
+	uint32_t state;
+	int32_t pid;
+	uint32_t clean;      /* left by exit(): its memory is free at once */
+	uint64_t died_ns;    /* when somebody first saw that it is dead */
+	uint64_t generation; /* tells this life of the row from the one before */
+	struct sim_client client[SIM_MAX_GPUS];
+};
+
+/* HBM that several processes can hold: exported VMM memory, IPC memory. Charged to `payer`; when that one dies, to a holder. */
+struct sim_object {
+	uint64_t id; /* 0: free row */
+	uint64_t size;
+	uint32_t gpu;
+	int32_t payer;
+	uint16_t holds[SIM_MAX_PROCS]; /* references by process */
+	char backing[64];              /* name of the file in /dev/shm that holds the bytes; empty: none yet */
+};
+
+struct sim_gpu {
+	uint64_t clock_ns; /* the timeline is settled up to here */
+	int32_t owner;     /* process row that has the GPU, or -1 */
+	uint64_t slice_left_ns;
+	uint64_t busy_ns;
+	uint64_t sampled_at_ns;
+	uint64_t sampled_busy_ns;
+	uint32_t utilization;
+};
+
+struct sim_machine {
+	uint64_t magic;
+	uint64_t bytes; /* sizeof(struct sim_machine) of the build that made the file */
+	pthread_mutex_t lock;
+	struct sim_settings set;
+	uint64_t next_id;
+	uint32_t procs_high; /* rows at and above this one have never been used */
+	struct sim_gpu gpu[SIM_MAX_GPUS];
+	struct sim_proc proc[SIM_MAX_PROCS];
+	struct sim_object object[SIM_MAX_OBJECTS];
+};
+
+/* Map the machine, making it from the environment where it is absent or where nobody uses it. NULL on failure. */
+struct sim_machine *sim_machine_open(void);
+
+/* The settings that the environment asks for. */
+void sim_settings_read(struct sim_settings *set);
+
+void sim_machine_lock(struct sim_machine *m);
+void sim_machine_unlock(struct sim_machine *m);
+
+/* Take a row for this process and start the thread that holds its life; -1 when there is none left. Called without the lock. */
+int sim_proc_attach(struct sim_machine *m, void *(*thread)(void *), void *arg);
+
+/* On the thread that sim_proc_attach started, before anything else. */
+void sim_proc_hold(struct sim_machine *m);
+
+/* Lock held: clear the rows of processes that died long enough ago. */
+void sim_reap(struct sim_machine *m);
+
+/* Lock held: bytes of HBM in use on a GPU by all processes, the dead ones that are not reaped included. */
+uint64_t sim_gpu_used(const struct sim_machine *m, unsigned int gpu);
+
+/* Lock held: settle the timeline of a GPU up to now. */
+void sim_timeline_advance(struct sim_machine *m, unsigned int gpu, uint64_t now_ns);
+
+/* The one clock of the simulator, in nanoseconds. */
+uint64_t sim_now_ns(void);
+
+/* The 16 bytes of a GPU's UUID. */
+void sim_gpu_uuid(const struct sim_settings *set, unsigned int gpu, unsigned char out[16]);
+
+#endif

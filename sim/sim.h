@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the simulated driver say to each other. Names beginning with cu are ELF names, versions spelled out.
+ *
+ * How a driver function is written:
+ *
+ *     CUresult cuMemFree_v2(CUdeviceptr dptr)
+ *     {
+ *         struct sim_ctx *ctx;
+ *
+ *         ENTER();             life cycle, failure injection, tracing: every exported function begins with it
+ *         SIM_GUARD();         the process' one lock, given back on return
+ *         CONTEXT(ctx);        the current context, or the error that the driver gives without one
+ *         ...
+ *     }
+ *
+ * Functions named sim_* that take or return objects are called with the lock held unless they say otherwise. The machine's lock
+ * (shared.h) nests inside it and is never held across anything that waits. Objects are found by sim_handle_*, which knows every
+ * handle given out and not yet destroyed, so that a stale or foreign handle is an error and not a crash. */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#define __CUDA_API_VERSION_INTERNAL 1
+#define __CUDA_API_VERSION_INTERNAL_ODR 1
+#define __CUDA_API_PUSH_VISIBILITY_DEFAULT 1
+#include <cuda.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "shared.h"
+
+#define SIM_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define SIM_MAX_STACK 64
+
+struct sim_engine;
+struct sim_stream;
+struct sim_pool;
+struct sim_capture;
+
+/* ---- life cycle (init.c) ------------------------------------------------------------------------------------------------- */
+
+/* What cuInit leaves behind. In a forked child it reads as zeros. */
+struct sim_driver {
+	struct sim_machine *machine;
+	int row;                           /* of this process in the machine */
+	int devices;                       /* visible ones */
+	unsigned int gpu_of[SIM_MAX_GPUS]; /* CUdevice -> GPU of the machine */
+	bool ready;
+};
+extern struct sim_driver *sim;
+
+/* NOT_INITIALIZED, DEINITIALIZED, or the failure that SOFTSIM_FAIL asks for. `before_init`: the function needs no cuInit. */
+CUresult sim_enter(const char *function, bool before_init);
+#define ENTER()                                            \
+	do {                                               \
+		CUresult enter_ = sim_enter(__func__, false); \
+		if (enter_ != CUDA_SUCCESS)                \
+			return enter_;                     \
+	} while (0)
+#define ENTER_EARLY()                                      \
+	do {                                               \
+		CUresult enter_ = sim_enter(__func__, true); \
+		if (enter_ != CUDA_SUCCESS)                \
+			return enter_;                     \
+	} while (0)
+
+int sim_lock(void);
+void sim_unlock(void);
+static inline void sim_guard_end(int *guard)
+{
+	(void)guard;
+	sim_unlock();
+}
+#define SIM_GUARD() __attribute__((cleanup(sim_guard_end), unused)) int guard_ = sim_lock()
+
+/* The failure that is injected into the next call of `function`, or CUDA_SUCCESS (fail.c; no lock needed). */
+CUresult sim_fail_next(const char *function);
+void sim_trace(const char *function);
+int sim_driver_version(void);
+
+/* ---- handles (handle.c) -------------------------------------------------------------------------------------------------- */
+
+enum sim_kind {
+	SIM_STREAM = 1,
+	SIM_EVENT,
+	SIM_MODULE,
+	SIM_FUNCTION,
+	SIM_LIBRARY,
+	SIM_KERNEL,
+	SIM_GRAPH,
+	SIM_GRAPH_NODE,
+	SIM_GRAPH_EXEC,
+	SIM_POOL,
+	SIM_ARRAY,
+	SIM_MIPMAP,
+	SIM_PHYS, /* cuMemCreate */
+	SIM_GREEN,
+	SIM_LINK,
+	SIM_USER_OBJECT,
+};
+
+/* Every object begins with this. */
+struct sim_object_head {
+	enum sim_kind kind;
+	struct sim_ctx *ctx; /* dies with it; NULL: belongs to the process */
+	struct sim_object_head *next, *prev;
+};
+
+/* Zeroed memory for an object of `kind`, known to sim_handle_find from now on. NULL: no memory. */
+void *sim_handle_new(size_t size, enum sim_kind kind, struct sim_ctx *ctx);
+/* The object, or NULL when `handle` is none of that kind. */
+void *sim_handle_find(const void *handle, enum sim_kind kind);
+void sim_handle_free(void *object);
+/* Any object of `kind` in `ctx`, or NULL; for tearing a context down. */
+void *sim_handle_first(enum sim_kind kind, const struct sim_ctx *ctx);
+void *sim_handle_next(void *object);
+
+/* ---- contexts (context.c) ------------------------------------------------------------------------------------------------ */
+
+struct sim_ctx {
+	struct sim_ctx *next;
+	int dev;
+	unsigned int flags;
+	unsigned int api_version;
+	uint64_t id;
+	bool primary;
+	bool destroyed;
+	unsigned int attached; /* cuCtxAttach */
+	struct sim_slab *slabs;
+	struct sim_stream *legacy;
+	struct sim_stream *streams; /* all of them, the legacy one included */
+	uint64_t blocking_mark; /* the last mark of any blocking stream */
+	size_t limits[CU_LIMIT_MAX];
+	CUfunc_cache cache_config;
+	CUsharedconfig shared_config;
+	bool peer[SIM_MAX_GPUS];
+};
+
+/* INVALID_CONTEXT or CONTEXT_IS_DESTROYED instead of a context. */
+CUresult sim_context_current(struct sim_ctx **ctx);
+#define CONTEXT(ctx)                                               \
+	do {                                                       \
+		CUresult context_ = sim_context_current(&(ctx));   \
+		if (context_ != CUDA_SUCCESS)                      \
+			return context_;                           \
+	} while (0)
+/* `handle`, or the current context when it is NULL. */
+CUresult sim_context_of(CUcontext handle, struct sim_ctx **ctx);
+/* A context for objects of a device that belong to no particular one: the current one if on `dev`, else any live one, else NULL. */
+struct sim_ctx *sim_context_on(int dev);
+/* Walks the contexts that live. */
+struct sim_ctx *sim_context_next(struct sim_ctx *after);
+bool sim_device_valid(CUdevice dev);
+static inline unsigned int sim_gpu(int dev)
+{
+	return sim->gpu_of[dev];
+}
+static inline struct sim_client *sim_client(int dev)
+{
+	return &sim->machine->proc[sim->row].client[sim_gpu(dev)];
+}
+/* The owner of per-thread state; never 0. */
+uint64_t sim_thread_id(void);
+
+/* ---- memory (memory.c) --------------------------------------------------------------------------------------------------- */
+
+enum sim_mem_kind {
+	SIM_MEM_DEVICE,
+	SIM_MEM_MANAGED,
+	SIM_MEM_HOST,       /* cuMemAllocHost, cuMemHostAlloc */
+	SIM_MEM_REGISTERED, /* cuMemHostRegister */
+	SIM_MEM_GLOBAL,     /* a module's variable */
+	SIM_MEM_POOL,       /* stream-ordered */
+	SIM_MEM_MAPPED,     /* cuMemMap */
+	SIM_MEM_IPC,        /* opened, not owned */
+	SIM_MEM_GRAPH,      /* allocation node */
+};
+
+/* One allocation: a range of addresses that means something to this process. */
+struct sim_mem {
+	uint64_t base;
+	uint64_t size;     /* what was asked for */
+	uint64_t reserved; /* addresses reserved at `base`; 0: not ours to unmap */
+	uint64_t charged;  /* HBM bytes of its own (slab memory: 0, the slab has it) */
+	enum sim_mem_kind kind;
+	int dev;
+	unsigned int flags;
+	unsigned char *bytes; /* where the data is; NULL until first touched */
+	bool bytes_mapped;    /* `bytes` is a mapping of our own of `reserved` bytes */
+	uint64_t id;
+	struct sim_ctx *ctx; /* NULL: survives its context */
+	struct sim_slab *slab;
+	void *owner;  /* pool, VMM handle or graph node, by kind */
+	uint64_t aux; /* offset in the VMM handle; IPC: references */
+	struct sim_mem *next, *prev;
+};
+
+/* Take HBM on a device for this process; false: it is full. */
+bool sim_hbm_take(int dev, uint64_t bytes);
+void sim_hbm_give(int dev, uint64_t bytes);
+void sim_hbm_info(int dev, uint64_t *free_bytes, uint64_t *total);
+uint64_t sim_round_up(uint64_t value, uint64_t to);
+uint64_t sim_granularity(void);
+
+/* A record of `size` bytes at `base`, or at fresh addresses (PROT_NONE, aligned to the granularity) if `base` is 0. */
+struct sim_mem *sim_mem_new(enum sim_mem_kind kind, int dev, struct sim_ctx *ctx, uint64_t base, uint64_t size);
+/* The allocation that holds `address`, or NULL. */
+struct sim_mem *sim_mem_find(uint64_t address);
+/* Forget it: unmap its addresses and bytes, give back its HBM. */
+void sim_mem_free(struct sim_mem *mem);
+/* Plain device memory as cuMemAlloc takes it. `low`: addresses below 4 GiB, for the first ABI. */
+CUresult sim_mem_alloc(struct sim_ctx *ctx, uint64_t size, bool low, enum sim_mem_kind kind, struct sim_mem **out);
+/* Where the data of [address, address + size) is; host addresses stand for themselves. NULL: not ours, or out of bounds. */
+unsigned char *sim_mem_bytes(uint64_t address, uint64_t size);
+/* Free everything that lives in `ctx`. */
+void sim_mem_free_context(struct sim_ctx *ctx);
+
+/* ---- work (engine.c, stream.c) ------------------------------------------------------------------------------------------- */
+
+enum sim_op_type {
+	SIM_OP_KERNEL,
+	SIM_OP_COPY,     /* run(): moves bytes, takes ns */
+	SIM_OP_RECORD,   /* event */
+	SIM_OP_WAIT,     /* event */
+	SIM_OP_HOST,     /* call */
+	SIM_OP_CALLBACK, /* callback */
+	SIM_OP_EMPTY,
+	SIM_OP_FREE,     /* run(): returns memory when the stream gets there */
+	SIM_OP_WAIT_VALUE,
+};
+
+struct sim_copy {
+	uint64_t dst, src; /* addresses; src unused for memset */
+	uint64_t dst_pitch, src_pitch, dst_slice, src_slice;
+	uint64_t width, height, depth;
+	uint32_t value;
+	uint8_t element; /* memset: 1, 2 or 4; copy: 0 */
+};
+
+/* One piece of work in a stream, or the payload of a graph node. */
+struct sim_op {
+	enum sim_op_type type;
+	uint64_t ns; /* GPU time */
+	struct sim_event *event;
+	uint64_t event_record; /* WAIT: which record of the event */
+	CUhostFn host;
+	CUstreamCallback callback;
+	void *data;
+	void (*run)(struct sim_op *op); /* effect on memory, at issue; lock held */
+	struct sim_copy copy;
+	uint64_t seq;
+	struct sim_stream *stream;
+	struct sim_op *next;
+};
+
+/* The GPU as one context's process sees it: work is issued in order, one piece at a time, and counted in nanoseconds of GPU time.
+ * A "mark" is a point on that count; everything up to it is done when the machine has served that much. */
+
+/* Hand `ns` of work to a device; returns the mark at its end. */
+uint64_t sim_engine_submit(int dev, uint64_t ns);
+/* GPU time served so far. */
+uint64_t sim_engine_served(int dev);
+/* Wall time at which `mark` (served already) was reached. */
+uint64_t sim_engine_time_of(int dev, uint64_t mark);
+/* Sleep until `mark` may be served, at most 5 ms; drops the lock while it sleeps. */
+void sim_engine_sleep(int dev, uint64_t mark);
+
+struct sim_stream {
+	struct sim_object_head head;
+	unsigned int flags;
+	int priority;
+	uint64_t id;
+	uint64_t mark;            /* end of what was issued */
+	struct sim_op *first, *last; /* not issued yet: waits behind a host function */
+	bool busy;                /* its first op runs on the host now */
+	struct sim_capture *capture;
+	bool destroyed;           /* destroyed with work left */
+	struct sim_stream *sibling; /* next of its context */
+	struct sim_green *green;
+	void *attributes;
+	uint64_t thread; /* per-thread default stream of that thread */
+};
+
+struct sim_event {
+	struct sim_object_head head;
+	unsigned int flags;
+	int dev;
+	uint64_t record;  /* counts cuEventRecord calls */
+	uint64_t issued;  /* the last of them that was issued */
+	uint64_t mark;    /* its place */
+	uint64_t time_ns; /* when it was reached; 0: not yet known */
+	struct sim_capture *capture; /* recorded in a capturing stream: */
+	void **capture_nodes;
+	size_t capture_count;
+	uint64_t capture_id;
+	struct sim_event *pending_next;
+	bool pending;
+};
+
+/* The stream behind a handle: NULL and the two special values by `per_thread`; NULL result: CUDA_ERROR_INVALID_HANDLE. */
+CUresult sim_stream_of(CUstream handle, bool per_thread, struct sim_stream **stream);
+#define STREAM(stream, handle, per_thread)                                            \
+	do {                                                                          \
+		CUresult stream_ = sim_stream_of((handle), (per_thread), &(stream));  \
+		if (stream_ != CUDA_SUCCESS)                                          \
+			return stream_;                                               \
+	} while (0)
+
+/* Do `op` in `stream`: now, behind what it must wait for, or as a node of the graph that the stream captures into. `params` is what
+ * the node answers later (see graph.h); copied. */
+CUresult sim_stream_submit(struct sim_stream *stream, const struct sim_op *op, const void *params);
+/* The same without looking at capture. */
+CUresult sim_stream_issue(struct sim_stream *stream, const struct sim_op *op);
+/* Issue what no longer has to wait, in all streams. */
+void sim_stream_pump(void);
+struct sim_stream *sim_stream_new(struct sim_ctx *ctx, unsigned int flags, int priority);
+/* The handle is dead at once, the stream when its work is issued. */
+void sim_stream_destroy(struct sim_stream *stream);
+bool sim_stream_done(struct sim_stream *stream);
+/* Wait until everything in the stream, or in all streams of the context, is done. Drops the lock. */
+void sim_stream_wait(struct sim_stream *stream);
+void sim_context_wait(struct sim_ctx *ctx);
+/* Give host code a moment: drops the lock for 100 us. */
+void sim_stream_poll(void);
+bool sim_context_done(struct sim_ctx *ctx);
+void sim_streams_free_context(struct sim_ctx *ctx);
+/* Learn the times of events that were reached. */
+void sim_events_settle(void);
+/* Before an event is freed. */
+void sim_event_forget(struct sim_event *event);
+void sim_modules_free_context(struct sim_ctx *ctx);
+void sim_arrays_free_context(struct sim_ctx *ctx);
+/* The driver's thread: holds the life of the process, runs host functions. */
+void *sim_worker(void *arg);
+void sim_worker_wake(void);
+
+/* ---- capture (capture.c) ------------------------------------------------------------------------------------------------- */
+
+/* CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, and the captures invalidated, when a call that is unsafe during capture is made during one. */
+CUresult sim_capture_unsafe(void);
+#define UNSAFE_IN_CAPTURE()                               \
+	do {                                              \
+		CUresult unsafe_ = sim_capture_unsafe();  \
+		if (unsafe_ != CUDA_SUCCESS)              \
+			return unsafe_;                   \
+	} while (0)
+/* For calls that take the stream itself, such as cuStreamSynchronize: an error when it captures, which is then invalidated. */
+CUresult sim_capture_forbid(struct sim_stream *stream);
+CUresult sim_capture_add(struct sim_stream *stream, const struct sim_op *op, const void *params);
+/* The legacy stream is implicitly ordered with blocking streams that capture: not allowed. */
+CUresult sim_capture_legacy(struct sim_ctx *ctx);
+
+/* ---- functions (module.c) ------------------------------------------------------------------------------------------------ */
+
+struct sim_function {
+	struct sim_object_head head;
+	struct sim_module *module;
+	char *name;
+	uint64_t ns; /* how long a launch takes */
+	int attributes[CU_FUNC_ATTRIBUTE_MAX];
+	int block[3];
+	bool loaded;
+};
+/* A CUfunction, or a CUkernel in its place. */
+struct sim_function *sim_function_of(CUfunction handle);
+
+/* ---- pools (pool.c) ------------------------------------------------------------------------------------------------------ */
+
+/* A stream, an event or a context was synchronised: pools give back what exceeds their release threshold. */
+void sim_pools_synchronised(void);
+/* cuMemFree on memory of a pool. */
+CUresult sim_pool_free(struct sim_mem *mem);
+/* cuMemFree on memory of a graph's allocation node. */
+CUresult sim_graph_mem_free(struct sim_mem *mem);
+
+#endif
