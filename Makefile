@@ -86,7 +86,7 @@ $(sim): $(sim_obj)
 $(sim_nvml): $(sim_nvml_obj)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-soname,libnvidia-ml.so.1 -Wl,-Bsymbolic -o $@ $^ -lpthread -ldl -lrt -lm
-$(BUILD)/sim/%.o: override COMPILE += -fPIC -Isim -isystem $(CUDA_INCLUDE)
+$(BUILD)/sim/%.o: override COMPILE += -fPIC -fvisibility=hidden -Isim -isystem $(CUDA_INCLUDE)
 
 # ---- objects
 

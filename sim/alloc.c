@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cuMemAlloc and its kin, cuMemFree, cuMemGetInfo, cuMemGetAddressRange. */
-#define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
 

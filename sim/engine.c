@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The GPU as this process sees it: work handed to the machine's timeline, and waiting for it. */
-#define _GNU_SOURCE
 #include <sched.h>
 #include <time.h>
 

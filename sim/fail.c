@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Failure injection (SOFTSIM_FAIL) and tracing (SOFTSIM_TRACE): both look at nothing but the name of the function called. */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

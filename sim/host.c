@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Page-locked host memory: allocated, registered; it is ordinary memory here and takes no HBM. */
-#define _GNU_SOURCE
 #include <sys/mman.h>
 
 #include "sim.h"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life cycle of the driver in a process: cuInit, fork, exit; which GPUs it sees. */
-#define _GNU_SOURCE
 #include <ctype.h>
 #include <pthread.h>
 #include <stdio.h>

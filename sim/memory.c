@@ -3,7 +3,6 @@
  *
  * Device memory is addresses that nobody can touch (PROT_NONE) and, once a copy first needs it, ordinary memory elsewhere that holds
  * the bytes. So 80 GiB of allocations cost nothing, and host code that dereferences a device pointer crashes as it should. */
-#define _GNU_SOURCE
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Modules, libraries, functions and kernels. No code is ever read: every image loads, every function name exists, and a name says how
  * long a launch takes. */
-#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The simulated libnvidia-ml.so.1: what the machine's file says, as NVML words it. It sees every GPU, whatever CUDA_VISIBLE_DEVICES says. */
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file that several processes share as one machine: settings, rows of processes, who is alive. */
-#define _GNU_SOURCE
 #include "shared.h"
 
 #include <errno.h>

@@ -4,7 +4,6 @@
  * The GPU does one piece of a process' work at a time, in the order of issue. So work is issued as soon as it is submitted, and a wait
  * for an event costs nothing, because the record was issued before. What cannot be issued yet stays in its stream: host functions until
  * the GPU gets there, and whatever is ordered behind one. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
