@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a driver call costs with softslice in front of it, against the same call of the null driver under a name that no hook knows, in
+ * turns in one process. One measurement a run, one line of tab-separated figures; bench/run.sh makes the table.
+ *
+ *   calls pairs BYTES LIVE THREADS MEMBERS   cuMemAlloc + cuMemFree of a random one of LIVE blocks, MEMBERS processes in the tenant:
+ *                                            ns per pair unhooked, hooked, and their difference (medians of rounds)
+ *   calls pauses BYTES LIVE                  single calls while LIVE blocks are made and then churned, for unhooked and hooked:
+ *                                            p50, p99 and longest in ns, and the longest by the thread's own CPU clock
+ *   calls pointer NAME                       whether a look-up gives the driver's own address by both roads, ns unhooked, hooked
+ *   calls lookup                             dlsym of a name that is not CUDA's: ns by glibc's own dlsym, by the program's
+ *   calls init                               cuInit, then the time on standard output, then exit: for bench/start
+ *   calls hold                               one block of a member; ends with standard input */
+#include <cuda.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define ROUNDS 15
+#define PAIRS 60000 /* in a round, of all threads */
+#define THREADS_MAX 64
+
+typedef CUresult (*alloc_function)(CUdeviceptr *pointer, size_t bytes);
+typedef CUresult (*free_function)(CUdeviceptr pointer);
+
+static void *driver;
+static alloc_function alloc_call[2]; /* unhooked, hooked */
+static free_function free_call[2];
+
+static void *look_up(const char *name)
+{
+    return bench_need(dlsym(driver, name), name);
+}
+
+static void check(CUresult result, const char *what)
+{
+    if (result != CUDA_SUCCESS) {
+        fprintf(stderr, "bench: %s: CUDA error %d\n", what, result);
+        exit(1);
+    }
+}
+
+static void set_context(void)
+{
+    CUcontext context;
+
+    check(((__typeof__(&cuDevicePrimaryCtxRetain))look_up("cuDevicePrimaryCtxRetain"))(&context, 0), "cuDevicePrimaryCtxRetain");
+    check(((__typeof__(&cuCtxSetCurrent))look_up("cuCtxSetCurrent"))(context), "cuCtxSetCurrent");
+}
+
+static void open_driver(void)
+{
+    driver = bench_need(dlopen("libcuda.so.1", RTLD_NOW), "libcuda.so.1");
+    check(((__typeof__(&cuInit))look_up("cuInit"))(0), "cuInit");
+    alloc_call[0] = (alloc_function)look_up("unhooked_cuMemAlloc_v2");
+    free_call[0] = (free_function)look_up("unhooked_cuMemFree_v2");
+    alloc_call[1] = (alloc_function)look_up("cuMemAlloc_v2");
+    free_call[1] = (free_function)look_up("cuMemFree_v2");
+    set_context();
+}
+
+/* ---- members: other processes of the tenant, each with one block */
+
+static int members_end; /* closed: they end */
+
+static void start_members(unsigned count)
+{
+    int end[2], ready[2];
+    char byte;
+
+    if (pipe(end) != 0 || pipe(ready) != 0)
+        exit(1);
+    for (unsigned i = 0; i < count; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            dup2(end[0], 0);
+            dup2(ready[1], 1);
+            close(end[1]);
+            execl("/proc/self/exe", "calls", "hold", (char *)NULL);
+            _exit(1);
+        }
+        if (pid < 0 || read(ready[0], &byte, 1) != 1) {
+            fprintf(stderr, "bench: a member did not start\n");
+            exit(1);
+        }
+    }
+    members_end = end[1];
+}
+
+static void end_members(void)
+{
+    close(members_end);
+    while (wait(NULL) > 0)
+        continue;
+}
+
+static int hold(void)
+{
+    CUdeviceptr pointer;
+    char byte = 'x';
+
+    open_driver();
+    check(alloc_call[1](&pointer, 2 << 20), "cuMemAlloc");
+    if (write(1, &byte, 1) != 1 || read(0, &byte, 1) != 0)
+        return 1;
+    return 0;
+}
+
+/* ---- pairs */
+
+struct worker {
+    pthread_t thread;
+    CUdeviceptr *ring[2]; /* its live blocks, in random order; freed and filled again one after the other */
+    size_t live, at[2];
+    uint64_t seed;
+};
+
+static struct worker worker[THREADS_MAX];
+static unsigned threads;
+static size_t block_bytes;
+static pthread_barrier_t barrier;
+static int side; /* which set the round calls */
+
+static void churn(struct worker *me, unsigned pairs)
+{
+    alloc_function alloc = alloc_call[side];
+    free_function release = free_call[side];
+    CUdeviceptr *ring = me->ring[side];
+    size_t at = me->at[side];
+
+    for (unsigned i = 0; i < pairs; i++) {
+        if (me->live) {
+            check(release(ring[at]), "cuMemFree");
+            check(alloc(&ring[at], block_bytes), "cuMemAlloc");
+            if (++at == me->live)
+                at = 0;
+        } else {
+            check(alloc(&ring[0], block_bytes), "cuMemAlloc");
+            check(release(ring[0]), "cuMemFree");
+        }
+    }
+    me->at[side] = at;
+}
+
+static void *work(void *argument)
+{
+    struct worker *me = argument;
+
+    set_context();
+    for (int s = 0; s < 2; s++) {
+        me->ring[s] = bench_need(calloc(me->live + 1, sizeof(CUdeviceptr)), "memory");
+        for (size_t i = 0; i < me->live; i++)
+            check(alloc_call[s](&me->ring[s][i], block_bytes), "cuMemAlloc");
+        bench_shuffle((uint64_t *)me->ring[s], me->live, &me->seed);
+    }
+    for (unsigned round = 0; round < 2 * ROUNDS; round++) {
+        /* A ring that was walked whole is in the order of its addresses now. */
+        if (me->live * threads < (size_t)ROUNDS * PAIRS)
+            bench_shuffle((uint64_t *)me->ring[round % 2], me->live, &me->seed);
+        pthread_barrier_wait(&barrier);
+        churn(me, PAIRS / threads);
+        pthread_barrier_wait(&barrier);
+    }
+    for (int s = 0; s < 2; s++)
+        for (size_t i = 0; i < me->live; i++)
+            check(free_call[s](me->ring[s][i]), "cuMemFree");
+    return NULL;
+}
+
+static int pairs(size_t bytes, size_t live, unsigned thread_count, unsigned members)
+{
+    double ns[2][ROUNDS], plain, hooked;
+
+    threads = thread_count;
+    block_bytes = bytes;
+    if (threads == 0 || threads > THREADS_MAX)
+        return 1;
+    open_driver();
+    start_members(members - 1);
+    pthread_barrier_init(&barrier, NULL, threads + 1);
+    for (unsigned i = 0; i < threads; i++) {
+        worker[i].live = live / threads;
+        worker[i].seed = 88172645463325252u + i;
+        pthread_create(&worker[i].thread, NULL, work, &worker[i]);
+    }
+    for (unsigned round = 0; round < 2 * ROUNDS; round++) {
+        double start;
+
+        side = round % 2;
+        pthread_barrier_wait(&barrier);
+        start = bench_now();
+        pthread_barrier_wait(&barrier);
+        ns[side][round / 2] = (bench_now() - start) / (PAIRS / threads * threads);
+    }
+    for (unsigned i = 0; i < threads; i++)
+        pthread_join(worker[i].thread, NULL);
+    end_members();
+    plain = bench_quantile(ns[0], ROUNDS, 0.5);
+    hooked = bench_quantile(ns[1], ROUNDS, 0.5);
+    printf("%.1f\t%.1f\t%.1f\n", plain, hooked, hooked - plain);
+    return 0;
+}
+
+/* ---- pauses */
+
+struct samples {
+    double *wall;
+    size_t count;
+    double longest_cpu;
+};
+
+static CUresult timed(struct samples *samples, int s, bool make, CUdeviceptr *pointer)
+{
+    double cpu = bench_clock(CLOCK_THREAD_CPUTIME_ID), wall = bench_now();
+    CUresult result = make ? alloc_call[s](pointer, block_bytes) : free_call[s](*pointer);
+
+    samples->wall[samples->count++] = bench_now() - wall;
+    cpu = bench_clock(CLOCK_THREAD_CPUTIME_ID) - cpu;
+    samples->longest_cpu = cpu > samples->longest_cpu ? cpu : samples->longest_cpu;
+    return result;
+}
+
+static int pauses(size_t bytes, size_t live)
+{
+    uint64_t seed = 88172645463325252u;
+
+    block_bytes = bytes;
+    open_driver();
+    for (int s = 0; s < 2; s++) {
+        CUdeviceptr *ring = bench_need(calloc(live, sizeof(*ring)), "memory");
+        struct samples samples = {.wall = bench_need(calloc(3 * live, sizeof(double)), "memory")};
+
+        memset(samples.wall, 1, 3 * live * sizeof(double)); /* not a fault of its own while the clock runs */
+        for (size_t i = 0; i < live; i++)
+            check(timed(&samples, s, true, &ring[i]), "cuMemAlloc");
+        bench_shuffle((uint64_t *)ring, live, &seed);
+        for (size_t i = 0; i < live; i++) {
+            check(timed(&samples, s, false, &ring[i]), "cuMemFree");
+            check(timed(&samples, s, true, &ring[i]), "cuMemAlloc");
+        }
+        printf("%.0f\t%.0f\t", bench_quantile(samples.wall, samples.count, 0.5), bench_quantile(samples.wall, samples.count, 0.99));
+        printf("%.0f\t%.0f%s", samples.wall[samples.count - 1], samples.longest_cpu, s ? "\n" : "\t");
+        for (size_t i = 0; i < live; i++)
+            check(free_call[s](ring[i]), "cuMemFree");
+        free(ring);
+        free(samples.wall);
+    }
+    return 0;
+}
+
+/* ---- calls that nothing is to stand in front of */
+
+static bool is_the_drivers(void *address)
+{
+    Dl_info info, of_driver;
+
+    return address && dladdr(address, &info) && dladdr(look_up("unhooked_cuInit"), &of_driver) &&
+           info.dli_fbase == of_driver.dli_fbase;
+}
+
+static double time_call(const char *name, void *function)
+{
+    double start = bench_now();
+
+    if (!strcmp(name, "cuLaunchKernel")) {
+        __typeof__(&cuLaunchKernel) launch = (__typeof__(&cuLaunchKernel))function;
+
+        for (unsigned i = 0; i < PAIRS; i++)
+            launch(NULL, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL);
+    } else {
+        __typeof__(&cuCtxGetCurrent) get = (__typeof__(&cuCtxGetCurrent))function;
+        CUcontext context;
+
+        for (unsigned i = 0; i < PAIRS; i++)
+            get(&context);
+    }
+    return (bench_now() - start) / PAIRS;
+}
+
+static int pointer(const char *name)
+{
+    double ns[2][ROUNDS];
+    void *function[2], *by_address = NULL;
+    char unhooked[64];
+
+    open_driver();
+    snprintf(unhooked, sizeof(unhooked), "unhooked_%s", name);
+    function[0] = look_up(unhooked);
+    function[1] = look_up(name);
+    ((__typeof__(&cuGetProcAddress))look_up("cuGetProcAddress_v2"))(name, &by_address, 13000, 0, NULL);
+    for (unsigned round = 0; round < 2 * ROUNDS; round++)
+        ns[round % 2][round / 2] = time_call(name, function[round % 2]);
+    printf("%s\t%s\t%.2f\t%.2f\n", is_the_drivers(function[1]) ? "yes" : "no", is_the_drivers(by_address) ? "yes" : "no",
+           bench_quantile(ns[0], ROUNDS, 0.5), bench_quantile(ns[1], ROUNDS, 0.5));
+    return 0;
+}
+
+/* ---- look-ups */
+
+static int lookup(void)
+{
+    void *(*function[2])(void *, const char *);
+    void *libc = bench_need(dlopen("libc.so.6", RTLD_NOW), "libc.so.6");
+    double ns[2][ROUNDS];
+
+    /* From libc's own handle the search starts at libc, behind everything that is preloaded. */
+    function[0] = (void *(*)(void *, const char *))dlvsym(libc, "dlsym", "GLIBC_2.34");
+    if (!function[0])
+        function[0] = dlsym;
+    function[1] = dlsym;
+    for (unsigned round = 0; round < 2 * ROUNDS; round++) {
+        double start = bench_now();
+
+        for (unsigned i = 0; i < PAIRS / 10; i++)
+            bench_need(function[round % 2](libc, "strlen"), "strlen");
+        ns[round % 2][round / 2] = (bench_now() - start) / (PAIRS / 10);
+    }
+    printf("%.1f\t%.1f\n", bench_quantile(ns[0], ROUNDS, 0.5), bench_quantile(ns[1], ROUNDS, 0.5));
+    return 0;
+}
+
+static int init(void)
+{
+    double now;
+
+    open_driver();
+    now = bench_now();
+    return write(1, &now, sizeof(now)) == sizeof(now) ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+
+    if (!strcmp(what, "pairs") && argc == 6)
+        return pairs(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
+    if (!strcmp(what, "pauses") && argc == 4)
+        return pauses(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
+    if (!strcmp(what, "pointer") && argc == 3)
+        return pointer(argv[2]);
+    if (!strcmp(what, "lookup"))
+        return lookup();
+    if (!strcmp(what, "init"))
+        return init();
+    if (!strcmp(what, "hold"))
+        return hold();
+    fprintf(stderr, "usage: calls pairs BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | lookup | init | hold\n");
+    return 2;
+}

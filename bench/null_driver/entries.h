@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The null driver's functions, each a few instructions and the same at every call, so that what a benchmark sees is what stands in front
+ * of them. Included twice, with two meanings of NAME, for a hooked and an unhooked set in separate objects. */
+#include "state.h"
+
+CUresult NAME(cuInit)(unsigned int flags)
+{
+    return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult NAME(cuDriverGetVersion)(int *version)
+{
+    *version = 13000;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuGetProcAddress_v2)(const char *symbol, void **function, int version, cuuint64_t flags,
+                                   CUdriverProcAddressQueryResult *status)
+{
+    (void)flags;
+    *function = null_find(symbol, version);
+    if (status)
+        *status = *function ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult NAME(cuGetProcAddress)(const char *symbol, void **function, int version, cuuint64_t flags)
+{
+    return NAME(cuGetProcAddress_v2)(symbol, function, version, flags, NULL);
+}
+
+CUresult NAME(cuDeviceGet)(CUdevice *device, int ordinal)
+{
+    *device = ordinal;
+    return ordinal == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult NAME(cuDeviceGetCount)(int *count)
+{
+    *count = 1;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuDeviceGetUuid_v2)(CUuuid *uuid, CUdevice device)
+{
+    (void)device;
+    *uuid = (CUuuid){.bytes = {'n', 'u', 'l', 'l'}};
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuDeviceGetUuid)(CUuuid *uuid, CUdevice device)
+{
+    return NAME(cuDeviceGetUuid_v2)(uuid, device);
+}
+
+CUresult NAME(cuDeviceTotalMem_v2)(size_t *bytes, CUdevice device)
+{
+    (void)device;
+    *bytes = NULL_MEMORY;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuCtxCreate_v2)(CUcontext *context, unsigned int flags, CUdevice device)
+{
+    (void)flags;
+    (void)device;
+    *context = null_context = null_new_context();
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuCtxCreate_v4)(CUcontext *context, CUctxCreateParams *params, unsigned int flags, CUdevice device)
+{
+    (void)params;
+    return NAME(cuCtxCreate_v2)(context, flags, device);
+}
+
+CUresult NAME(cuCtxDestroy_v2)(CUcontext context)
+{
+    if (null_context == context)
+        null_context = NULL;
+    return context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult NAME(cuCtxGetApiVersion)(CUcontext context, unsigned int *version)
+{
+    (void)context;
+    *version = 3020;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuCtxGetCurrent)(CUcontext *context)
+{
+    *context = null_context;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuCtxGetDevice)(CUdevice *device)
+{
+    *device = 0;
+    return null_context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult NAME(cuCtxSetCurrent)(CUcontext context)
+{
+    null_context = context;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuDevicePrimaryCtxGetState)(CUdevice device, unsigned int *flags, int *active)
+{
+    (void)device;
+    *flags = 0;
+    *active = null_primaries() > 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuDevicePrimaryCtxRelease_v2)(CUdevice device)
+{
+    (void)device;
+    null_retain(-1);
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuDevicePrimaryCtxRetain)(CUcontext *context, CUdevice device)
+{
+    (void)device;
+    null_retain(1);
+    *context = NULL_PRIMARY;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuMemAlloc_v2)(CUdeviceptr *pointer, size_t bytes)
+{
+    if (!bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    *pointer = null_address();
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuMemFree_v2)(CUdeviceptr pointer)
+{
+    return pointer % NULL_ALIGNMENT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult NAME(cuMemGetAllocationGranularity)(size_t *granularity, const CUmemAllocationProp *prop,
+                                             CUmemAllocationGranularity_flags option)
+{
+    (void)prop;
+    (void)option;
+    *granularity = NULL_ALIGNMENT;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuMemGetInfo_v2)(size_t *free_bytes, size_t *total)
+{
+    *free_bytes = *total = NULL_MEMORY;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuLaunchKernel)(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
+                              unsigned int block_y, unsigned int block_z, unsigned int shared, CUstream stream, void **params,
+                              void **extra)
+{
+    (void)grid_y, (void)grid_z, (void)block_x, (void)block_y, (void)block_z, (void)shared, (void)stream, (void)params, (void)extra;
+    return function && !grid_x ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
