@@ -42,7 +42,6 @@ sim_nvml_obj := $(sim_nvml_src:%.c=$(BUILD)/%.o)
 unit_tests := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 sim_unit_tests := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/sim_*.c))
 ledger_tests := $(patsubst tests/ledger/%.c,$(BUILD)/tests/ledger/%,$(wildcard tests/ledger/*.c))
-preload_tests := $(patsubst tests/preload/%.c,$(BUILD)/tests/preload/%,$(wildcard tests/preload/*.c))
 bench_programs := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 fuzzers := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -113,10 +112,7 @@ $(BUILD)/tests/ledger/%: tests/ledger/%.c $(core_obj)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Icore -Itests -o $@ $< $(core_obj) $(INIH) -lpthread -ldl
-$(BUILD)/tests/preload/%: tests/preload/%.c $(sim)
-	@mkdir -p $(@D)
-	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+include tests/preload/rules.mk
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(core_src)
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# How the programs are built that run with the library preloaded, and the libraries that some of them are run between. Included by the Makefile.
+
+preload_libs := $(patsubst tests/preload/lib/%.c,$(BUILD)/tests/preload/lib/%.so,$(wildcard tests/preload/lib/*.c))
+preload_tests := $(patsubst tests/preload/%.c,$(BUILD)/tests/preload/%,$(wildcard tests/preload/*.c)) $(BUILD)/tests/preload/types
+preload_scripts := $(wildcard tests/preload/*.py tests/preload/*.sh)
+client_libs := $(patsubst tests/clients/lib/%.c,$(BUILD)/tests/clients/lib/%.so,$(wildcard tests/clients/lib/*.c))
+client_tests := $(patsubst tests/clients/%.c,$(BUILD)/tests/clients/%,$(wildcard tests/clients/*.c))
+client_scripts := $(wildcard tests/clients/*.py tests/clients/*.sh)
+
+# --as-needed: a program that names no function of the driver must start without it. Functions that this driver lacks may
+# be named: the library exports them.
+$(BUILD)/tests/preload/%: tests/preload/%.c $(sim)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -rdynamic -Wl,--unresolved-symbols=ignore-in-object-files -Wl,--as-needed -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+$(BUILD)/tests/preload/types: tests/preload/types.cpp shim/hooks.def
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(CXX) -std=c++17 $(CXXFLAGS) -Wall -Wextra -isystem $(CUDA_INCLUDE) -o $@ $<
+$(BUILD)/tests/preload/lib/%.so $(BUILD)/tests/clients/lib/%.so: override COMPILE += -fPIC
+$(BUILD)/tests/preload/lib/%.so: tests/preload/lib/%.c $(sim)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -shared -o $@ $< -Wl,--as-needed -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+$(BUILD)/tests/clients/lib/%.so: tests/clients/lib/%.c
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -shared -o $@ $< -ldl
+$(BUILD)/tests/clients/%: tests/clients/%.c
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -lpthread -ldl
+
+check-preload: all $(preload_libs) $(preload_tests) $(client_libs) $(client_tests) ## Run the programs with the library preloaded on the simulated GPU
+	$(Q)tests/run --build $(BUILD) $(preload_tests) $(preload_scripts) $(client_tests) $(client_scripts)
+.PHONY: check-preload
