@@ -143,7 +143,7 @@ static void on_error(void *context, unsigned line, const char *what)
     config_fail(reading->loader, "%s:%u: %s", reading->path, line, what);
 }
 
-static void read_sections(struct config_loader *loader, const struct ini_file *file, enum config_source source,
+static void read_sections(struct config_loader *loader, struct ini_file *file, enum config_source source,
                           const char *tenant)
 {
     static const struct ini_events events = {on_section, on_value, on_error};
@@ -155,12 +155,12 @@ static void read_sections(struct config_loader *loader, const struct ini_file *f
         loader->admin_bad = true;
 }
 
-void config_read_file(struct config_loader *loader, const struct ini_file *file, enum config_source source)
+void config_read_file(struct config_loader *loader, struct ini_file *file, enum config_source source)
 {
     read_sections(loader, file, source, NULL);
 }
 
-void config_read_tenant(struct config_loader *loader, const struct ini_file *file, enum config_source source, const char *tenant)
+void config_read_tenant(struct config_loader *loader, struct ini_file *file, enum config_source source, const char *tenant)
 {
     read_sections(loader, file, source, tenant);
 }

@@ -78,7 +78,7 @@ void config_read_aliases(struct config_loader *loader);
 
 /* config_file.c: what the whole file says but for [tenant] sections, which are checked; then the section of `tenant` alone. */
 struct ini_file;
-void config_read_file(struct config_loader *loader, const struct ini_file *file, enum config_source source);
-void config_read_tenant(struct config_loader *loader, const struct ini_file *file, enum config_source source, const char *tenant);
+void config_read_file(struct config_loader *loader, struct ini_file *file, enum config_source source);
+void config_read_tenant(struct config_loader *loader, struct ini_file *file, enum config_source source, const char *tenant);
 
 #endif

@@ -158,9 +158,9 @@ int config_load(struct config *config, const struct config_input *input)
     config_read_aliases(&loader);
     read_user_file(&loader, &user);
     name_tenant(&loader);
-    if (config->tenant_named && admin.text && !loader.admin_bad)
+    if (config->tenant_named && admin.mapping && !loader.admin_bad)
         config_read_tenant(&loader, &admin, CONFIG_ADMIN, config->tenant);
-    if (config->tenant_named && user.text)
+    if (config->tenant_named && user.mapping)
         config_read_tenant(&loader, &user, CONFIG_USER_INI, config->tenant);
     set_weight(&loader);
     keep_closed(&loader);

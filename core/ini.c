@@ -16,6 +16,29 @@
 
 #define READ_INTERRUPTIONS_MAX 1000
 
+struct name {
+    uint32_t hash, offset, length; /* in the file's text */
+};
+
+struct reader {
+    const struct ini_file *file;
+    const struct ini_events *events;
+    void *context;
+    size_t next;
+    unsigned line;
+    bool failed, in_section, skip_section;
+    unsigned sections, keys;
+    struct name section[INI_SECTIONS_MAX];
+    struct name key[INI_KEYS_MAX]; /* of the section that the reader is in */
+};
+
+/* What a file's mapping holds; the stack of the thread that looks a symbol up may be small. One byte more than allowed tells a file that
+ * is too long, also where its size is not known (procfs) or changes. */
+struct ini_mapping {
+    char text[INI_FILE_MAX + 1];
+    struct reader reader;
+};
+
 static const char *describe(int error)
 {
     switch (error) {
@@ -74,13 +97,13 @@ int ini_file_open(struct ini_file *file, const char *path, const char **what)
         *what = "not a regular file";
         rc = -EINVAL;
     } else {
-        /* One byte more than allowed tells a file that is too long, also where its size is not known (procfs) or changes. */
-        file->text = mmap(NULL, INI_FILE_MAX + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (file->text == MAP_FAILED) {
-            file->text = NULL;
+        struct ini_mapping *mapping = mmap(NULL, sizeof(*mapping), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (mapping == MAP_FAILED) {
             rc = -ENOMEM;
         } else {
-            rc = read_all(fd, file->text, INI_FILE_MAX + 1, &file->length);
+            file->mapping = mapping;
+            rc = read_all(fd, mapping->text, sizeof(mapping->text), &file->length);
         }
         if (rc < 0)
             *what = describe(-rc);
@@ -100,27 +123,11 @@ int ini_file_open(struct ini_file *file, const char *path, const char **what)
 
 void ini_file_close(struct ini_file *file)
 {
-    if (file->text)
-        munmap(file->text, INI_FILE_MAX + 1);
-    file->text = NULL;
+    if (file->mapping)
+        munmap(file->mapping, sizeof(*file->mapping));
+    file->mapping = NULL;
     file->length = 0;
 }
-
-struct name {
-    uint32_t hash, offset, length; /* in the file's text */
-};
-
-struct reader {
-    const struct ini_file *file;
-    const struct ini_events *events;
-    void *context;
-    size_t next;
-    unsigned line;
-    bool failed, in_section, skip_section;
-    unsigned sections, keys;
-    struct name section[INI_SECTIONS_MAX];
-    struct name key[INI_KEYS_MAX]; /* of the section that the reader is in */
-};
 
 static void fail(struct reader *reader, const char *what)
 {
@@ -131,13 +138,13 @@ static void fail(struct reader *reader, const char *what)
 /* Enter `text`, a part of the file, in `names`. False if it is there. */
 static bool enter(const struct reader *reader, struct name *names, unsigned *count, struct text text)
 {
-    struct name name = {.hash = 2166136261u, .offset = (uint32_t)(text.at - reader->file->text), .length = (uint32_t)text.length};
+    struct name name = {.hash = 2166136261u, .offset = (uint32_t)(text.at - reader->file->mapping->text), .length = (uint32_t)text.length};
 
     for (size_t i = 0; i < text.length; i++)
         name.hash = (name.hash ^ (unsigned char)text.at[i]) * 16777619u;
     for (unsigned i = 0; i < *count; i++) {
         if (names[i].hash == name.hash && names[i].length == name.length &&
-            memcmp(reader->file->text + names[i].offset, text.at, text.length) == 0)
+            memcmp(reader->file->mapping->text + names[i].offset, text.at, text.length) == 0)
             return false;
     }
     names[(*count)++] = name;
@@ -260,7 +267,7 @@ static char *next_line(char *buffer, int size, void *stream)
 {
     struct reader *reader = stream;
     const struct ini_file *file = reader->file;
-    struct text line = {file->text + reader->next, file->length - reader->next};
+    struct text line = {file->mapping->text + reader->next, file->length - reader->next};
 
     if (line.length == 0)
         return NULL;
@@ -303,15 +310,15 @@ static int take_value(void *user, const char *section, const char *key, const ch
     return 1;
 }
 
-bool ini_file_parse(const struct ini_file *file, const struct ini_events *events, void *context)
+bool ini_file_parse(struct ini_file *file, const struct ini_events *events, void *context)
 {
-    struct reader reader;
+    struct reader *reader = &file->mapping->reader;
 
-    memset(&reader, 0, offsetof(struct reader, section));
-    reader.file = file;
-    reader.events = events;
-    reader.context = context;
-    if (ini_parse_stream(next_line, &reader, take_value, &reader) != 0 && !reader.failed)
-        fail(&reader, "not understood");
-    return !reader.failed;
+    memset(reader, 0, offsetof(struct reader, section));
+    reader->file = file;
+    reader->events = events;
+    reader->context = context;
+    if (ini_parse_stream(next_line, reader, take_value, reader) != 0 && !reader->failed)
+        fail(reader, "not understood");
+    return !reader->failed;
 }

@@ -15,7 +15,7 @@
 
 /* A file's text, read once, so that it cannot change between two passes. */
 struct ini_file {
-    char *text; /* a private mapping, or the caller's own memory in tests */
+    struct ini_mapping *mapping; /* the text, and the parser's memory */
     size_t length;
     unsigned owner, mode; /* of the file */
 };
@@ -38,6 +38,6 @@ struct ini_events {
  *   key = value       or key: value; once per section, value not empty, blanks around both dropped, comment from " ;" on
  *   ; comment         or # comment, at the start of a line
  * True if there was no error. */
-bool ini_file_parse(const struct ini_file *file, const struct ini_events *events, void *context);
+bool ini_file_parse(struct ini_file *file, const struct ini_events *events, void *context);
 
 #endif
