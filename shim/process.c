@@ -16,8 +16,8 @@ struct process {
     uint32_t failure_told;
     uint64_t owners;
     uint64_t primary[QUOTA_DEVICES];
-    /* two struct records follow */
-};
+    /* two struct records follow, which want that alignment */
+} __attribute__((aligned(64)));
 
 static struct process *published;
 
