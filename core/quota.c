@@ -191,9 +191,6 @@ int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned dev
 
         if (small && take_room(d, units))
             return 0;
-        /* What can never fit must not stand in the ledger even for a moment: others would have to wait for it. */
-        if (size > quota_limit(quota, device))
-            return refuse(quota, d, bytes);
         if (!ledger_reserve(&quota->ledger, (unsigned)d->index, size, cap_of(d))) {
             charge->bytes = size;
             if (small)
@@ -201,7 +198,8 @@ int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned dev
             return 0;
         }
         /* Final only if nobody was between the word and the ledger, where a granule is seen in neither or in both. */
-        if (is_quiet(before, __atomic_load_n(&d->slabs, __ATOMIC_SEQ_CST)) || !wait_a_little(&deadline, &round))
+        if (is_quiet(before, __atomic_load_n(&d->slabs, __ATOMIC_SEQ_CST)) || size > quota_limit(quota, device) ||
+            !wait_a_little(&deadline, &round))
             return refuse(quota, d, bytes);
     }
 }

@@ -2,7 +2,10 @@
 /* A hash of device pointers and handles in shards: open addressing, linear probing, a small lock for each shard.
  *
  * Deletion shifts later entries back instead of leaving tombstones, so a table that allocates and frees for days stays as fast as
- * a new one. Each shard grows alone: with a million records one growth moves a few thousand, far below a millisecond. */
+ * a new one. Each shard grows alone: with a million records one growth moves a few thousand, far below a millisecond.
+ *
+ * Tables that are larger than the caches cost a trip to memory for each new record and each one taken. The first is spared: a large
+ * shard keeps its newest record beside its lock, and moves it into the table at the next put, when its slot has long arrived. */
 #include "softslice/records.h"
 
 #include <errno.h>
@@ -11,19 +14,23 @@
 #include "lock.h"
 
 #define SHARDS 256
-#define FIRST_SLOTS 128 /* one page */
-#define BATCH 64        /* records handed to a callback for one hold of the lock */
+#define FIRST_SLOTS 128  /* one page */
+#define LARGE_SLOTS 1024 /* from here on the newest record waits: some 100,000 records in all */
+#define BATCH 64         /* records handed to a callback for one hold of the lock */
 
 _Static_assert(sizeof(struct record) == 32, "two records in a cache line");
 
 struct shard {
     uint32_t lock;
-    uint32_t count;
+    uint32_t count; /* the newest included */
     uint32_t moves; /* changes whenever a record may have got another slot */
     uint32_t unused;
-    struct record *table; /* key 0: a free slot; at least one is free */
-    uint64_t mask;        /* slots - 1 */
+    struct record *table;  /* key 0: a free slot; at least one is free */
+    uint64_t mask;         /* slots - 1 */
+    struct record newest;  /* not in the table yet; key 0: none. Stands before one of the same key in the table */
 } __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct shard) == 64, "a shard and its newest record in one cache line");
 
 struct records {
     struct shard shard[SHARDS];
@@ -53,15 +60,17 @@ static inline uint64_t home_of(uint64_t hash, uint64_t mask)
     return (hash / SHARDS) & mask;
 }
 
-/* Lock the shard of `hash` while its slot is on the way from memory. What is read before the lock is a hint: an address that has
- * become wrong meanwhile is not followed, and a prefetch cannot fault. */
+/* Lock the shard of `hash` while its slot is on the way from memory, and the line behind it, where a search or a deletion often ends.
+ * What is read before the lock is a hint: an address that has become wrong meanwhile is not followed, and a prefetch cannot fault. */
 static struct shard *enter(struct records *records, uint64_t hash)
 {
     struct shard *shard = shard_of(records, hash);
     const struct record *table = __atomic_load_n(&shard->table, __ATOMIC_RELAXED);
     uint64_t mask = __atomic_load_n(&shard->mask, __ATOMIC_RELAXED);
+    const char *home = (const char *)((uintptr_t)table + home_of(hash, mask) * sizeof(struct record));
 
-    __builtin_prefetch((const char *)table + home_of(hash, mask) * sizeof(struct record), 1);
+    __builtin_prefetch(home, 1);
+    __builtin_prefetch(home + 64, 1);
     lock_take(&shard->lock);
     return shard;
 }
@@ -143,25 +152,52 @@ static void remove_slot(struct shard *shard, struct record *slot)
         }
     }
     table[hole].key = 0;
+}
+
+static void remove_record(struct shard *shard, struct record *record)
+{
+    if (record == &shard->newest)
+        record->key = 0;
+    else
+        remove_slot(shard, record);
     shard->count--;
+}
+
+/* Store a record for which there is room. 1 with the one that had its key in *old, else 0. */
+static int store(struct shard *shard, uint64_t hash, const struct record *record, struct record *old)
+{
+    struct record *slot = probe(shard, hash, record->key);
+    int replaced = slot->key != 0;
+
+    if (replaced)
+        *old = *slot;
+    *slot = *record;
+    return replaced;
+}
+
+/* Keep `record`, which is counted, as the newest of a large shard; what the one before it replaces is handed back. */
+static int store_later(struct shard *shard, const struct record *record, struct record *old)
+{
+    struct record last = shard->newest;
+    int replaced = last.key != 0;
+
+    shard->newest = *record;
+    if (last.key == record->key)
+        *old = last;
+    else if (replaced)
+        replaced = store(shard, mix(last.key), &last, old);
+    return replaced;
 }
 
 int records_put(struct records *records, const struct record *record, struct record *old)
 {
     uint64_t hash = mix(record->key);
     struct shard *shard = enter(records, hash);
-    struct record *slot = shard->table ? probe(shard, hash, record->key) : NULL;
-    int result = 0;
+    int result = -ENOMEM;
 
-    if (slot && slot->key) {
-        *old = *slot;
-        *slot = *record;
-        result = 1;
-    } else if (make_room(shard)) {
-        *probe(shard, hash, record->key) = *record;
-        shard->count++;
-    } else {
-        result = -ENOMEM;
+    if (make_room(shard)) {
+        result = shard->mask + 1 >= LARGE_SLOTS ? store_later(shard, record, old) : store(shard, hash, record, old);
+        shard->count += result == 0;
     }
     lock_give(&shard->lock);
     return result;
@@ -171,13 +207,18 @@ static bool get(struct records *records, uint64_t key, struct record *out, bool 
 {
     uint64_t hash = mix(key);
     struct shard *shard = enter(records, hash);
-    struct record *slot = shard->table && key ? probe(shard, hash, key) : NULL;
-    bool found = slot && slot->key;
+    struct record *slot = NULL;
+    bool found;
 
+    if (key && shard->newest.key == key)
+        slot = &shard->newest;
+    else if (key && shard->table)
+        slot = probe(shard, hash, key);
+    found = slot && slot->key;
     if (found) {
         *out = *slot;
         if (take)
-            remove_slot(shard, slot);
+            remove_record(shard, slot);
     }
     lock_give(&shard->lock);
     return found;
@@ -198,12 +239,16 @@ static unsigned take_batch(struct shard *shard, uint64_t context, uint64_t *at, 
 {
     unsigned n = 0;
 
+    if (shard->newest.key && (!context || shard->newest.context == context)) {
+        batch[n++] = shard->newest;
+        remove_record(shard, &shard->newest);
+    }
     while (n < BATCH && shard->table && *at <= shard->mask) {
         struct record *slot = &shard->table[*at];
 
         if (slot->key && (!context || slot->context == context)) {
             batch[n++] = *slot;
-            remove_slot(shard, slot); /* may bring another record to this slot, so it is looked at again */
+            remove_record(shard, slot); /* may bring another record to this slot, so it is looked at again */
         } else {
             ++*at;
         }
