@@ -22,16 +22,17 @@ static const struct config_device gpu_b = {.uuid = {[15] = 0x0b}, .ordinal = 1, 
 
 /* A test's environment, its admin file, and what came of them. */
 static char *variables[200];
+static char variable_text[1 << 16];
+static size_t variable_used;
 static unsigned variable_count;
-static const char *admin_path;
+static char admin_path[PATH_MAX];
 static unsigned admin_owner;
 static struct config config;
 
 static void start(void)
 {
     scratch_make();
-    admin_path = scratch_path("admin.ini");
-    admin_path = strdup(admin_path);
+    strcpy(admin_path, scratch_path("admin.ini"));
     admin_owner = geteuid();
 }
 
@@ -50,10 +51,10 @@ static const char *lookup(void *context, const char *name)
 
 static void set(const char *name, const char *value)
 {
-    size_t length = strlen(name) + strlen(value) + 2;
-    char *entry = malloc(length);
+    char *entry = variable_text + variable_used;
 
-    snprintf(entry, length, "%s=%s", name, value);
+    variable_used += (size_t)snprintf(entry, sizeof(variable_text) - variable_used, "%s=%s", name, value) + 1;
+    cr_assert(variable_used < sizeof(variable_text));
     variables[variable_count++] = entry;
 }
 
@@ -83,6 +84,7 @@ static void forget(void)
 {
     memset(variables, 0, sizeof(variables));
     variable_count = 0;
+    variable_used = 0;
     unlink(admin_path);
 }
 
