@@ -24,8 +24,9 @@ struct records;
  * themselves, MADV_DONTFORK, so a child whose struct records was not wiped must not use it. */
 size_t records_size(void);
 
-/* Remember a charge. 0, or -ENOMEM (host memory), in which case the caller must undo. A key that is already there is replaced and
- * the old record returned in *old with 1 (the address was handed out again after a free that we did not see). */
+/* Remember a charge. 0, or -ENOMEM (host memory), in which case the caller must undo. 1: a record was replaced because its address
+ * was handed out again after a free that we did not see, and *old is it. In a large table that may come out later, at another
+ * key's put, and *old has a key of its own. */
 int records_put(struct records *records, const struct record *record, struct record *old);
 
 /* Take a record out: exactly one of several racing callers gets it. Returns false if it is not there. */
