@@ -1,137 +1,147 @@
 # SPDX-License-Identifier: Apache-2.0
-# The whole build. `make help` lists the targets, V=1 shows the commands, SAN=address,undefined or SAN=thread builds with sanitizers.
+# The build. `make help` lists the targets; V=1 shows the commands; SAN=address,undefined or SAN=thread builds with sanitizers, in a
+# directory of its own; CC, CFLAGS, LDFLAGS, PREFIX and DESTDIR are yours. Tests and benchmarks are in mk/test.mk.
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
 DESTDIR ?=
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CFLAGS ?= -O2 -g
-ARCH ?= $(shell $(CC) -dumpmachine | cut -d- -f1)
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SAN ?=
-BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
-PYTHON ?= python3
 comma := ,
+BUILD ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)';)
 
-CUDA_INCLUDE ?= $(shell scripts/cuda-include)
+# Asked when first needed, and once: neither answer is wanted by `make help`, and there may be no compiler yet.
+once = $(eval $(1) := $(2))$($(1))
+ARCH = $(call once,ARCH,$(or $(shell $(CC) -dumpmachine 2>/dev/null | cut -d- -f1),$(shell uname -m)))
+CUDA_INCLUDE = $(call once,CUDA_INCLUDE,$(or $(shell scripts/cuda-include),$(error no cuda.h)))
+
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wpointer-arith $(if $(CI),-Werror)
-HARDEN := $(if $(SAN),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong $(if $(filter x86_64,$(ARCH)),-fcf-protection) \
-          $(if $(filter aarch64,$(ARCH)),-mbranch-protection=standard)
+HARDEN = $(if $(SAN),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong $(if $(filter x86_64,$(ARCH)),-fcf-protection) \
+         $(if $(filter aarch64,$(ARCH)),-mbranch-protection=standard)
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 override CPPFLAGS += -D_GNU_SOURCE -Iinclude -DSOFTSLICE_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS) -MMD -MP
+CUDA_FLAGS = -isystem $(CUDA_INCLUDE)
 LIBFLAGS := -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec
 LINK_LIB = $(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),,-Wl$(comma)-z$(comma)defs) \
            -Wl,--exclude-libs,ALL -Wl,-Bsymbolic-functions $(LDFLAGS)
+# Linked from the archive: libinih.so would have to be in every container.
 INIH ?= -l:libinih.a
 
 core_src := $(wildcard core/*.c)
 shim_src := $(wildcard shim/*.c shim/hooks/*.c)
-shim_asm := shim/dlsym_$(ARCH).S shim/thunks_$(ARCH).S
+shim_asm = shim/dlsym_$(ARCH).S shim/thunks_$(ARCH).S
 cli_src := $(wildcard cli/*.c)
 sim_src := $(filter-out $(wildcard sim/nvml*.c),$(wildcard sim/*.c))
 sim_asm := $(wildcard sim/*.S)
-sim_nvml_src := $(wildcard sim/nvml*.c sim/shared.c sim/timeline.c)
+sim_nvml_src := $(wildcard sim/nvml*.c sim/shared.c sim/objects.c sim/timeline.c)
 core_obj := $(core_src:%.c=$(BUILD)/%.o)
-shim_obj := $(shim_src:%.c=$(BUILD)/%.o) $(shim_asm:%.S=$(BUILD)/%.o)
+shim_obj = $(shim_src:%.c=$(BUILD)/%.o) $(shim_asm:%.S=$(BUILD)/%.o)
 cli_obj := $(cli_src:%.c=$(BUILD)/%.o)
 sim_obj := $(sim_src:%.c=$(BUILD)/%.o) $(sim_asm:%.S=$(BUILD)/%.o)
 sim_nvml_obj := $(sim_nvml_src:%.c=$(BUILD)/%.o)
 
-unit_tests := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
-sim_unit_tests := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/sim_*.c))
-ledger_tests := $(patsubst tests/ledger/%.c,$(BUILD)/tests/ledger/%,$(wildcard tests/ledger/*.c))
-bench_programs := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
-fuzzers := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-
 lib := $(BUILD)/libsoftslice.so
+command := $(BUILD)/softslice
 sim := $(BUILD)/sim/libcuda.so.1
 sim_nvml := $(BUILD)/sim/libnvidia-ml.so.1
+products := $(lib) $(command) $(sim) $(sim_nvml)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
+.SECONDEXPANSION:
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@cat $(MAKEFILE_LIST) | awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  %-14s %s\n", $$1, $$2}'
 
-all: $(lib) $(BUILD)/softslice $(sim) $(sim_nvml) ## Build the library, the command and the simulated GPU
+all: $(products) ## Build the library, the command and the simulated GPU
+
+# What is missing is told before the first compiler error; only `make demo`, `make check` and their like install anything.
+$(products): | needed-to-build
+needed-to-build:
+	@CC="$(firstword $(CC))" scripts/setup --list $(if $(CROSS),,build)
 
 # ---- the library
 
-$(lib): $(core_obj) $(shim_obj) shim/exports_$(ARCH).map
+$(lib): $(core_obj) $$(shim_obj) shim/exports_$$(ARCH).map
 	$(call say,LINK,$@)
 	$(Q)$(LINK_LIB) -Wl,-soname,libsoftslice.so -Wl,-z,nodelete -Wl,--version-script=shim/exports_$(ARCH).map -o $@ \
 	    $(core_obj) $(shim_obj) $(INIH) -Wl,--no-as-needed -l:libdl.so.2
 
 $(BUILD)/core/%.o $(BUILD)/shim/%.o: override COMPILE += $(LIBFLAGS)
-$(BUILD)/shim/%.o: override COMPILE += -isystem $(CUDA_INCLUDE)
-# The sanitizers' runtimes call dlsym before their shadow memory exists.
-$(BUILD)/shim/dlsym.o $(BUILD)/shim/resolve.o $(BUILD)/shim/real.o: SANFLAGS :=
+$(BUILD)/core/ini.o: override COMPILE += $(INIH_FLAGS)
+$(BUILD)/shim/%.o: override COMPILE += $(CUDA_FLAGS)
 
 # ---- the command
 
-$(BUILD)/softslice: $(cli_obj) $(core_obj)
+$(command): $(cli_obj) $(core_obj)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(SANFLAGS) -pie -Wl,-z,relro,-z,now $(LDFLAGS) -o $@ $^ $(INIH) -ldl
 $(BUILD)/cli/%.o: override COMPILE += -fPIE
 
 # ---- the simulated GPU
 
+LINK_SIM = $(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic $(LDFLAGS) -o $@ $^ -lpthread -ldl -lrt -lm
 $(sim): $(sim_obj)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -o $@ $^ -lpthread -ldl -lrt -lm
+	$(Q)$(LINK_SIM)
 $(sim_nvml): $(sim_nvml_obj)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-soname,libnvidia-ml.so.1 -Wl,-Bsymbolic -o $@ $^ -lpthread -ldl -lrt -lm
-$(BUILD)/sim/%.o: override COMPILE += -fPIC -fvisibility=hidden -Isim -isystem $(CUDA_INCLUDE)
+	$(Q)$(LINK_SIM)
+$(BUILD)/sim/%.o: override COMPILE += -fPIC -fvisibility=hidden -Isim $(CUDA_FLAGS)
 
 # ---- objects
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c | needed-to-build
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(COMPILE) -c -o $@ $<
-$(BUILD)/%.o: %.S
+$(BUILD)/%.o: %.S | needed-to-build
 	@mkdir -p $(@D)
 	$(call say,AS,$<)
 	$(Q)$(CC) $(CPPFLAGS) -fPIC -MMD -MP -c -o $@ $<
 
-# ---- tests
+# ---- installation
 
-$(BUILD)/tests/unit/test_%: tests/unit/test_%.c $(core_obj)
-	@mkdir -p $(@D)
-	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -Icore -o $@ $< $(core_obj) $(INIH) -lcriterion -lpthread -ldl
-$(BUILD)/tests/unit/sim_%: tests/unit/sim_%.c $(sim) $(sim_nvml)
-	@mkdir -p $(@D)
-	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -isystem $(CUDA_INCLUDE) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -Wl,-rpath,$(abspath $(BUILD)/sim) -lcriterion -lpthread -ldl
-$(BUILD)/tests/ledger/%: tests/ledger/%.c $(core_obj)
-	@mkdir -p $(@D)
-	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -Icore -Itests -o $@ $< $(core_obj) $(INIH) -lpthread -ldl
-include tests/preload/rules.mk
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(core_src)
-	@mkdir -p $(@D)
-	$(call say,FUZZ,$@)
-	$(Q)clang -std=gnu11 $(CPPFLAGS) -O1 -g -fsanitize=fuzzer,address,undefined -Icore -o $@ $< $(core_src) $(INIH) -ldl
+# Each file is written beside its place and renamed over it: a process that has the old library mapped keeps the old one.
+put = mkdir -p '$(DESTDIR)$(dir $(3))' && install -m $(1) '$(2)' '$(DESTDIR)$(3).new' && mv -f '$(DESTDIR)$(3).new' '$(DESTDIR)$(3)'
+man_pages := $(wildcard docs/*.1 docs/*.5)
+installed = $(PREFIX)/lib/softslice/libsoftslice.so $(PREFIX)/bin/softslice $(PREFIX)/share/softslice/softslice.ini \
+            $(foreach page,$(man_pages),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
-# ---- benchmarks
+install: $(lib) $(command) ## Install under PREFIX (/usr/local), below DESTDIR; running programs are not disturbed
+	$(Q)$(call put,755,$(lib),$(PREFIX)/lib/softslice/libsoftslice.so)
+	$(Q)$(call put,755,$(command),$(PREFIX)/bin/softslice)
+	$(Q)$(call put,644,examples/softslice.ini,$(PREFIX)/share/softslice/softslice.ini)
+	$(Q)$(foreach page,$(man_pages),$(call put,644,$(page),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) &&) :
+	@printf '  %s\n' $(installed:%='$(DESTDIR)%')
 
-null_src := $(wildcard bench/null_driver/*.c)
-$(BUILD)/bench/libcuda.so.1: $(null_src)
-	@mkdir -p $(@D)
-	$(call say,LINK,$@)
-	$(Q)$(COMPILE) -MF $@.d -fPIC -isystem $(CUDA_INCLUDE) -shared -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -o $@ $^
-$(BUILD)/bench/%: bench/%.c $(core_obj) $(BUILD)/bench/libcuda.so.1
-	@mkdir -p $(@D)
-	$(call say,BENCH,$@)
-	$(Q)$(COMPILE) -MF $@.d -Icore -isystem $(CUDA_INCLUDE) -o $@ $< $(core_obj) $(INIH) -lpthread -ldl
+uninstall: ## Remove what `make install` put there; configuration and state stay
+	$(Q)rm -f $(installed:%='$(DESTDIR)%')
+	$(Q)rmdir '$(DESTDIR)$(PREFIX)/lib/softslice' '$(DESTDIR)$(PREFIX)/share/softslice'
 
-clean: ## Remove everything built (the fetched headers and Python packages too)
+# ---- upkeep
+
+fmt: ## Format the C sources (clang-format 14)
+	clang-format-14 -i $(c_files)
+
+docs: ## Write again what is generated: docs/hooks.md
+	scripts/hooks-page >docs/hooks.md
+
+compdb: ## Write compile_commands.json (needs bear)
+	bear --output compile_commands.json -- $(MAKE) -B all test-programs
+
+clean: ## Remove everything built and everything fetched
 	rm -rf build compile_commands.json
 
-.PHONY: help all clean
+include mk/test.mk
+
+.PHONY: help all needed-to-build install uninstall fmt docs compdb clean
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+# Tests, benchmarks, the demo and the checkers. Every test runs through tests/run, which counts; a target that needs something
+# installed has scripts/setup bring it first and then calls make again.
+
+AGAIN = $(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory
+RUN = tests/run --build $(BUILD) --jobs $(JOBS)
+
+programs = $(patsubst $(1)/%,$(BUILD)/$(1)/%,$(basename $(wildcard $(1)/*.c $(1)/*.cpp)))
+unit_tests := $(filter $(BUILD)/tests/unit/test_%,$(call programs,tests/unit))
+ledger_tests := $(call programs,tests/ledger)
+sim_tests := $(call programs,tests/sim)
+include tests/preload/rules.mk
+# A script is a test where it is executable; the rest are parts of others.
+scripts_in = $(shell find $(1) -type f -perm -u+x 2>/dev/null | LC_ALL=C sort)
+script_tests = $(call scripts_in,tests/preload tests/cli tests/clients tests/sim)
+static_checks := $(sort $(wildcard scripts/check-*))
+test_programs := $(unit_tests) $(ledger_tests) $(sim_tests) $(preload_tests) $(client_tests)
+
+demo: ## Two tenants on one simulated GPU, with and without softslice
+	@scripts/setup build
+	@$(AGAIN) all
+	@scripts/demo
+
+check: ## All tests on the simulated GPU, and the static checks; installs what they need
+	@scripts/setup check
+	@$(AGAIN) all test-programs
+	@echo '  CHECK  units, ledger, simulated GPU, preloaded programs, command, clients, static checks'
+	@$(RUN) $(static_checks) $(test_programs) $(script_tests)
+
+test-programs: $(test_programs) $(preload_libs) $(client_libs)
+
+# ---- how the test programs are built
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(core_obj)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Icore -Itests $(INIH_FLAGS) -o $@ $< $(core_obj) $(INIH) -lcriterion -lpthread -ldl
+$(BUILD)/tests/ledger/%: tests/ledger/%.c $(core_obj)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Icore -Itests -o $@ $< $(core_obj) $(INIH) -lpthread -ldl
+$(BUILD)/tests/sim/%: tests/sim/%.c $(sim) $(sim_nvml)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Itests $(CUDA_FLAGS) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+
+# ---- sanitizers
+
+san_runtime = $(shell $(CC) -print-file-name=lib$(if $(filter thread,$(SAN)),tsan,asan).so)
+# Criterion cannot start under ThreadSanitizer.
+san_tests = $(if $(filter thread,$(SAN)),,$(unit_tests)) $(ledger_tests) $(preload_tests)
+check-asan: ## The tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/setup check
+	@$(AGAIN) SAN=address,undefined check-sanitized
+check-tsan: ## The tests under ThreadSanitizer
+	@scripts/setup check
+	@$(AGAIN) SAN=thread check-sanitized
+check-sanitized: $(lib) $(sim) $(sim_nvml) $(san_tests) $(preload_libs)
+	@$(RUN) --slow 4 --runtime $(san_runtime) $(san_tests)
+
+# ---- aarch64
+
+check-aarch64: ## Cross build for aarch64, and its tests in an emulator
+	@scripts/setup aarch64
+	@scripts/inih-aarch64
+	@$(AGAIN) CROSS=aarch64 CC=aarch64-linux-gnu-gcc BUILD=build/aarch64 INIH=build/aarch64/inih/libinih.a \
+	    INIH_FLAGS='-isystem build/aarch64/inih' CUDA_INCLUDE='$(CUDA_INCLUDE)' check-emulated
+emulated_tests = $(ledger_tests) $(preload_tests)
+check-emulated: $(products) $(emulated_tests) $(preload_libs)
+	@$(RUN) --slow 10 --wrap 'qemu-aarch64-static -L /usr/aarch64-linux-gnu' $(emulated_tests)
+
+# ---- fuzzing
+
+fuzzers := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 60
+fuzz: $(fuzzers) ## Fuzz the parsers, FUZZ_SECONDS each (needs clang)
+	@set -e; for fuzzer in $(fuzzers); do mkdir -p $(BUILD)/corpus/$${fuzzer##*/}; \
+	    $$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD)/corpus/ $(BUILD)/corpus/$${fuzzer##*/}; done
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(core_src)
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)
+	$(Q)clang -std=gnu11 $(CPPFLAGS) -O1 -g -fsanitize=fuzzer,address,undefined -Icore -o $@ $< $(core_src) $(INIH) -ldl
+
+# ---- benchmarks
+
+bench_programs := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+bench: ## What softslice costs, over a driver that does nothing (BENCH_ARGS=... for the runner)
+	@scripts/setup build
+	@$(AGAIN) $(lib) $(bench_programs)
+	@bench/run $(BENCH_ARGS)
+$(BUILD)/bench/libcuda.so.1: $(wildcard bench/null_driver/*.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(COMPILE) -MF $@.d -fPIC $(CUDA_FLAGS) -shared -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic -o $@ $(filter %.c,$^)
+$(BUILD)/bench/%: bench/%.c $(core_obj) $(BUILD)/bench/libcuda.so.1
+	@mkdir -p $(@D)
+	$(call say,BENCH,$@)
+	$(Q)$(COMPILE) -MF $@.d -Icore $(CUDA_FLAGS) -o $@ $< $(core_obj) $(INIH) -lpthread -ldl
+
+# ---- real hardware: with what is built already where nothing can be built
+
+check-gpu: ## Behaviour and frameworks on a real GPU; each check without one is skipped
+	@$(on_gpu)
+	@tests/gpu/check.sh $(GPU_ARGS)
+bench-gpu: ## Cost on a real GPU, written to docs/measurements
+	@$(on_gpu)
+	@tests/gpu/bench.sh $(GPU_ARGS)
+on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all; \
+    elif [ -e $(lib) ] && [ -e $(command) ]; then echo '  using build/ as it is: it cannot be built again here'; \
+    else scripts/setup --list build; fi
+
+# ---- lint
+
+c_files = $(sort $(wildcard $(foreach dir,include/softslice core shim shim/hooks cli sim bench bench/null_driver tests tests/unit tests/ledger \
+          tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu,$(dir)/*.c $(dir)/*.h)))
+lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spelling, man pages
+	@scripts/setup lint
+	@scripts/lint $(c_files)
+
+.PHONY: demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-gpu bench bench-gpu fuzz lint
