@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The quota on a real ledger: rounding, slabs, limits and their minimum, what a program is told, and the one line of a refusal. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "scratch.h"
+#include "softslice/quota.h"
+
+#define KIB  (UINT64_C(1) << 10)
+#define MIB  (UINT64_C(1) << 20)
+#define GIB  (UINT64_C(1) << 30)
+#define SLAB QUOTA_GRANULE
+
+static const char *variables[16];
+
+static const char *from_variables(void *context, const char *name)
+{
+    size_t length = strlen(name);
+
+    (void)context;
+    for (unsigned i = 0; variables[i]; i++)
+        if (!strncmp(variables[i], name, length) && variables[i][length] == '=')
+            return variables[i] + length + 1;
+    return NULL;
+}
+
+/* A member of tenant "a" (or of none) with this VRAM variable (NULL: none) and one device of 80 GiB. */
+static struct quota *join(const char *tenant, const char *vram, uint64_t granule)
+{
+    static const struct config_device device = {.uuid = {1, 2, 3}, .physical = 80 * GIB};
+    static char setting[64], name[64];
+    struct quota *quota = mmap(NULL, sizeof(*quota), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct config *config = malloc(sizeof(*config));
+    struct config_input input = {.getenv = from_variables, .admin_file = scratch_path("no such file")};
+    char path[PATH_MAX];
+    unsigned n = 0;
+    int directory;
+
+    snprintf(setting, sizeof(setting), "SOFTSLICE_VRAM=%s", vram);
+    snprintf(name, sizeof(name), "SOFTSLICE_TENANT=%s", tenant);
+    if (vram)
+        variables[n++] = setting;
+    if (tenant)
+        variables[n++] = name;
+    variables[n] = NULL;
+    cr_assert_eq(config_load(config, &input), 0, "%s", config->error);
+    directory = ledger_state_dir(&quota->ledger, scratch, path, sizeof(path));
+    cr_assert_geq(directory, 0, "%s", quota->ledger.error);
+    cr_assert_eq(ledger_attach(&quota->ledger, directory, tenant), 0, "%s", quota->ledger.error);
+    close(directory);
+    cr_assert_eq(quota_add_device(quota, config, &device, granule), 0);
+    free(config);
+    return quota;
+}
+
+static uint64_t used(struct quota *quota)
+{
+    return ledger_current(&quota->ledger, 0);
+}
+
+static uint64_t count_of(struct quota *quota, enum ledger_event event)
+{
+    struct ledger_device_state state;
+
+    cr_assert_eq(ledger_device_state(&quota->ledger, 0, &state), 0);
+    return state.events[event];
+}
+
+/* An allocation that the driver grants, of `actual` bytes if not 0. */
+static bool take(struct quota *quota, uint64_t bytes, enum quota_family family, uint64_t actual, struct record *record)
+{
+    struct quota_charge charge;
+
+    if (quota_reserve(quota, &charge, 0, bytes, family) != 0)
+        return false;
+    memset(record, 0xee, sizeof(*record));
+    quota_keep(quota, &charge, actual, record);
+    cr_assert_eq(record->device, 0);
+    cr_assert_eq(record->family, family);
+    cr_assert_eq(record->key, UINT64_C(0xeeeeeeeeeeeeeeee), "key and context are the caller's");
+    return true;
+}
+
+static void setup(void)
+{
+    scratch_make();
+    log_configure(LOG_WARN, scratch_path("log"));
+}
+
+TestSuite(quota, .init = setup, .fini = scratch_remove);
+
+Test(quota, sizes_are_rounded_to_what_the_gpu_takes)
+{
+    static const struct {
+        uint64_t bytes, charged;
+    } cases[] = {
+        {1, SLAB},
+        {512, SLAB},
+        {513, SLAB},
+        {MIB, SLAB},
+        {MIB + 1, SLAB},
+        {SLAB, SLAB},
+        {SLAB + 1, 2 * SLAB},
+        {3 * MIB, 2 * SLAB},
+        {GIB, GIB},
+        {GIB + 1, GIB + SLAB},
+        {20 * GIB - 1, 20 * GIB},
+        {20 * GIB, 20 * GIB},
+        {20 * GIB + 1, 0},
+        {UINT64_C(1) << 62, 0},
+        {INT64_MAX, 0},
+        {UINT64_MAX - SLAB, 0},
+        {UINT64_MAX - SLAB + 1, 0},
+        {UINT64_MAX - SLAB + 2, 0},
+        {UINT64_MAX - 1, 0},
+        {UINT64_MAX, 0},
+    };
+    struct quota *quota = join("a", "20GiB", 0);
+    struct record record;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        bool granted = take(quota, cases[i].bytes, QUOTA_LINEAR, 0, &record);
+
+        cr_expect_eq(granted, cases[i].charged != 0, "%lu bytes", (unsigned long)cases[i].bytes);
+        cr_expect_eq(used(quota), cases[i].charged, "%lu bytes", (unsigned long)cases[i].bytes);
+        if (granted)
+            quota_refund(quota, &record);
+        cr_expect_eq(used(quota), 0);
+    }
+    cr_expect_eq(count_of(quota, LEDGER_EVENT_UNDERFLOW), 0);
+}
+
+Test(quota, nothing_costs_nothing)
+{
+    struct quota *quota = join("a", "1MiB", 0);
+    struct record record;
+
+    cr_assert(take(quota, 0, QUOTA_LINEAR, 0, &record));
+    cr_assert_eq(record.bytes, 0);
+    quota_refund(quota, &record);
+    cr_assert_eq(used(quota), 0);
+}
+
+Test(quota, small_ones_share_a_slab)
+{
+    struct quota *quota = join("a", "4MiB", 0);
+    struct record record[3 * 4096];
+    unsigned n;
+
+    for (n = 0; n < 4096; n++)
+        cr_assert(take(quota, n % 2 ? 512 : 1, n % 2 ? QUOTA_LINEAR : QUOTA_MANAGED, 0, &record[n]));
+    cr_assert_eq(used(quota), SLAB);
+    cr_assert_eq(record[0].bytes, 512);
+    cr_assert(record[0].small);
+    cr_assert(take(quota, 1, QUOTA_LINEAR, 0, &record[n++]));
+    cr_assert_eq(used(quota), 2 * SLAB);
+    for (; n < 8192; n++)
+        cr_assert(take(quota, 512, QUOTA_LINEAR, 0, &record[n]));
+    cr_assert_eq(used(quota), 2 * SLAB);
+    cr_assert_not(take(quota, 1, QUOTA_LINEAR, 0, &record[n]), "to the block");
+    quota_refund(quota, &record[--n]);
+    cr_assert(take(quota, 1, QUOTA_LINEAR, 0, &record[n++]));
+    while (n > 4096)
+        quota_refund(quota, &record[--n]);
+    cr_assert_eq(used(quota), SLAB);
+    while (n > 0)
+        quota_refund(quota, &record[--n]);
+    cr_assert_eq(used(quota), 0);
+}
+
+Test(quota, contexts_share_nothing)
+{
+    struct quota *quota = join("a", "1GiB", 0);
+    struct record record[2];
+
+    cr_assert(take(quota, 1000, QUOTA_CONTEXT, 0, &record[0]));
+    cr_assert(take(quota, 1000, QUOTA_CONTEXT, 0, &record[1]));
+    cr_assert_eq(used(quota), 2 * SLAB);
+    cr_assert_not(record[0].small);
+}
+
+Test(quota, other_granules)
+{
+    struct quota *quota = join("a", "1GiB", 64 * KIB);
+    struct record record[3];
+
+    cr_assert(take(quota, 32 * KIB, QUOTA_LINEAR, 0, &record[0]));
+    cr_assert(take(quota, 32 * KIB, QUOTA_LINEAR, 0, &record[1]));
+    cr_assert_eq(used(quota), 64 * KIB);
+    cr_assert(take(quota, 32 * KIB + 1, QUOTA_LINEAR, 0, &record[2]));
+    cr_assert_eq(used(quota), 128 * KIB);
+}
+
+Test(quota, what_the_driver_refuses_is_given_back)
+{
+    static const uint64_t sizes[] = {1, 512, MIB, MIB + 1, GIB};
+    struct quota *quota = join("a", "2GiB", 0);
+    struct quota_charge charge;
+    struct record record;
+
+    for (unsigned with = 0; with < 2; with++) { /* without and with room in a slab */
+        uint64_t before = used(quota);
+
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+            cr_assert_eq(quota_reserve(quota, &charge, 0, sizes[i], QUOTA_LINEAR), 0);
+            quota_cancel(quota, &charge);
+            cr_assert_eq(used(quota), before);
+        }
+        cr_assert(take(quota, 512, QUOTA_LINEAR, 0, &record));
+    }
+    quota_refund(quota, &record);
+    quota_refund(quota, &record);
+    cr_assert_eq(used(quota), 0);
+}
+
+/* Nobody may stand on a slab that an allocation brought which the driver has not granted yet. */
+Test(quota, an_unsettled_slab_is_nobody_elses)
+{
+    struct quota *quota = join("a", "1GiB", 0);
+    struct quota_charge first, second;
+    struct record record;
+
+    cr_assert_eq(quota_reserve(quota, &first, 0, 512, QUOTA_LINEAR), 0);
+    cr_assert_eq(quota_reserve(quota, &second, 0, 512, QUOTA_LINEAR), 0);
+    cr_assert_eq(used(quota), 2 * SLAB);
+    quota_cancel(quota, &first);
+    quota_keep(quota, &second, 0, &record);
+    cr_assert_eq(used(quota), SLAB);
+    cr_assert_eq(quota_reserve(quota, &first, 0, 512, QUOTA_LINEAR), 0);
+    cr_assert_eq(used(quota), SLAB);
+    quota_keep(quota, &first, 0, &record);
+    quota_refund(quota, &record);
+    quota_refund(quota, &record);
+    cr_assert_eq(used(quota), 0);
+}
+
+Test(quota, what_it_came_to_is_what_is_kept)
+{
+    static const struct {
+        uint64_t asked, actual, kept, used;
+        enum quota_family family;
+        bool small;
+    } cases[] = {
+        {512, 1000, 1024, SLAB, QUOTA_LINEAR, true},
+        {512, MIB, MIB, SLAB, QUOTA_LINEAR, true},
+        {512, 5 * MIB, 6 * MIB, 6 * MIB, QUOTA_LINEAR, false},
+        {3 * MIB, 3 * MIB, 4 * MIB, 4 * MIB, QUOTA_LINEAR, false},
+        {3 * MIB, 7 * MIB, 8 * MIB, 8 * MIB, QUOTA_LINEAR, false},
+        {512 * MIB, 300 * MIB, 300 * MIB, 300 * MIB, QUOTA_CONTEXT, false},
+        {512 * MIB, 700 * MIB, 700 * MIB, 700 * MIB, QUOTA_CONTEXT, false},
+        {512 * MIB, 0, 512 * MIB, 512 * MIB, QUOTA_CONTEXT, false},
+    };
+    struct quota *quota = join("a", "1GiB", 0);
+    struct record record, other;
+
+    for (unsigned with = 0; with < 2; with++) { /* alone, and beside a block with room left in its slab */
+        uint64_t beside = with ? SLAB : 0;
+
+        for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+            uint64_t expected = cases[i].used + (cases[i].small && cases[i].kept + 512 <= SLAB ? 0 : beside);
+
+            cr_assert(take(quota, cases[i].asked, cases[i].family, cases[i].actual, &record));
+            cr_expect_eq(record.bytes, cases[i].kept, "case %zu", i);
+            cr_expect_eq(record.small, cases[i].small, "case %zu", i);
+            cr_expect_eq(used(quota), expected, "case %zu", i);
+            quota_refund(quota, &record);
+            cr_expect_eq(used(quota), beside, "case %zu", i);
+        }
+        cr_assert(take(quota, 512, QUOTA_LINEAR, 0, &other));
+    }
+}
+
+Test(quota, the_smallest_limit_holds)
+{
+    struct quota *first = join("a", "10GiB", 0), *smaller = join("a", "4GiB", 0), *larger = join("a", "30GiB", 0);
+    struct quota *none = join("a", NULL, 0);
+    struct record record;
+
+    cr_assert_eq(quota_limit(first, 0), 10 * GIB);
+    cr_assert_eq(quota_limit(smaller, 0), 4 * GIB, "a joiner's smaller value binds that joiner");
+    cr_assert_eq(quota_limit(larger, 0), 10 * GIB);
+    cr_assert_eq(quota_limit(none, 0), 10 * GIB);
+    cr_assert(take(first, 3 * GIB, QUOTA_LINEAR, 0, &record));
+    cr_assert_not(take(smaller, GIB + 1, QUOTA_LINEAR, 0, &record), "the tenant's total counts, not the joiner's own");
+    cr_assert(take(smaller, GIB, QUOTA_LINEAR, 0, &record));
+    cr_assert_not(take(larger, 6 * GIB + 1, QUOTA_LINEAR, 0, &record));
+    cr_assert(take(larger, 6 * GIB, QUOTA_LINEAR, 0, &record));
+    ledger_set_limit(&none->ledger, 0, 20 * GIB);
+    cr_assert_eq(quota_limit(first, 0), 20 * GIB, "who set the limit is not bound by what it once set");
+    cr_assert_eq(quota_limit(smaller, 0), 4 * GIB);
+    first->device[0].native = 15 * GIB;
+    cr_assert_eq(quota_limit(first, 0), 15 * GIB);
+    first->device[0].admin = 14 * GIB;
+    cr_assert_eq(quota_limit(first, 0), 14 * GIB);
+    cr_assert_not(take(first, 4 * GIB + 1, QUOTA_LINEAR, 0, &record));
+    first->device[0].id.physical = 12 * GIB;
+    cr_assert_eq(quota_limit(first, 0), 12 * GIB);
+}
+
+Test(quota, without_a_limit_the_device_is_the_limit)
+{
+    struct quota *quota = join("a", NULL, 0);
+    struct record record;
+
+    cr_assert_eq(quota_limit(quota, 0), 80 * GIB);
+    cr_assert_not(take(quota, 80 * GIB + 1, QUOTA_LINEAR, 0, &record));
+    cr_assert(take(quota, 80 * GIB, QUOTA_LINEAR, 0, &record));
+}
+
+Test(quota, a_program_is_told_what_it_may_have)
+{
+    struct quota *quota = join("a", "10GiB", 0);
+    uint64_t total, free_bytes;
+    struct record record;
+
+    quota_info(quota, 0, 79 * GIB, &total, &free_bytes);
+    cr_expect(total == 10 * GIB && free_bytes == 10 * GIB);
+    cr_assert(take(quota, 3 * GIB, QUOTA_LINEAR, 0, &record));
+    quota_info(quota, 0, 79 * GIB, &total, &free_bytes);
+    cr_expect(total == 10 * GIB && free_bytes == 7 * GIB);
+    quota_info(quota, 0, 5 * GIB, &total, &free_bytes);
+    cr_expect(total == 10 * GIB && free_bytes == 5 * GIB, "neighbours hold the rest");
+    quota_info(quota, 0, 0, &total, &free_bytes);
+    cr_expect(total == 10 * GIB && free_bytes == 0);
+    ledger_set_limit(&quota->ledger, 0, 2 * GIB);
+    quota_info(quota, 0, 79 * GIB, &total, &free_bytes);
+    cr_expect(total == 2 * GIB && free_bytes == 0, "more is held than may be: nothing is free, not less");
+    ledger_set_limit(&quota->ledger, 0, 200 * GIB);
+    quota_info(quota, 0, UINT64_MAX, &total, &free_bytes);
+    cr_expect(total == 80 * GIB && free_bytes == 77 * GIB, "a limit above the device");
+}
+
+static const char *logged(void)
+{
+    static char text[4096];
+    int file = open(scratch_path("log"), O_RDONLY);
+    ssize_t length = file < 0 ? 0 : read(file, text, sizeof(text) - 1);
+
+    text[length > 0 ? length : 0] = 0;
+    close(file);
+    return text;
+}
+
+Test(quota, the_first_refusal_says_one_line)
+{
+    struct quota *quota = join("a", "20GiB", 0);
+    struct record record;
+    char expected[256];
+
+    cr_assert(take(quota, 18 * GIB + 512 * MIB, QUOTA_LINEAR, 0, &record));
+    cr_assert_str_empty(logged());
+    errno = 4711;
+    for (unsigned i = 0; i < 5; i++)
+        cr_assert_not(take(quota, 3 * GIB, QUOTA_LINEAR, 0, &record));
+    cr_assert_eq(errno, 4711);
+    snprintf(expected, sizeof(expected),
+             "softslice: [%d] tenant \"a\", GPU-01020300-0000-0000-0000-000000000000: refused 3 GiB: 18.50 GiB of 20 GiB in use\n",
+             getpid());
+    cr_assert_str_eq(logged(), expected);
+    cr_assert_eq(count_of(quota, LEDGER_EVENT_REFUSED), 5);
+    cr_assert_eq(quota->device[0].refusals, 5);
+}
+
+Test(quota, a_process_that_is_its_own_tenant_has_no_name)
+{
+    struct quota *quota = join(NULL, "1GiB", 0);
+    struct record record;
+    char expected[256];
+
+    cr_assert_not(take(quota, UINT64_MAX, QUOTA_LINEAR, 0, &record));
+    cr_assert_eq(count_of(quota, LEDGER_EVENT_REFUSED), 1);
+    snprintf(expected, sizeof(expected), "softslice: [%d] GPU-01020300-0000-0000-0000-000000000000: refused", getpid());
+    cr_assert_eq(strncmp(logged(), expected, strlen(expected)), 0, "%s", logged());
+}
+
+Test(quota, devices)
+{
+    struct quota *quota = join("a", "1GiB", 0);
+    struct config *config = calloc(1, sizeof(*config));
+    struct config_device id = {.uuid = {1, 2, 3}, .physical = GIB};
+
+    cr_assert_eq(quota_add_device(quota, config, &id, 0), 0, "known already");
+    cr_assert_eq(quota->devices, 1);
+    id.uuid[0] = 9;
+    cr_assert_eq(quota_add_device(quota, config, &id, 3 * MIB), -EINVAL);
+    cr_assert(strstr(quota->ledger.error, "3145728"));
+    cr_assert_eq(quota_add_device(quota, config, &id, 256), -EINVAL);
+    for (uint8_t i = 1; i < QUOTA_DEVICES; i++) {
+        id.uuid[1] = i;
+        cr_assert_eq(quota_add_device(quota, config, &id, 0), i);
+    }
+    id.uuid[1] = 99;
+    cr_assert_eq(quota_add_device(quota, config, &id, 0), -ENOSPC);
+    cr_assert_neq(quota->ledger.error[0], 0);
+    free(config);
+}
+
+Test(quota, an_oom_without_a_death_is_not_tried_again)
+{
+    struct quota *quota = join("a", "1GiB", 0);
+    unsigned attempt = 0;
+
+    cr_assert_not(quota_retry_oom(quota, 0, &attempt));
+    cr_assert_eq(count_of(quota, LEDGER_EVENT_OOM), 1);
+}
+
+Test(quota, an_oom_after_a_death_is_tried_again_for_a_while)
+{
+    struct quota *quota = join("a", "1GiB", 0);
+    unsigned attempt = 0;
+    int ready[2];
+    char byte;
+    pid_t child;
+
+    cr_assert_eq(pipe(ready), 0);
+    child = fork();
+    if (child == 0) {
+        struct quota *own = join("a", "1GiB", 0);
+        struct record record;
+
+        byte = take(own, 100 * MIB, QUOTA_LINEAR, 0, &record) ? 'y' : 'n';
+        if (write(ready[1], &byte, 1) == 1)
+            pause();
+        _exit(1);
+    }
+    cr_assert_eq(read(ready[0], &byte, 1), 1);
+    cr_assert_eq(byte, 'y');
+    kill(child, SIGKILL);
+    cr_assert_eq(waitpid(child, NULL, 0), child);
+    errno = 4711;
+    while (quota_retry_oom(quota, 0, &attempt))
+        continue;
+    cr_assert_eq(errno, 4711);
+    cr_assert_geq(attempt, 1, "the dead member was found");
+    cr_assert_leq(attempt, 200);
+    cr_assert_eq(used(quota), 0);
+    cr_assert_eq(count_of(quota, LEDGER_EVENT_OOM), 1, "one for the program's call, not for each try");
+}
