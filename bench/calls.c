@@ -20,8 +20,8 @@
 
 #include "bench.h"
 
-#define ROUNDS 15
-#define PAIRS 60000 /* in a round, of all threads */
+#define ROUNDS      15
+#define PAIRS       60000 /* in a round, of all threads */
 #define THREADS_MAX 64
 
 typedef CUresult (*alloc_function)(CUdeviceptr *pointer, size_t bytes);

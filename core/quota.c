@@ -16,16 +16,16 @@
 
 #include "softslice/log.h"
 
-#define UNIT 512
-#define USED_MASK ((UINT64_C(1) << 36) - 1)   /* units: 32 TiB of small allocations */
-#define BUSY (UINT64_C(1) << 36)              /* one busy thread, of at most 4,095 */
+#define UNIT      512
+#define USED_MASK ((UINT64_C(1) << 36) - 1) /* units: 32 TiB of small allocations */
+#define BUSY      (UINT64_C(1) << 36)       /* one busy thread, of at most 4,095 */
 #define BUSY_MASK (UINT64_C(0xfff) * BUSY)
-#define TURN (UINT64_C(1) << 48)              /* counts, in the bits above, how often a thread ceased to be busy */
+#define TURN      (UINT64_C(1) << 48) /* counts, in the bits above, how often a thread ceased to be busy */
 
-#define PATIENCE_NS UINT64_C(250000000)
+#define PATIENCE_NS   UINT64_C(250000000)
 #define OOM_WINDOW_NS UINT64_C(2000000000)
-#define OOM_SLEEP_NS 10000000
-#define OOM_ATTEMPTS 200 /* the window once, however many members go on dying */
+#define OOM_SLEEP_NS  10000000
+#define OOM_ATTEMPTS  200 /* the window once, however many members go on dying */
 
 static uint64_t min(uint64_t a, uint64_t b)
 {

@@ -13,10 +13,10 @@
 
 #include "lock.h"
 
-#define SHARDS 256
+#define SHARDS      256
 #define FIRST_SLOTS 128  /* one page */
 #define LARGE_SLOTS 1024 /* from here on the newest record waits: some 100,000 records in all */
-#define BATCH 64         /* records handed to a callback for one hold of the lock */
+#define BATCH       64   /* records handed to a callback for one hold of the lock */
 
 _Static_assert(sizeof(struct record) == 32, "two records in a cache line");
 
@@ -25,9 +25,9 @@ struct shard {
     uint32_t count; /* the newest included */
     uint32_t moves; /* changes whenever a record may have got another slot */
     uint32_t unused;
-    struct record *table;  /* key 0: a free slot; at least one is free */
-    uint64_t mask;         /* slots - 1 */
-    struct record newest;  /* not in the table yet; key 0: none. Stands before one of the same key in the table */
+    struct record *table; /* key 0: a free slot; at least one is free */
+    uint64_t mask;        /* slots - 1 */
+    struct record newest; /* not in the table yet; key 0: none. Stands before one of the same key in the table */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct shard) == 64, "a shard and its newest record in one cache line");
@@ -90,8 +90,8 @@ static struct record *probe(const struct shard *shard, uint64_t hash, uint64_t k
 static struct record *map_table(uint64_t slots)
 {
     int saved = errno;
-    struct record *table = mmap(NULL, slots * sizeof(*table), PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    struct record *table =
+        mmap(NULL, slots * sizeof(*table), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
     if (table == MAP_FAILED)
         table = NULL;

@@ -157,9 +157,9 @@ CUresult NAME(cuMemGetInfo_v2)(size_t *free_bytes, size_t *total)
     return CUDA_SUCCESS;
 }
 
-CUresult NAME(cuLaunchKernel)(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
-                              unsigned int block_y, unsigned int block_z, unsigned int shared, CUstream stream, void **params,
-                              void **extra)
+CUresult NAME(cuLaunchKernel)(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                              unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared,
+                              CUstream stream, void **params, void **extra)
 {
     (void)grid_y, (void)grid_z, (void)block_x, (void)block_y, (void)block_z, (void)shared, (void)stream, (void)params, (void)extra;
     return function && !grid_x ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;

@@ -9,11 +9,11 @@
 #define __CUDA_API_VERSION_INTERNAL 1
 #include <cuda.h>
 
-#define NULL_HIDDEN __attribute__((visibility("hidden")))
-#define NULL_MEMORY (UINT64_C(16) << 40) /* a million blocks of 2 MiB must fit */
+#define NULL_HIDDEN    __attribute__((visibility("hidden")))
+#define NULL_MEMORY    (UINT64_C(16) << 40) /* a million blocks of 2 MiB must fit */
 #define NULL_ALIGNMENT (UINT64_C(2) << 20)
-#define NULL_PRIMARY ((CUcontext)(uintptr_t)0x10000)
-#define NULL_CHUNK 65536 /* addresses that a thread takes at a time */
+#define NULL_PRIMARY   ((CUcontext)(uintptr_t)0x10000)
+#define NULL_CHUNK     65536 /* addresses that a thread takes at a time */
 
 #define ENTRY(base, symbol, since) __typeof__(symbol) unhooked_##symbol;
 #include "entries.def"

@@ -8,9 +8,9 @@
 
 #include "softslice/records.h"
 
-#define THREADS 8
-#define KEYS 200000 /* so that large shards are raced for too */
-#define ROUNDS 8
+#define THREADS  8
+#define KEYS     200000 /* so that large shards are raced for too */
+#define ROUNDS   8
 #define CONTEXTS 4
 
 static struct records *records;

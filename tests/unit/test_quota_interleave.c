@@ -8,28 +8,28 @@
 #include <time.h>
 #include <ucontext.h>
 
-#define quota_add_device model_add_device
-#define quota_limit model_limit
-#define quota_info model_info
-#define quota_reserve model_reserve
-#define quota_keep model_keep
-#define quota_cancel model_cancel
-#define quota_refund model_refund
-#define quota_retry_oom model_retry_oom
-#define ledger_add_device fake_add_device
-#define ledger_limit fake_limit
-#define ledger_reserve fake_reserve
-#define ledger_settle fake_settle
-#define ledger_refund fake_refund
-#define ledger_current fake_current
+#define quota_add_device   model_add_device
+#define quota_limit        model_limit
+#define quota_info         model_info
+#define quota_reserve      model_reserve
+#define quota_keep         model_keep
+#define quota_cancel       model_cancel
+#define quota_refund       model_refund
+#define quota_retry_oom    model_retry_oom
+#define ledger_add_device  fake_add_device
+#define ledger_limit       fake_limit
+#define ledger_reserve     fake_reserve
+#define ledger_settle      fake_settle
+#define ledger_refund      fake_refund
+#define ledger_current     fake_current
 #define ledger_last_burial fake_last_burial
-#define ledger_count fake_count
-#define sched_yield fake_yield
-#define nanosleep fake_nanosleep
-#define clock_gettime fake_clock_gettime
-#define log_line fake_log_line
-#define config_vram_own fake_vram_own
-#define config_vram_admin fake_vram_admin
+#define ledger_count       fake_count
+#define sched_yield        fake_yield
+#define nanosleep          fake_nanosleep
+#define clock_gettime      fake_clock_gettime
+#define log_line           fake_log_line
+#define config_vram_own    fake_vram_own
+#define config_vram_admin  fake_vram_admin
 
 int fake_yield(void);
 int fake_nanosleep(const struct timespec *time, struct timespec *left);
@@ -37,11 +37,11 @@ int fake_clock_gettime(clockid_t clock, struct timespec *time);
 
 #include "quota.c"
 
-#define G QUOTA_GRANULE
+#define G       QUOTA_GRANULE
 #define THREADS 3
-#define OPS 4
-#define BLOCKS 8
-#define STEPS 400
+#define OPS     4
+#define BLOCKS  8
+#define STEPS   400
 
 enum kind { END, ALLOC, ALLOC_BUT_DRIVER_FAILS, FREE };
 
@@ -492,9 +492,7 @@ static unsigned choose_random(unsigned depth, unsigned n)
 static const struct scenario pairs[] = {
     {.name = "two halves fill one slab", .limit = G, .op = {{{ALLOC, 0, MIB, 0}}, {{ALLOC, 1, MIB, 0}}}},
     {.name = "one of two fails", .limit = G, .op = {{{ALLOC_BUT_DRIVER_FAILS, 0, MIB, 0}}, {{ALLOC, 1, MIB, 0}}}},
-    {.name = "coming and going",
-     .limit = G,
-     .op = {{{ALLOC, 0, MIB, 0}, {FREE, 0, 0, 0}}, {{ALLOC, 1, MIB, 0}, {FREE, 1, 0, 0}}}},
+    {.name = "coming and going", .limit = G, .op = {{{ALLOC, 0, MIB, 0}, {FREE, 0, 0, 0}}, {{ALLOC, 1, MIB, 0}, {FREE, 1, 0, 0}}}},
     {.name = "a freed slab is handed over",
      .limit = 2 * G,
      .before = {MIB, MIB, 512},
@@ -511,9 +509,7 @@ static const struct scenario pairs[] = {
      .limit = G,
      .before = {512},
      .op = {{{FREE, 0, 0, 0}}, {{ALLOC, 1, 2 * MIB, 0}}}},
-    {.name = "two fill, a third is too many",
-     .limit = G,
-     .op = {{{ALLOC, 0, MIB, 0}, {ALLOC, 2, 512, 0}}, {{ALLOC, 1, MIB, 0}}}},
+    {.name = "two fill, a third is too many", .limit = G, .op = {{{ALLOC, 0, MIB, 0}, {ALLOC, 2, 512, 0}}, {{ALLOC, 1, MIB, 0}}}},
     {.name = "failing beside a slab that ends",
      .limit = 2 * G,
      .before = {MIB, MIB, 512},
@@ -528,9 +524,9 @@ static const struct scenario pairs[] = {
 };
 
 #if defined(__SANITIZE_THREAD__)
-#define FIBRES .disabled = true /* the sanitizer does not know these threads */
+#    define FIBRES .disabled = true /* the sanitizer does not know these threads */
 #else
-#define FIBRES .disabled = false
+#    define FIBRES .disabled = false
 #endif
 
 Test(quota_interleave, two_threads_in_every_order, FIBRES, .timeout = 120)

@@ -274,9 +274,9 @@ Test(records, a_forked_child_starts_empty_and_unlocked)
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define LIMITED .disabled = true /* their shadow memory does not live with an address space limit */
+#    define LIMITED .disabled = true /* their shadow memory does not live with an address space limit */
 #else
-#define LIMITED .disabled = false
+#    define LIMITED .disabled = false
 #endif
 
 Test(records, without_host_memory_it_says_so_and_keeps_what_it_has, LIMITED)

@@ -2,13 +2,13 @@
 /* Device pointers are far from random: however they are aligned, no shard may overflow and no search may become long. */
 #include <criterion/criterion.h>
 
-#define records_size inner_size
-#define records_put inner_put
-#define records_take inner_take
-#define records_find inner_find
+#define records_size         inner_size
+#define records_put          inner_put
+#define records_take         inner_take
+#define records_find         inner_find
 #define records_drop_context inner_drop_context
-#define records_drop_all inner_drop_all
-#define records_count inner_count
+#define records_drop_all     inner_drop_all
+#define records_count        inner_count
 #include "records.c"
 
 static struct records records;
