@@ -112,7 +112,7 @@ $(BUILD)/%.o: %.S | needed-to-build
 
 # Each file is written beside its place and renamed over it: a process that has the old library mapped keeps the old one.
 put = mkdir -p '$(DESTDIR)$(dir $(3))' && install -m $(1) '$(2)' '$(DESTDIR)$(3).new' && mv -f '$(DESTDIR)$(3).new' '$(DESTDIR)$(3)'
-man_pages := $(wildcard docs/*.1 docs/*.5)
+man_pages := $(wildcard docs/man/*.1 docs/man/*.5)
 installed = $(PREFIX)/lib/softslice/libsoftslice.so $(PREFIX)/bin/softslice $(PREFIX)/share/softslice/softslice.ini \
             $(foreach page,$(man_pages),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
