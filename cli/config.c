@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `softslice config`: each setting as a program started from here would see it, and who said it. */
+#include <getopt.h>
+#include <string.h>
+
+#include "cli.h"
+
+#define VALUE_MAX  (CONFIG_RULES_MAX * 2 * UNITS_TEXT_MAX)
+#define ORIGIN_MAX (PATH_MAX + 256)
+
+static const char *get_variable(void *context, const char *name)
+{
+    (void)context;
+    return getenv(name);
+}
+
+int cli_config(struct config *config)
+{
+    struct config_input input = {.getenv = get_variable, .environment = environ, .admin_file = CONFIG_ADMIN_FILE};
+
+    return config_load(config, &input);
+}
+
+static void print_setting(const char *name, const char *value, const char *origin)
+{
+    printf("%-10s %-24s %s\n", name, value, origin);
+}
+
+static void print_limits(const struct config *config, enum config_key key, const struct config_rules *rules)
+{
+    char value[2 * UNITS_TEXT_MAX], origin[ORIGIN_MAX];
+
+    for (unsigned i = 0; i < rules->count; i++)
+        print_setting(i ? "" : config_keys[key].key, config_rule_value(&rules->rule[i], value, sizeof(value)),
+                      config_rule_origin(config, key, &rules->rule[i], origin, sizeof(origin)));
+    if (rules->count == 0)
+        print_setting(config_keys[key].key, config_keys[key].fallback, "default");
+}
+
+static void print_config(const struct config *config)
+{
+    static char value[VALUE_MAX], origin[ORIGIN_MAX];
+
+    for (unsigned key = 0; key < CONFIG_KEYS; key++) {
+        if (key == CONFIG_VRAM)
+            print_limits(config, key, &config->vram);
+        else if (key == CONFIG_COMPUTE)
+            print_limits(config, key, &config->compute);
+        else
+            print_setting(config_keys[key].key, config_value(config, key, value, sizeof(value)),
+                          config_origin(config, key, origin, sizeof(origin)));
+    }
+}
+
+static int run(int argc, char **argv, struct cli_error *error)
+{
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    static struct config config;
+    int option;
+
+    optind = 1;
+    while ((option = cli_option(argc, argv, "+:h", options, "config", error)) != -1) {
+        if (option == '?')
+            return CLI_FAILED;
+        return help_print(stdout, &command_config);
+    }
+    if (optind < argc)
+        return cli_fail(error, CLI_FAILED, "config: '%s' is not understood: it takes no argument", argv[optind]);
+    if (cli_config(&config) < 0)
+        return cli_fail(error, 1, "%s", config.error);
+    print_config(&config);
+    return 0;
+}
+
+const struct command command_config = {
+    .name = "config",
+    .summary = "print each setting and who said it",
+    .usage = "config",
+    .help = "Print what a program that is started from here would be given: each setting, its value, and the variable or the\n"
+            "line of a file that said it. Where several sources give a limit, each has a line: they combine by the minimum,\n"
+            "but a variable stands in for the user's file, and a limit for one device or tenant for the one for all.\n"
+            "\n"
+            "Exit status: 0; 1 if a setting is bad, which is then told; 125 if used wrongly.\n",
+    .run = run,
+};
