@@ -3,7 +3,8 @@
  * turns in one process. One measurement a run, one line of tab-separated figures; bench/run.sh makes the table.
  *
  *   calls pairs BYTES LIVE THREADS MEMBERS   cuMemAlloc + cuMemFree of a random one of LIVE blocks, MEMBERS processes in the tenant:
- *                                            ns per pair unhooked, hooked, and their difference (medians of rounds)
+ *                                            ns per pair unhooked, hooked, and their difference (medians of rounds); of one
+ *                                            thread's CPU time, of several threads' elapsed time over the pairs of all
  *   calls pauses BYTES LIVE                  single calls while LIVE blocks are made and then churned, for unhooked and hooked:
  *                                            p50, p99 and longest in ns, and the longest by the thread's own CPU clock
  *   calls pointer NAME                       whether a look-up gives the driver's own address by both roads, ns unhooked, hooked
@@ -21,7 +22,8 @@
 #include "bench.h"
 
 #define ROUNDS      15
-#define PAIRS       60000 /* in a round, of all threads */
+#define CALLS       60000 /* in a round */
+#define ROUNDS_MAX  151
 #define THREADS_MAX 64
 
 typedef CUresult (*alloc_function)(CUdeviceptr *pointer, size_t bytes);
@@ -118,22 +120,24 @@ struct worker {
     CUdeviceptr *ring[2]; /* its live blocks, in random order; freed and filled again one after the other */
     size_t live, at[2];
     uint64_t seed;
+    double cpu; /* ns of its own CPU time in the round */
 };
 
 static struct worker worker[THREADS_MAX];
-static unsigned threads;
+static unsigned threads, rounds, pairs_each; /* of one thread in a round */
 static size_t block_bytes;
 static pthread_barrier_t barrier;
 static int side; /* which set the round calls */
 
-static void churn(struct worker *me, unsigned pairs)
+static void churn(struct worker *me)
 {
     alloc_function alloc = alloc_call[side];
     free_function release = free_call[side];
     CUdeviceptr *ring = me->ring[side];
     size_t at = me->at[side];
+    double start = bench_clock(CLOCK_THREAD_CPUTIME_ID);
 
-    for (unsigned i = 0; i < pairs; i++) {
+    for (unsigned i = 0; i < pairs_each; i++) {
         if (me->live) {
             check(release(ring[at]), "cuMemFree");
             check(alloc(&ring[at], block_bytes), "cuMemAlloc");
@@ -144,6 +148,7 @@ static void churn(struct worker *me, unsigned pairs)
             check(release(ring[0]), "cuMemFree");
         }
     }
+    me->cpu = bench_clock(CLOCK_THREAD_CPUTIME_ID) - start;
     me->at[side] = at;
 }
 
@@ -158,12 +163,12 @@ static void *work(void *argument)
             check(alloc_call[s](&me->ring[s][i], block_bytes), "cuMemAlloc");
         bench_shuffle((uint64_t *)me->ring[s], me->live, &me->seed);
     }
-    for (unsigned round = 0; round < 2 * ROUNDS; round++) {
+    for (unsigned round = 0; round < 2 * rounds; round++) {
         /* A ring that was walked whole is in the order of its addresses now. */
-        if (me->live * threads < (size_t)ROUNDS * PAIRS)
+        if (me->live < (size_t)rounds * pairs_each)
             bench_shuffle((uint64_t *)me->ring[round % 2], me->live, &me->seed);
         pthread_barrier_wait(&barrier);
-        churn(me, PAIRS / threads);
+        churn(me);
         pthread_barrier_wait(&barrier);
     }
     for (int s = 0; s < 2; s++)
@@ -174,10 +179,12 @@ static void *work(void *argument)
 
 static int pairs(size_t bytes, size_t live, unsigned thread_count, unsigned members)
 {
-    double ns[2][ROUNDS], plain, hooked;
+    double ns[2][ROUNDS_MAX], plain, hooked;
 
     threads = thread_count;
     block_bytes = bytes;
+    rounds = threads == 1 ? ROUNDS_MAX : ROUNDS;
+    pairs_each = threads == 1 ? CALLS / 10 : CALLS / threads;
     if (threads == 0 || threads > THREADS_MAX)
         return 1;
     open_driver();
@@ -188,20 +195,21 @@ static int pairs(size_t bytes, size_t live, unsigned thread_count, unsigned memb
         worker[i].seed = 88172645463325252u + i;
         pthread_create(&worker[i].thread, NULL, work, &worker[i]);
     }
-    for (unsigned round = 0; round < 2 * ROUNDS; round++) {
-        double start;
+    for (unsigned round = 0; round < 2 * rounds; round++) {
+        double start, elapsed;
 
         side = round % 2;
         pthread_barrier_wait(&barrier);
         start = bench_now();
         pthread_barrier_wait(&barrier);
-        ns[side][round / 2] = (bench_now() - start) / (PAIRS / threads * threads);
+        elapsed = threads == 1 ? worker[0].cpu : bench_now() - start;
+        ns[side][round / 2] = elapsed / (pairs_each * threads);
     }
     for (unsigned i = 0; i < threads; i++)
         pthread_join(worker[i].thread, NULL);
     end_members();
-    plain = bench_quantile(ns[0], ROUNDS, 0.5);
-    hooked = bench_quantile(ns[1], ROUNDS, 0.5);
+    plain = bench_quantile(ns[0], rounds, 0.5);
+    hooked = bench_quantile(ns[1], rounds, 0.5);
     printf("%.1f\t%.1f\t%.1f\n", plain, hooked, hooked - plain);
     return 0;
 }
@@ -270,16 +278,16 @@ static double time_call(const char *name, void *function)
     if (!strcmp(name, "cuLaunchKernel")) {
         __typeof__(&cuLaunchKernel) launch = (__typeof__(&cuLaunchKernel))function;
 
-        for (unsigned i = 0; i < PAIRS; i++)
+        for (unsigned i = 0; i < CALLS; i++)
             launch(NULL, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL);
     } else {
         __typeof__(&cuCtxGetCurrent) get = (__typeof__(&cuCtxGetCurrent))function;
         CUcontext context;
 
-        for (unsigned i = 0; i < PAIRS; i++)
+        for (unsigned i = 0; i < CALLS; i++)
             get(&context);
     }
-    return (bench_now() - start) / PAIRS;
+    return (bench_now() - start) / CALLS;
 }
 
 static int pointer(const char *name)
@@ -316,9 +324,9 @@ static int lookup(void)
     for (unsigned round = 0; round < 2 * ROUNDS; round++) {
         double start = bench_now();
 
-        for (unsigned i = 0; i < PAIRS / 10; i++)
+        for (unsigned i = 0; i < CALLS / 10; i++)
             bench_need(function[round % 2](libc, "strlen"), "strlen");
-        ns[round % 2][round / 2] = (bench_now() - start) / (PAIRS / 10);
+        ns[round % 2][round / 2] = (bench_now() - start) / (CALLS / 10);
     }
     printf("%.1f\t%.1f\n", bench_quantile(ns[0], ROUNDS, 0.5), bench_quantile(ns[1], ROUNDS, 0.5));
     return 0;

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of softslice that know no CUDA cost by themselves: one measurement a run, one line of tab-separated figures.
+ *
+ *   core steps BYTES LIVE   ns of each step of an allocation (reserve, keep, put) and of a free (take, refund) of a random one of
+ *                           LIVE blocks; medians of rounds, each step timed over many blocks
+ *   core memory             ns of one dependent random read in 64 MiB: what one trip to memory costs on this machine */
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "softslice/quota.h"
+
+#define ROUNDS 15
+#define BLOCKS 20000 /* of a round, in batches so small that they stay in the cache */
+#define BATCH  64
+
+enum step { RESERVE, KEEP, PUT, TAKE, REFUND, STEPS };
+
+static struct quota *quota;
+static struct records *records;
+
+static void *map(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return bench_need(memory == MAP_FAILED ? NULL : memory, "memory");
+}
+
+static void join(void)
+{
+    struct config *config = map(sizeof(*config));
+    struct config_device device = {.uuid = {1}, .physical = UINT64_C(16) << 40};
+    const char *state = getenv("SOFTSLICE_STATE_DIR");
+    char path[PATH_MAX];
+    int directory;
+
+    quota = map(sizeof(*quota));
+    records = map(records_size());
+    directory = ledger_state_dir(&quota->ledger, state ? state : "", path, sizeof(path));
+    if (directory < 0 || ledger_attach(&quota->ledger, directory, "bench-core") != 0 ||
+        quota_add_device(quota, config, &device, 0) != 0) {
+        fprintf(stderr, "bench: %s\n", quota->ledger.error);
+        exit(1);
+    }
+    close(directory);
+}
+
+static void make(uint64_t *key, uint64_t bytes, uint64_t *next)
+{
+    struct quota_charge charge;
+    struct record record = {.key = *key = (*next += 2 << 20), .context = 1}, old;
+
+    if (quota_reserve(quota, &charge, 0, bytes, QUOTA_LINEAR) != 0)
+        exit(1);
+    quota_keep(quota, &charge, 0, &record);
+    if (records_put(records, &record, &old) != 0)
+        exit(1);
+}
+
+/* The same step for a whole batch, then the next step, so that the clock is read seldom and between equal things. */
+static void round_of(uint64_t *ring, size_t live, size_t *at, uint64_t bytes, uint64_t *next, double ns[STEPS])
+{
+    struct quota_charge charge[BATCH];
+    struct record record[BATCH], old;
+    double mark[STEPS + 1];
+
+    for (unsigned done = 0; done < BLOCKS; done += BATCH) {
+        uint64_t *keys = ring + *at;
+
+        *at = *at + 2 * BATCH <= live ? *at + BATCH : 0;
+        mark[TAKE] = bench_now();
+        for (unsigned i = 0; i < BATCH; i++)
+            if (!records_take(records, keys[i], &record[i]))
+                exit(1);
+        mark[REFUND] = bench_now();
+        for (unsigned i = 0; i < BATCH; i++)
+            quota_refund(quota, &record[i]);
+        mark[RESERVE] = bench_now();
+        for (unsigned i = 0; i < BATCH; i++)
+            if (quota_reserve(quota, &charge[i], 0, bytes, QUOTA_LINEAR) != 0)
+                exit(1);
+        mark[KEEP] = bench_now();
+        for (unsigned i = 0; i < BATCH; i++)
+            quota_keep(quota, &charge[i], 0, &record[i]);
+        mark[PUT] = bench_now();
+        for (unsigned i = 0; i < BATCH; i++) {
+            record[i].key = keys[i] = (*next += 2 << 20);
+            if (records_put(records, &record[i], &old) != 0)
+                exit(1);
+        }
+        mark[STEPS] = bench_now();
+        ns[TAKE] += mark[REFUND] - mark[TAKE];
+        ns[REFUND] += mark[RESERVE] - mark[REFUND];
+        ns[RESERVE] += mark[KEEP] - mark[RESERVE];
+        ns[KEEP] += mark[PUT] - mark[KEEP];
+        ns[PUT] += mark[STEPS] - mark[PUT];
+    }
+}
+
+static int steps(uint64_t bytes, size_t live)
+{
+    double ns[STEPS][ROUNDS] = {{0}};
+    uint64_t seed = 88172645463325252u, next = UINT64_C(1) << 40;
+    size_t at = 0;
+    uint64_t *ring;
+
+    live = live < BATCH ? BATCH : live;
+    ring = bench_need(calloc(live, sizeof(*ring)), "memory");
+    join();
+    for (size_t i = 0; i < live; i++)
+        make(&ring[i], bytes, &next);
+    bench_shuffle(ring, live, &seed);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        double sum[STEPS] = {0};
+
+        round_of(ring, live, &at, bytes, &next, sum);
+        for (unsigned i = 0; i < STEPS; i++)
+            ns[i][round] = sum[i] / BLOCKS;
+    }
+    for (unsigned i = 0; i < STEPS; i++)
+        printf("%.1f%c", bench_quantile(ns[i], ROUNDS, 0.5), i + 1 < STEPS ? '\t' : '\n');
+    return 0;
+}
+
+static int memory(void)
+{
+    const size_t size = 64 << 20;
+    const volatile unsigned char *bytes = map(size);
+    uint64_t seed = 88172645463325252u, depends = 0;
+    double ns[ROUNDS];
+
+    memset((void *)(uintptr_t)bytes, 0, size);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        double start = bench_now();
+
+        for (unsigned i = 0; i < BLOCKS; i++)
+            depends = bytes[(bench_random(&seed) + depends) % size];
+        ns[round] = (bench_now() - start) / BLOCKS;
+    }
+    printf("%.1f\n", bench_quantile(ns, ROUNDS, 0.5));
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4 && !strcmp(argv[1], "steps"))
+        return steps(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
+    if (argc == 2 && !strcmp(argv[1], "memory"))
+        return memory();
+    fprintf(stderr, "usage: core steps BYTES LIVE | core memory\n");
+    return 2;
+}
