@@ -225,8 +225,10 @@ static int race(unsigned int seconds)
     fflush(stdout);
     for (int i = 0; i < PROCESSES; i++) {
         pid[i] = fork();
-        if (pid[i] == 0)
+        if (pid[i] == 0) {
+            probe_die_with_parent();
             racing_process();
+        }
     }
     probe_context(probe_device());
     while (atomic_load(&tally->ready) < PROCESSES) {
@@ -288,6 +290,7 @@ static int watch(size_t mib, char **command)
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
+        probe_die_with_parent();
         setsid();
         execvp(command[0], command);
         perror(command[0]);

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -240,6 +242,11 @@ uint64_t probe_median(uint64_t *v, size_t n)
     return v[n / 2];
 }
 
+void probe_die_with_parent(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 void probe_fork(const char *key, void (*fn)(void *), void *arg)
 {
     int status = 0;
@@ -247,6 +254,7 @@ void probe_fork(const char *key, void (*fn)(void *), void *arg)
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
+        probe_die_with_parent();
         fn(arg);
         fflush(stdout);
         _exit(0);

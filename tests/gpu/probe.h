@@ -151,4 +151,7 @@ uint64_t probe_median(uint64_t *v, size_t n); /* sorts v */
  * reports under `key` a child that died. Call it before the first use of the driver. */
 void probe_fork(const char *key, void (*fn)(void *), void *arg);
 
+/* In a forked child: die with the parent, so that a probe that is stopped leaves nobody behind. */
+void probe_die_with_parent(void);
+
 #endif

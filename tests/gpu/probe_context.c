@@ -139,6 +139,7 @@ static void several(void *arg)
     for (int i = 0; i < N; i++) {
         pid[i] = fork();
         if (pid[i] == 0) {
+            probe_die_with_parent();
             close(down[1]);
             probe_context(probe_device());
             if (write(up[1], &byte, 1) == 1 && read(down[0], &byte, 1) < 0)

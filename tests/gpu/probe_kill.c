@@ -48,8 +48,8 @@ static int lock_is_held(int fd)
 
 static void victim(const struct scene *s, int report, int go)
 {
-    char byte = 0;
     unsigned int got = 0;
+    char byte;
 
     if (hold_lock() != 0)
         probe_row(s->name, "cannot hold the lock: %s", strerror(errno));
@@ -69,7 +69,7 @@ static void victim(const struct scene *s, int report, int go)
     }
     if (got != s->blocks)
         probe_row(s->name, "only %u of %u blocks", got, s->blocks);
-    if (write(report, &byte, 1) != 1 || read(go, &byte, 1) < 0)
+    if (write(report, &got, sizeof(got)) != sizeof(got) || read(go, &byte, 1) < 0)
         _exit(1);
     _exit(0);
 }
@@ -79,9 +79,9 @@ static long long since(uint64_t now, uint64_t then)
     return now ? (long long)(now - then) / 1000 : -1;
 }
 
-static void watch(const struct scene *s, pid_t pid, int go, int fd)
+static void watch(const struct scene *s, unsigned int got, pid_t pid, int go, int fd)
 {
-    uint64_t held = (uint64_t)s->block * s->blocks;
+    uint64_t held = (uint64_t)s->block * got;
     uint64_t free0 = probe_free(), used0 = probe_device_used();
     uint64_t lock_gone = 0, listed_gone = 0, dead = 0, reaped = 0;
     uint64_t free_first = 0, free_all = 0, nvml_first = 0, nvml_all = 0, samples = 0;
@@ -99,7 +99,7 @@ static void watch(const struct scene *s, pid_t pid, int go, int fd)
     else
         kill(pid, SIGKILL);
     uint64_t now = t0;
-    while (now - t0 < 10000000000u && (!lock_gone || !dead || !free_all || !nvml_all)) {
+    while (now - t0 < 10000000000u && (!lock_gone || !dead || !free_all || (!nvml_all && used0 != PROBE_UNKNOWN))) {
         if (!lock_gone && !lock_is_held(fd))
             lock_gone = probe_ns();
         memset(&info, 0, sizeof(info));
@@ -110,11 +110,11 @@ static void watch(const struct scene *s, pid_t pid, int go, int fd)
         now = probe_ns();
         if (!free_first && f != free0)
             free_first = now;
-        if (!free_all && f >= free0 + held)
+        if (!free_all && f != free0 && f >= free0 + held)
             free_all = now;
         if (!nvml_first && u != used0)
             nvml_first = now;
-        if (!nvml_all && u + held <= used0)
+        if (!nvml_all && u != used0 && u + held <= used0)
             nvml_all = now;
         if (known && !listed_gone && probe_process_used(pid) == PROBE_UNKNOWN)
             listed_gone = probe_ns();
@@ -162,6 +162,7 @@ int main(void)
             return 1;
         pid[i] = fork();
         if (pid[i] == 0) {
+            probe_die_with_parent();
             for (int k = 0; k <= i; k++)
                 close(down[k][1]);
             if (read(down[i][0], &byte, 1) == 1)
@@ -172,8 +173,10 @@ int main(void)
     }
     probe_context(probe_device());
     for (int i = 0; i < N; i++) {
-        if (write(down[i][1], &byte, 1) == 1 && read(up[i][0], &byte, 1) == 1)
-            watch(&scenes[i], pid[i], down[i][1], fd);
+        unsigned int got = 0;
+
+        if (write(down[i][1], &byte, 1) == 1 && read(up[i][0], &got, sizeof(got)) == sizeof(got))
+            watch(&scenes[i], got, pid[i], down[i][1], fd);
         else
             probe_row(scenes[i].name, "the victim did not start");
     }

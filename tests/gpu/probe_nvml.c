@@ -90,9 +90,13 @@ static void refresh(void *arg)
 
     (void)arg;
     probe_context(probe_device());
+    if (probe_process_used(getpid()) == PROBE_UNKNOWN)
+        probe_row("refresh.process", "this process's memory is unknown");
+    if (probe_device_used() == PROBE_UNKNOWN)
+        return;
     for (int round = 0; round < 5; round++) {
         uint64_t before = probe_process_used(getpid()), dev_before = probe_device_used();
-        uint64_t t0 = probe_ns(), own = 0, dev = 0;
+        uint64_t t0 = probe_ns(), own = before == PROBE_UNKNOWN, dev = 0;
 
         cu.cuMemAlloc_v2(&p, GIB);
         uint64_t t1 = probe_ns();
@@ -103,7 +107,7 @@ static void refresh(void *arg)
                 dev = probe_ns();
         }
         probe_row("refresh.after_alloc_ns", "alloc took %llu, process figure after %lld, device after %lld",
-                  (unsigned long long)(t1 - t0), own ? (long long)(own - t1) : -1ll,
+                  (unsigned long long)(t1 - t0), own > 1 ? (long long)(own - t1) : -1ll,
                   dev ? (long long)(dev - t1) : -1ll);
         cu.cuMemFree_v2(p);
     }
@@ -114,6 +118,7 @@ static void in_namespace(int report, int go, int own_proc)
     char byte = 0;
     const char *key = own_proc ? "pid_namespace.own_proc" : "pid_namespace";
 
+    probe_die_with_parent();
     if (own_proc && mount("proc", "/proc", "proc", 0, NULL) != 0)
         probe_row(key, "cannot mount /proc: %s", strerror(errno));
     probe_context(probe_device());
@@ -125,32 +130,48 @@ static void in_namespace(int report, int go, int own_proc)
     _exit(0);
 }
 
-/* A child in a new PID namespace and its parent outside both list the GPU's processes. */
-static void namespaces(void *arg)
+/* Enters a new PID namespace by a child: a process that has unshared it can start no threads. */
+static void doorman(int own_proc, int report, int go)
 {
-    int own_proc = arg != NULL, up[2], down[2], status;
-    char byte;
+    int status;
 
+    probe_die_with_parent();
     if (unshare(CLONE_NEWPID | (own_proc ? CLONE_NEWNS : 0)) != 0) {
         probe_row("pid_namespace", "not permitted: %s", strerror(errno));
-        return;
+        _exit(0);
     }
     if (own_proc && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         probe_row("pid_namespace", "cannot make mounts private: %s", strerror(errno));
+    pid_t pid = fork();
+    if (pid == 0)
+        in_namespace(report, go, own_proc);
+    close(report);
+    probe_row("pid_namespace.child_seen_from_outside", "%d", (int)pid);
+    waitpid(pid, &status, 0);
+    _exit(0);
+}
+
+/* A process in a new PID namespace and one outside both list the GPU's processes. */
+static void namespaces(void *arg)
+{
+    int own_proc = arg != NULL, up[2], down[2];
+    char byte;
+
     if (pipe(up) || pipe(down))
         return;
     fflush(stdout);
     pid_t pid = fork();
-    if (pid == 0)
-        in_namespace(up[1], down[0], own_proc);
+    if (pid == 0) {
+        close(down[1]);
+        doorman(own_proc, up[1], down[0]);
+    }
     close(up[1]);
-    probe_row("pid_namespace.child_seen_from_outside", "%d", (int)pid);
     if (read(up[0], &byte, 1) == 1) {
         probe_context(probe_device());
         processes(own_proc ? "pid_namespace.own_proc.outside" : "pid_namespace.outside");
     }
     close(down[1]);
-    waitpid(pid, &status, 0);
+    waitpid(pid, NULL, 0);
 }
 
 static void plain(void *arg)
