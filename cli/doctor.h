@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `softslice doctor` and its probe, a copy of it that has the library preloaded, say to each other.
+ *
+ * The probe writes lines "WORD text" to the doctor's pipe: the words of `enum finding`, and
+ *   section TITLE                     what follows is about this
+ *   row SYMBOL LINKED DLSYM GETPROC   one entry point and what a program gets by each road
+ *   device ORDINAL UUID BYTES         a GPU: 32 hex digits, bytes of memory
+ * Any other line is something that the loader, the library or the driver said. */
+#ifndef SOFTSLICE_CLI_DOCTOR_H
+#define SOFTSLICE_CLI_DOCTOR_H
+
+enum finding { FINDING_OK, FINDING_NOTE, FINDING_PROBLEM, FINDINGS };
+
+#define DOCTOR_WORDS                                                                                                               \
+    {                                                                                                                              \
+        [FINDING_OK] = "ok", [FINDING_NOTE] = "note", [FINDING_PROBLEM] = "problem"                                                \
+    }
+#define DOCTOR_SECTION "section"
+#define DOCTOR_ROW     "row"
+#define DOCTOR_DEVICE  "device"
+#define DOCTOR_PROBE   "--probe" /* doctor's argument that makes it the probe; the library's path follows */
+
+/* The probe: look at the driver through `library`, which is preloaded. Returns 0 if it came to its end. */
+int doctor_probe(const char *library);
+
+#endif
