@@ -78,6 +78,8 @@ $(lib): $(core_obj) $$(shim_obj) shim/exports_$$(ARCH).map
 $(BUILD)/core/%.o $(BUILD)/shim/%.o: override COMPILE += $(LIBFLAGS)
 $(BUILD)/core/ini.o: override COMPILE += $(INIH_FLAGS)
 $(BUILD)/shim/%.o: override COMPILE += $(CUDA_FLAGS)
+# The sanitizers' runtimes look symbols up before their shadow memory exists.
+$(BUILD)/shim/dlsym.o $(BUILD)/shim/resolve.o: override SANFLAGS :=
 
 # ---- the command
 

@@ -16,12 +16,14 @@ static bool end_is(uint64_t address, uint64_t span, enum sim_end end)
 		return false;
 	if (!mem)
 		return end != SIM_END_DEVICE;
+	if (mem->kind == SIM_MEM_MAPPED && !mem->flags)
+		return false; /* mapped, but no device was given access */
 	while (span > mem->size - (address - mem->base)) {
 		/* A range over several mappings of VMM memory is one range. */
 		span -= mem->size - (address - mem->base);
 		address = mem->base + mem->size;
 		mem = sim_mem_find(address);
-		if (!mem || mem->kind != SIM_MEM_MAPPED)
+		if (!mem || mem->kind != SIM_MEM_MAPPED || !mem->flags)
 			return false;
 	}
 	return true;

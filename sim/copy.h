@@ -18,6 +18,9 @@ uint64_t sim_copy_ns(const struct sim_copy *copy);
 /* INVALID_VALUE when an end is out of bounds or not what it must be. */
 CUresult sim_copy_check(const struct sim_copy *copy, enum sim_end dst, enum sim_end src);
 
+/* A CUDA_MEMCPY3D as bytes and strides (copy_shaped.c). */
+CUresult sim_copy_shape(const CUDA_MEMCPY3D *c, struct sim_copy *out, enum sim_end *dst, enum sim_end *src);
+
 static inline struct sim_copy sim_copy_linear(uint64_t dst, uint64_t src, uint64_t bytes)
 {
 	return (struct sim_copy){ .dst = dst, .src = src, .width = bytes, .height = 1, .depth = 1 };

@@ -30,6 +30,7 @@ static CUresult destroy(CUevent handle)
 	if (!e)
 		return CUDA_ERROR_INVALID_HANDLE;
 	sim_event_forget(e);
+	sim_event_uncapture(e);
 	sim_handle_free(e);
 	return CUDA_SUCCESS;
 }
@@ -58,11 +59,11 @@ static CUresult record(CUevent event, CUstream stream, bool per_thread, unsigned
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (flags & ~1u)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!s->capture) {
-		e->capture = NULL;
-		e->record++;
-	}
-	return sim_stream_submit(s, &(struct sim_op){ .type = SIM_OP_RECORD, .event = e, .event_record = e->record }, &flags);
+	if (s->capture)
+		return sim_capture_record(s, e, flags);
+	sim_event_uncapture(e);
+	e->record++;
+	return sim_stream_submit(s, &(struct sim_op){ .type = SIM_OP_RECORD, .event = e, .event_record = e->record }, NULL);
 }
 
 CUresult cuEventRecord(CUevent hEvent, CUstream hStream)

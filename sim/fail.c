@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Failure injection (SOFTSIM_FAIL) and tracing (SOFTSIM_TRACE): both look at nothing but the name of the function called. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@ static struct rule rules[MAX_RULES];
 static unsigned int rule_count;
 static int trace_fd = -1;
 
-__attribute__((constructor)) static void fail_read(void)
+static void settings_read(void)
 {
 	const char *text = getenv("SOFTSIM_FAIL");
 	const char *trace = getenv("SOFTSIM_TRACE");
@@ -50,8 +51,17 @@ __attribute__((constructor)) static void fail_read(void)
 		trace_fd = open(trace, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
+/* At the first call and not when the library is loaded: a program may set the variables for itself. */
+static void settings_once(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, settings_read);
+}
+
 CUresult sim_fail_next(const char *function)
 {
+	settings_once();
 	for (unsigned int i = 0; i < rule_count; i++) {
 		struct rule *r = &rules[i];
 		unsigned long call;
@@ -70,6 +80,7 @@ void sim_trace(const char *function)
 	char line[128];
 	int length;
 
+	settings_once();
 	if (trace_fd < 0)
 		return;
 	length = snprintf(line, sizeof(line), "%d %ld %s\n", (int)getpid(), (long)syscall(SYS_gettid), function);

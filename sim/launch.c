@@ -4,7 +4,7 @@
 
 #define MAX_THREADS 1024
 
-static CUresult check(const CUDA_KERNEL_NODE_PARAMS *k)
+CUresult sim_kernel_check(const CUDA_KERNEL_NODE_PARAMS *k)
 {
 	if (!k->gridDimX || !k->gridDimY || !k->gridDimZ || !k->blockDimX || !k->blockDimY || !k->blockDimZ)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -28,7 +28,7 @@ static CUresult submit(CUstream handle, bool per_thread, CUDA_KERNEL_NODE_PARAMS
 	f = sim_function_of(k->func);
 	if (!f)
 		return CUDA_ERROR_INVALID_HANDLE;
-	r = check(k);
+	r = sim_kernel_check(k);
 	if (r != CUDA_SUCCESS)
 		return r;
 	STREAM(s, handle, per_thread);

@@ -302,6 +302,8 @@ void sim_mem_free(struct sim_mem *mem)
 			slab_release(mem->ctx, slab);
 	}
 	sim_hbm_give(mem->dev, mem->charged);
+	if (mem->object)
+		sim_share_drop(mem->object);
 	free(mem);
 }
 
@@ -338,9 +340,19 @@ unsigned char *sim_mem_bytes(uint64_t address, uint64_t size)
 			return NULL;
 		return mem->slab->bytes + (address - mem->slab->base);
 	}
+	if (mem->kind == SIM_MEM_MAPPED) {
+		unsigned char *bytes = sim_phys_bytes(mem);
+
+		return bytes ? bytes + (address - mem->base) : NULL;
+	}
 	if (!mem->bytes) {
 		mem->bytes = map_bytes(mem->reserved);
 		mem->bytes_mapped = mem->bytes != NULL;
 	}
 	return mem->bytes ? mem->bytes + (address - mem->base) : NULL;
+}
+
+struct sim_mem *sim_mem_next(struct sim_mem *after)
+{
+	return after ? after->next : records;
 }

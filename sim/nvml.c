@@ -333,10 +333,10 @@ static unsigned int processes(unsigned int index, nvmlProcessInfo_v2_t *out, uns
 		const struct sim_proc *p = &machine->proc[row];
 
 		/* Memory of a process that is gone but not yet released shows in no list, as on the real thing. */
-		if (p->state != SIM_PROC_LIVE || (!p->client[index].contexts && !p->client[index].used))
+		if (p->state != SIM_PROC_LIVE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
 			continue;
 		if (count < room)
-			out[count] = (nvmlProcessInfo_v2_t){ .pid = (unsigned int)p->pid, .usedGpuMemory = p->client[index].used,
+			out[count] = (nvmlProcessInfo_v2_t){ .pid = (unsigned int)p->pid, .usedGpuMemory = sim_proc_used(machine, row, index),
 							     .gpuInstanceId = ~0u, .computeInstanceId = ~0u };
 		count++;
 	}

@@ -119,39 +119,13 @@ static void settings_apply(struct sim_machine *m)
 		m->gpu[i].owner = -1;
 }
 
-static void object_drop_holder(struct sim_machine *m, struct sim_object *o, int row)
-{
-	int heir = -1;
-
-	o->holds[row] = 0;
-	for (unsigned int i = 0; i < m->procs_high && heir < 0; i++)
-		if (o->holds[i])
-			heir = (int)i;
-	if (o->payer != row && heir >= 0)
-		return;
-	if (heir < 0) {
-		char path[128];
-
-		if (o->backing[0]) {
-			snprintf(path, sizeof(path), "/dev/shm/%s", o->backing);
-			unlink(path);
-		}
-		if (o->payer != row && o->payer >= 0)
-			m->proc[o->payer].client[o->gpu].used -= o->size;
-		o->id = 0;
-		return;
-	}
-	o->payer = heir;
-	m->proc[heir].client[o->gpu].used += o->size;
-}
-
 static void proc_clear(struct sim_machine *m, unsigned int row)
 {
 	struct sim_proc *p = &m->proc[row];
 
-	for (unsigned int i = 0; i < SIM_MAX_OBJECTS; i++)
-		if (m->object[i].id && (m->object[i].holds[row] || m->object[i].payer == (int)row))
-			object_drop_holder(m, &m->object[i], (int)row);
+	for (unsigned int i = 0; i < m->objects_high; i++)
+		while (m->object[i].id && m->object[i].holds[row])
+			sim_object_drop(m, &m->object[i], row);
 	for (unsigned int gpu = 0; gpu < SIM_MAX_GPUS; gpu++) {
 		p->client[gpu].used = 0;
 		p->client[gpu].contexts = 0;
@@ -205,6 +179,19 @@ uint64_t sim_gpu_used(const struct sim_machine *m, unsigned int gpu)
 	for (unsigned int row = 0; row < m->procs_high; row++)
 		if (m->proc[row].state != SIM_PROC_FREE)
 			used += m->proc[row].client[gpu].used;
+	for (unsigned int i = 0; i < m->objects_high; i++)
+		if (m->object[i].id && m->object[i].gpu == gpu)
+			used += m->object[i].size;
+	return used;
+}
+
+uint64_t sim_proc_used(const struct sim_machine *m, unsigned int row, unsigned int gpu)
+{
+	uint64_t used = m->proc[row].client[gpu].used;
+
+	for (unsigned int i = 0; i < m->objects_high; i++)
+		if (m->object[i].id && m->object[i].gpu == gpu && m->object[i].payer == (int32_t)row)
+			used += m->object[i].size;
 	return used;
 }
 
@@ -254,6 +241,7 @@ static struct sim_machine *state_map(int fd, bool *foreign)
 	if (m->magic != SIM_MAGIC) {
 		robust_mutex_init(&m->lock);
 		m->procs_high = 0;
+		m->objects_high = 0;
 		m->next_id = 1;
 		m->bytes = sizeof(*m);
 		settings_apply(m);
@@ -280,6 +268,8 @@ struct sim_machine *sim_machine_open(void)
 			unlink(path);
 		else if (!m)
 			attempt = 3;
+		/* The mapping keeps the open file, and the lock with it. */
+		flock(fd, LOCK_UN);
 		close(fd);
 	}
 	if (!m)

@@ -39,7 +39,7 @@ struct sim_slice {
 
 /* One process on one GPU. */
 struct sim_client {
-	uint64_t used;         /* bytes of HBM, contexts included */
+	uint64_t used;         /* bytes of HBM, contexts included, shared objects not */
 	uint64_t contexts;     /* live contexts; the first one costs context_bytes */
 	uint64_t submitted_ns; /* GPU work handed in since the process attached */
 	uint64_t served_ns;    /* GPU time received */
@@ -61,14 +61,15 @@ struct sim_proc {
 	struct sim_client client[SIM_MAX_GPUS];
 };
 
-/* HBM that several processes can hold: exported VMM memory, IPC memory. Charged to `payer`; when that one dies, to a holder. */
+/* HBM that several processes can hold: exported VMM memory, IPC memory. It counts as memory of `payer`, which is not in that one's
+ * `used`; when the payer lets go of it or dies, another holder becomes the payer. */
 struct sim_object {
 	uint64_t id; /* 0: free row */
 	uint64_t size;
 	uint32_t gpu;
 	int32_t payer;
 	uint16_t holds[SIM_MAX_PROCS]; /* references by process */
-	char backing[64];              /* name of the file in /dev/shm that holds the bytes; empty: none yet */
+	char backing[64];              /* the file that holds the bytes */
 };
 
 struct sim_gpu {
@@ -87,7 +88,8 @@ struct sim_machine {
 	pthread_mutex_t lock;
 	struct sim_settings set;
 	uint64_t next_id;
-	uint32_t procs_high; /* rows at and above this one have never been used */
+	uint32_t procs_high;   /* rows at and above this one have never been used */
+	uint32_t objects_high; /* the same of objects */
 	struct sim_gpu gpu[SIM_MAX_GPUS];
 	struct sim_proc proc[SIM_MAX_PROCS];
 	struct sim_object object[SIM_MAX_OBJECTS];
@@ -113,6 +115,19 @@ void sim_reap(struct sim_machine *m);
 
 /* Lock held: bytes of HBM in use on a GPU by all processes, the dead ones that are not reaped included. */
 uint64_t sim_gpu_used(const struct sim_machine *m, unsigned int gpu);
+
+/* Lock held: bytes of HBM that one process has on a GPU, shared objects that it pays for included. */
+uint64_t sim_proc_used(const struct sim_machine *m, unsigned int row, unsigned int gpu);
+
+/* Lock held: a new object of this process, held once by it; NULL: no row, or no file for its bytes. */
+struct sim_object *sim_object_new(struct sim_machine *m, unsigned int row, unsigned int gpu, uint64_t size);
+/* Lock held: the object with that id, or NULL. */
+struct sim_object *sim_object_find(struct sim_machine *m, uint64_t id);
+/* Lock held: a process gives back one reference. */
+void sim_object_drop(struct sim_machine *m, struct sim_object *o, unsigned int row);
+/* A descriptor of the object's file: a header of SIM_OBJECT_HEADER bytes that begins with the id, then the bytes; -1 on failure. */
+int sim_object_open(const struct sim_object *o);
+#define SIM_OBJECT_HEADER 4096
 
 /* Lock held: settle the timeline of a GPU up to now. */
 void sim_timeline_advance(struct sim_machine *m, unsigned int gpu, uint64_t now_ns);

@@ -36,6 +36,7 @@ struct sim_engine;
 struct sim_stream;
 struct sim_pool;
 struct sim_capture;
+struct sim_node;
 
 /* ---- life cycle (init.c) ------------------------------------------------------------------------------------------------- */
 
@@ -174,6 +175,7 @@ enum sim_mem_kind {
 	SIM_MEM_MAPPED,     /* cuMemMap */
 	SIM_MEM_IPC,        /* opened, not owned */
 	SIM_MEM_GRAPH,      /* allocation node */
+	SIM_MEM_ARRAY,      /* its address is told to nobody */
 };
 
 /* One allocation: a range of addresses that means something to this process. */
@@ -190,8 +192,9 @@ struct sim_mem {
 	uint64_t id;
 	struct sim_ctx *ctx; /* NULL: survives its context */
 	struct sim_slab *slab;
-	void *owner;  /* pool, VMM handle or graph node, by kind */
-	uint64_t aux; /* offset in the VMM handle; IPC: references */
+	void *owner;     /* pool or VMM handle, by kind */
+	uint64_t aux;    /* POOL: bytes of the pool; GRAPH: nodes that know it; IPC: times opened */
+	uint64_t object; /* id of the machine's object that has the HBM and the bytes; 0: none */
 	struct sim_mem *next, *prev;
 };
 
@@ -206,12 +209,23 @@ uint64_t sim_granularity(void);
 struct sim_mem *sim_mem_new(enum sim_mem_kind kind, int dev, struct sim_ctx *ctx, uint64_t base, uint64_t size);
 /* The allocation that holds `address`, or NULL. */
 struct sim_mem *sim_mem_find(uint64_t address);
+/* Walks all records, in no order. */
+struct sim_mem *sim_mem_next(struct sim_mem *after);
 /* Forget it: unmap its addresses and bytes, give back its HBM. */
 void sim_mem_free(struct sim_mem *mem);
 /* Plain device memory as cuMemAlloc takes it. `low`: addresses below 4 GiB, for the first ABI. */
 CUresult sim_mem_alloc(struct sim_ctx *ctx, uint64_t size, bool low, enum sim_mem_kind kind, struct sim_mem **out);
 /* Where the data of [address, address + size) is; host addresses stand for themselves. NULL: not ours, or out of bounds. */
 unsigned char *sim_mem_bytes(uint64_t address, uint64_t size);
+/* The bytes of VMM memory (vmm.c); NULL: no memory for them. */
+unsigned char *sim_phys_bytes(struct sim_mem *mem);
+/* Turn HBM of this process that it was charged `size` bytes for into an object that others can hold; 0: not possible. */
+uint64_t sim_share(int dev, uint64_t size);
+/* A mapping of an object's bytes; NULL on failure. */
+unsigned char *sim_share_map(uint64_t object, uint64_t size);
+/* Hold an object of another process; false: it is gone. */
+bool sim_share_hold(uint64_t object, uint64_t *size, int *dev);
+void sim_share_drop(uint64_t object);
 /* Free everything that lives in `ctx`. */
 void sim_mem_free_context(struct sim_ctx *ctx);
 
@@ -225,7 +239,9 @@ enum sim_op_type {
 	SIM_OP_HOST,     /* call */
 	SIM_OP_CALLBACK, /* callback */
 	SIM_OP_EMPTY,
-	SIM_OP_FREE,     /* run(): returns memory when the stream gets there */
+	SIM_OP_ALLOC,    /* run(): of a graph */
+	SIM_OP_FREE,     /* run(): gives memory back */
+	SIM_OP_GRAPH,
 	SIM_OP_WAIT_VALUE,
 };
 
@@ -274,6 +290,8 @@ struct sim_stream {
 	struct sim_op *first, *last; /* not issued yet: waits behind a host function */
 	bool busy;                /* its first op runs on the host now */
 	struct sim_capture *capture;
+	struct sim_node **capture_nodes; /* what the next captured node comes after */
+	size_t capture_count;
 	bool destroyed;           /* destroyed with work left */
 	struct sim_stream *sibling; /* next of its context */
 	struct sim_green *green;
@@ -290,9 +308,8 @@ struct sim_event {
 	uint64_t mark;    /* its place */
 	uint64_t time_ns; /* when it was reached; 0: not yet known */
 	struct sim_capture *capture; /* recorded in a capturing stream: */
-	void **capture_nodes;
+	struct sim_node **capture_nodes;
 	size_t capture_count;
-	uint64_t capture_id;
 	struct sim_event *pending_next;
 	bool pending;
 };
@@ -347,8 +364,16 @@ CUresult sim_capture_unsafe(void);
 /* For calls that take the stream itself, such as cuStreamSynchronize: an error when it captures, which is then invalidated. */
 CUresult sim_capture_forbid(struct sim_stream *stream);
 CUresult sim_capture_add(struct sim_stream *stream, const struct sim_op *op, const void *params);
-/* The legacy stream is implicitly ordered with blocking streams that capture: not allowed. */
-CUresult sim_capture_legacy(struct sim_ctx *ctx);
+/* Work for the legacy stream while a blocking stream captures would order the two: an error, and the capture is invalidated. */
+CUresult sim_capture_implicit(struct sim_stream *stream);
+/* Wait for an event in a stream when at least one of them is capturing. */
+CUresult sim_capture_wait(struct sim_stream *stream, struct sim_event *event, unsigned int flags);
+/* Record an event in a stream that captures. */
+CUresult sim_capture_record(struct sim_stream *stream, struct sim_event *event, unsigned int flags);
+/* The event is recorded anew or destroyed: it is in no capture any more. */
+void sim_event_uncapture(struct sim_event *event);
+/* A stream is going away. */
+void sim_capture_leave(struct sim_stream *stream);
 
 /* ---- functions (module.c) ------------------------------------------------------------------------------------------------ */
 
@@ -361,6 +386,8 @@ struct sim_function {
 	int block[3];
 	bool loaded;
 };
+/* INVALID_VALUE for a grid or block that no device can run. */
+CUresult sim_kernel_check(const CUDA_KERNEL_NODE_PARAMS *params);
 /* A CUfunction, or a CUkernel in its place. */
 struct sim_function *sim_function_of(CUfunction handle);
 

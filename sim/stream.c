@@ -40,6 +40,7 @@ static void stream_free(struct sim_stream *s)
 {
 	struct sim_stream **link = &s->head.ctx->streams;
 
+	sim_capture_leave(s);
 	while (*link != s)
 		link = &(*link)->sibling;
 	*link = s->sibling;
@@ -261,12 +262,8 @@ CUresult sim_stream_submit(struct sim_stream *s, const struct sim_op *op, const 
 
 	if (s->capture)
 		return sim_capture_add(s, op, params);
-	if (is_legacy(s)) {
-		r = sim_capture_legacy(s->head.ctx);
-		if (r != CUDA_SUCCESS)
-			return r;
-	}
-	return sim_stream_issue(s, op);
+	r = sim_capture_implicit(s);
+	return r == CUDA_SUCCESS ? sim_stream_issue(s, op) : r;
 }
 
 void sim_events_settle(void)
@@ -384,6 +381,7 @@ void sim_streams_free_context(struct sim_ctx *ctx)
 	}
 	while ((e = sim_handle_first(SIM_EVENT, ctx))) {
 		sim_event_forget(e);
+		sim_event_uncapture(e);
 		sim_handle_free(e);
 	}
 	ctx->legacy = NULL;

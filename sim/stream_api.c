@@ -43,8 +43,6 @@ static CUresult destroy(CUstream handle)
 	s = sim_handle_find(handle, SIM_STREAM);
 	if (!s || s->destroyed || s == s->head.ctx->legacy || s->thread)
 		return CUDA_ERROR_INVALID_HANDLE;
-	if (s->capture)
-		sim_capture_forbid(s);
 	sim_stream_destroy(s);
 	return CUDA_SUCCESS;
 }
@@ -102,10 +100,12 @@ static CUresult wait_event(CUstream handle, bool per_thread, CUevent event, unsi
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (flags & ~1u)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (!s->capture && !e->capture && !e->record)
+	if (s->capture || e->capture)
+		return sim_capture_wait(s, e, flags);
+	if (!e->record)
 		return CUDA_SUCCESS; /* never recorded: nothing to wait for */
 	return sim_stream_submit(
-		s, &(struct sim_op){ .type = SIM_OP_WAIT, .event = e, .event_record = e->record, .data = NULL }, NULL);
+		s, &(struct sim_op){ .type = SIM_OP_WAIT, .event = e, .event_record = e->record }, NULL);
 }
 
 static CUresult host_function(CUstream handle, bool per_thread, CUhostFn fn, void *data)
