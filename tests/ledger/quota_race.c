@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Threads of two members allocate and free under one budget that is too small for all of them. Never is more charged than the budget,
  * and in the end all is given back. A plain program with both members in one process, so that it can run under ThreadSanitizer. */
+#include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,9 +91,17 @@ static struct quota *join(const char *directory)
     return mine;
 }
 
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
 int main(void)
 {
-    char directory[] = "/tmp/softslice-race-XXXXXX", command[64];
+    char directory[] = "/tmp/softslice-race-XXXXXX";
     struct ledger_device_state state;
     pthread_t thread[THREADS];
 
@@ -116,6 +125,5 @@ int main(void)
         fault("the ledger does not add up");
     printf("quota_race: %u granted, %u refused, peak %lu of %lu, %lu underflows, %u faults\n", granted, refused,
            (unsigned long)state.peak, (unsigned long)LIMIT, (unsigned long)state.events[LEDGER_EVENT_UNDERFLOW], faults);
-    snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command) == 0 && !faults ? 0 : 1;
+    return nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0 && !faults ? 0 : 1;
 }

@@ -9,7 +9,7 @@
 #include "softslice/records.h"
 
 #define THREADS  8
-#define KEYS     200000 /* so that large shards are raced for too */
+#define KEYS     100000 /* so that large shards are raced for too */
 #define ROUNDS   8
 #define CONTEXTS 4
 
