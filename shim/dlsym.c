@@ -84,26 +84,13 @@ static struct dlsym_answer answer(int index, void *address)
     return (struct dlsym_answer){resolve_answer(index, address), 1};
 }
 
-/* RTLD_NEXT asks for the next definition after the caller's own. Only where that is the driver's is it ours to answer: a hook library that
- * stands behind us must get the wrapper, one before us finds our export by itself. */
-static struct dlsym_answer next_of(int index, const char *name, void *caller)
-{
-    void *real_one = real_address((unsigned)index);
-
-    if (!real_one || defined_after(object_of(caller), name) != real_one)
-        return ask_real;
-    return answer(index, real_one);
-}
-
-/* RTLD_DEFAULT and the program's own handle search the global scope, in which we export the name whether the driver is there or not. So the
- * answer is what the search would find without us: the next definition after ours or, for a caller that was loaded with the driver
- * in a scope of its own, that one. A library before us that defines the name has been asked for first and answers by itself. */
-static struct dlsym_answer default_of(int index, const char *name, void *caller)
+/* The answer of a search that comes to our export, which is there whether the driver is or not: what it would find without us, that is the
+ * next definition after ours or, for a caller that was loaded with the driver in a scope of its own (`map`, may be NULL), that one. */
+static struct dlsym_answer without_us(int index, const char *name, struct link_map *map)
 {
     void *behind_us = dlsym_next(RTLD_NEXT, name);
-    struct link_map *map = behind_us ? NULL : object_of(caller);
 
-    if (map && map->l_name[0]) {
+    if (!behind_us && map && map->l_name[0]) {
         void *handle = dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD);
         if (handle) {
             behind_us = dlsym_next(handle, name);
@@ -115,6 +102,32 @@ static struct dlsym_answer default_of(int index, const char *name, void *caller)
         return (struct dlsym_answer){NULL, 1};
     }
     return behind_us == real_address((unsigned)index) ? answer(index, behind_us) : ask_real;
+}
+
+/* RTLD_NEXT asks for the next definition after the caller's own. From before us that is our export, or that of a library between, which is
+ * asked first and answers by itself; from behind us it is ours to answer only where it is the driver's: a hook library there must get the
+ * wrapper. */
+static struct dlsym_answer next_of(int index, const char *name, void *caller)
+{
+    struct link_map *us = object_of((const void *)dlsym_filter), *map = object_of(caller), *between = map;
+
+    while (between && between != us)
+        between = between->l_next;
+    if (between && map != us) {
+        for (between = map->l_next; between != us; between = between->l_next)
+            if (defined_in(between, name))
+                return ask_real;
+        return without_us(index, name, NULL);
+    }
+    void *real_one = real_address((unsigned)index);
+    return real_one && defined_after(map, name) == real_one ? answer(index, real_one) : ask_real;
+}
+
+/* RTLD_DEFAULT and the program's own handle search the global scope. A library before us that defines the name has been asked for first and
+ * answers by itself. */
+static struct dlsym_answer default_of(int index, const char *name, void *caller)
+{
+    return without_us(index, name, object_of(caller));
 }
 
 static bool defined_before_us(const char *name)

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See early.h. */
+#define RESULT early2_result
+#include "early.h"
