@@ -29,7 +29,6 @@ struct ledger {
     uint32_t slot, slots, devices;       /* own; how many of each there are */
     uint32_t device_stride, slot_stride; /* copies of what was validated: the file may be scribbled over later */
     uint32_t device_offset, slot_offset, hold_offset;
-    uint64_t lock_slots;
     bool first;                   /* no other member lived when this one attached */
     char path[PATH_MAX];          /* of the file, to find the dead; "" where it could not be learned */
     char error[LEDGER_ERROR_MAX]; /* one line for people after a failed call */

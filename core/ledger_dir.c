@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Directories of the ledger: the state directory, a tenant's folder in it, and the removal of folders that nobody needs any more. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "ledger_internal.h"
+#include "ledger_sys.h"
+#include "softslice/log.h"
+#include "text.h"
+
+#define COLLECT_MAX 64                             /* folders that one attach looks into */
+#define COLLECT_AGE UINT64_C(2000000000)           /* ns that a folder without a ledger is left to its maker */
+#define OVERFLOW_UID 65534                         /* how a user namespace shows owners that it does not map */
+
+int ledger_fail(struct ledger *ledger, int code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    log_vformat(ledger->error, sizeof(ledger->error), format, args);
+    va_end(args);
+    return code;
+}
+
+const char *ledger_reason(int code)
+{
+    switch (-code) {
+    case ENOENT:
+        return "does not exist";
+    case EACCES:
+    case EPERM:
+        return "permission denied";
+    case ENOSPC:
+    case EDQUOT:
+        return "no space left";
+    case EROFS:
+        return "read-only file system";
+    case ENOTDIR:
+        return "not a directory";
+    case ELOOP:
+        return "a symbolic link";
+    case EMFILE:
+    case ENFILE:
+        return "too many open files";
+    case ENOMEM:
+        return "out of host memory";
+    case ENOLCK:
+    case EINVAL:
+    case ENOSYS:
+        return "the file system or kernel does not support it";
+    case ENAMETOOLONG:
+        return "name too long";
+    default:
+        return "unexpected error";
+    }
+}
+
+enum ledger_trust ledger_dir_trust(const struct stat *status)
+{
+    if (status->st_mode & S_IWOTH)
+        return LEDGER_SHARED;
+    if (status->st_uid == geteuid() || status->st_uid == 0)
+        return LEDGER_PRIVATE;
+    /* The host's root, seen from a rootless container: harmless as long as what it says about writing keeps us out. */
+    if (status->st_uid == OVERFLOW_UID && !(status->st_mode & S_IWGRP))
+        return LEDGER_PRIVATE;
+    return LEDGER_FOREIGN;
+}
+
+/* Open a directory that is not a symbolic link: fd, or -errno (-ELOOP for a link). */
+static int open_directory(int dir, const char *name, int flags, struct stat *status)
+{
+    int fd = sys_openat(dir, name, flags | O_DIRECTORY | O_NOFOLLOW, 0), result;
+
+    if (fd == -ENOTDIR || fd == -ELOOP) {
+        if (sys_lstatat(dir, name, status) == 0 && S_ISLNK(status->st_mode))
+            return -ELOOP;
+        return -ENOTDIR;
+    }
+    if (fd < 0)
+        return fd;
+    result = sys_fstat(fd, status);
+    if (result == 0)
+        return fd;
+    sys_close(fd);
+    return result;
+}
+
+static int refuse_directory(struct ledger *ledger, int code, const char *path, const struct stat *status)
+{
+    if (code == -EPERM)
+        return ledger_fail(ledger, code, "state directory %s belongs to uid %u: use one of your own", path, status->st_uid);
+    return ledger_fail(ledger, code, "state directory %s: %s", path, ledger_reason(code));
+}
+
+int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, size_t path_size)
+{
+    int saved = errno, fd, result;
+    struct stat status = {0};
+
+    if (*configured) {
+        size_t length = strlen(configured);
+
+        /* Behind a slash, a symbolic link would be followed. */
+        while (length > 1 && configured[length - 1] == '/')
+            length--;
+        if (configured[0] != '/')
+            return ledger_fail(ledger, -EINVAL, "state directory %s: not an absolute path", configured);
+        if (length >= path_size)
+            return ledger_fail(ledger, -ENAMETOOLONG, "state directory: name too long");
+        memmove(path, configured, length);
+        path[length] = '\0';
+        fd = open_directory(AT_FDCWD, path, O_PATH, &status);
+    } else {
+        log_format(path, path_size, "/run/softslice");
+        fd = open_directory(AT_FDCWD, path, O_PATH, &status);
+        if (fd >= 0 && (status.st_uid == geteuid() || (status.st_mode & (S_IWOTH | S_ISVTX)) == (S_IWOTH | S_ISVTX))) {
+            errno = saved;
+            return fd;
+        }
+        if (fd >= 0)
+            sys_close(fd);
+        log_format(path, path_size, "/dev/shm/softslice-%u", geteuid());
+        result = sys_mkdirat(AT_FDCWD, path, 0700);
+        fd = open_directory(AT_FDCWD, path, O_PATH, &status);
+        if (fd == -ENOENT && result < 0)
+            fd = result;
+        /* Everybody can make a directory in /dev/shm: this one must be nobody else's. */
+        if (fd >= 0 && status.st_uid != geteuid()) {
+            sys_close(fd);
+            fd = -EPERM;
+        }
+    }
+    if (fd >= 0 && ledger_dir_trust(&status) == LEDGER_FOREIGN) {
+        sys_close(fd);
+        fd = -EPERM;
+    }
+    errno = saved;
+    return fd < 0 ? refuse_directory(ledger, fd, path, &status) : fd;
+}
+
+int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum ledger_trust state, bool own)
+{
+    unsigned mode = state != LEDGER_SHARED ? 0700 : own ? 0755 : 01777;
+    enum ledger_trust trust;
+    struct stat status;
+    int fd, result = 0;
+
+    for (unsigned attempt = 0;; attempt++) {
+        fd = open_directory(dirfd, name, O_RDONLY, &status);
+        if (fd != -ENOENT || attempt == 16)
+            break;
+        /* The second call undoes the umask, which is the program's and stays as it is. */
+        result = sys_mkdirat(dirfd, name, mode & 0777);
+        if (result == 0)
+            result = sys_fchmodat(dirfd, name, mode);
+        if (result < 0 && result != -EEXIST && result != -ENOENT) {
+            fd = result;
+            break;
+        }
+    }
+    if (fd < 0)
+        return ledger_fail(ledger, fd, "%s tenant folder %s in the state directory: %s",
+                           fd == result ? "cannot create" : "cannot open", name, ledger_reason(fd));
+    trust = ledger_dir_trust(&status);
+    if (trust == LEDGER_FOREIGN || (trust == LEDGER_SHARED && state == LEDGER_PRIVATE && status.st_uid != geteuid() && status.st_uid)) {
+        sys_close(fd);
+        return ledger_fail(ledger, -EPERM, "tenant folder %s belongs to uid %u", name, status.st_uid);
+    }
+    /* Its maker may have been killed between the two calls above. */
+    if (status.st_uid == geteuid() && state == LEDGER_SHARED && (status.st_mode & 07777) != mode)
+        sys_fchmod(fd, mode);
+    return fd;
+}
+
+bool ledger_name_is_own(const char *name)
+{
+    size_t prefix = strlen(LEDGER_OWN_PREFIX);
+
+    if (strlen(name) != LEDGER_OWN_LENGTH || memcmp(name, LEDGER_OWN_PREFIX, prefix) != 0)
+        return false;
+    for (size_t i = prefix; i < LEDGER_OWN_LENGTH; i++) {
+        if (!text_is_digit(name[i]) && !(name[i] >= 'a' && name[i] <= 'f'))
+            return false;
+    }
+    return true;
+}
+
+void ledger_sweep(int folder)
+{
+    char entries[2048] __attribute__((aligned(8)));
+    ssize_t size;
+
+    syscall(SYS_lseek, folder, (off_t)0, SEEK_SET);
+    size = sys_getdents(folder, entries, sizeof(entries));
+    for (ssize_t at = 0; at < size;) {
+        struct dirent64 *entry = (struct dirent64 *)(entries + at);
+
+        if (strncmp(entry->d_name, LEDGER_TEMPORARY, strlen(LEDGER_TEMPORARY)) == 0)
+            sys_unlinkat(folder, entry->d_name, 0);
+        at += entry->d_reclen;
+    }
+}
+
+/* Remove one folder if its owner has ended. Whoever creates one holds the attach lock from before the file has a name until it owns
+ * the slot, so a file on which both locks can be had is nobody's. */
+static void collect_one(int dirfd, const char *name)
+{
+    struct ledger_header header;
+    struct stat status;
+    int folder = open_directory(dirfd, name, O_RDONLY, &status), fd;
+    uint64_t made;
+
+    if (folder < 0)
+        return;
+    fd = sys_openat(folder, LEDGER_NAME, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+    made = (uint64_t)status.st_mtim.tv_sec * UINT64_C(1000000000) + (uint64_t)status.st_mtim.tv_nsec;
+    if (fd >= 0 && sys_pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) && header.magic == LEDGER_MAGIC &&
+        header.major == LEDGER_MAJOR && sys_lock(fd, LEDGER_LOCK_ATTACH) == 0 && sys_lock(fd, LEDGER_LOCK_SLOTS) == 0) {
+        sys_unlinkat(folder, LEDGER_NAME, 0);
+        sys_unlinkat(dirfd, name, AT_REMOVEDIR);
+    } else if (fd == -ENOENT && sys_now(CLOCK_REALTIME) - made > COLLECT_AGE) {
+        ledger_sweep(folder);
+        sys_unlinkat(dirfd, name, AT_REMOVEDIR);
+    }
+    if (fd >= 0)
+        sys_close(fd);
+    sys_close(folder);
+}
+
+/* Count the folders of process-own tenants, collecting COLLECT_MAX of them from number `from` on. */
+static unsigned collect_pass(int dir, int dirfd, unsigned from, bool collect)
+{
+    char entries[4096] __attribute__((aligned(8)));
+    unsigned count = 0;
+    ssize_t size;
+
+    while ((size = sys_getdents(dir, entries, sizeof(entries))) > 0) {
+        for (ssize_t at = 0; at < size;) {
+            struct dirent64 *entry = (struct dirent64 *)(entries + at);
+
+            at += entry->d_reclen;
+            if (!ledger_name_is_own(entry->d_name))
+                continue;
+            if (collect && count >= from && count - from < COLLECT_MAX)
+                collect_one(dirfd, entry->d_name);
+            count++;
+        }
+    }
+    return count;
+}
+
+void ledger_collect(int dirfd)
+{
+    int dir = sys_openat(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
+    unsigned count;
+
+    if (dir < 0)
+        return;
+    count = collect_pass(dir, dirfd, 0, false);
+    /* The living stay where they are, so always starting at the first would never get past them. */
+    if (count && syscall(SYS_lseek, dir, (off_t)0, SEEK_SET) == 0)
+        collect_pass(dir, dirfd, count > COLLECT_MAX ? (unsigned)(sys_random() % count) : 0, true);
+    sys_close(dir);
+}

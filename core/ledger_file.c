@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A ledger's file: created whole and published by link, validated before anything in it is believed. */
+#include <errno.h>
+#include <string.h>
+
+#include "ledger_internal.h"
+#include "ledger_sys.h"
+#include "softslice/log.h"
+
+void ledger_header_init(struct ledger_header *header, uint32_t slots)
+{
+    memset(header, 0, sizeof(*header));
+    header->magic = LEDGER_MAGIC;
+    header->major = LEDGER_MAJOR;
+    header->minor = LEDGER_MINOR;
+    header->constant_size = LEDGER_CONSTANT_SIZE;
+    header->slots = slots;
+    header->devices = LEDGER_DEVICES;
+    header->device_offset = LEDGER_HEADER_SIZE;
+    header->device_stride = sizeof(struct ledger_device);
+    header->slot_offset = header->device_offset + LEDGER_DEVICES * header->device_stride;
+    header->slot_stride = sizeof(struct ledger_slot);
+    header->hold_offset = (header->slot_offset + slots * header->slot_stride + 63) & ~63U;
+    header->hold_stride = sizeof(struct ledger_hold);
+    header->file_size = (header->hold_offset + LEDGER_DEVICES * slots * header->hold_stride + 4095) & ~4095U;
+    header->lock_attach = LEDGER_LOCK_ATTACH;
+    header->lock_slots = LEDGER_LOCK_SLOTS;
+    header->check = ledger_checksum(header, LEDGER_CONSTANT_SIZE - 8);
+}
+
+static bool section_fits(uint64_t offset, uint64_t count, uint64_t stride, uint64_t least, uint64_t begin, uint64_t end)
+{
+    return offset % 8 == 0 && stride % 8 == 0 && stride >= least && stride <= LEDGER_HEADER_SIZE && offset >= begin &&
+           offset <= end && count * stride <= end - offset;
+}
+
+const char *ledger_header_fault(const struct ledger_header *header, const void *constant, uint64_t size)
+{
+    uint64_t check;
+
+    if (header->magic != LEDGER_MAGIC)
+        return "not a ledger, or scribbled over";
+    if (header->major != LEDGER_MAJOR)
+        return "of another major version: end the tenant's processes and remove it, or use one softslice version";
+    if (header->constant_size < LEDGER_CONSTANT_SIZE || header->constant_size > LEDGER_HEADER_SIZE || header->constant_size % 8)
+        return "scribbled over (header)";
+    memcpy(&check, (const char *)constant + header->constant_size - 8, 8);
+    if (check != ledger_checksum(constant, header->constant_size - 8))
+        return "scribbled over (header)";
+    if (header->file_size != size)
+        return "truncated";
+    if (!header->slots || header->slots > LEDGER_SLOTS_CAP || !header->devices || header->devices > LEDGER_SLOTS_CAP ||
+        header->hold_stride != sizeof(struct ledger_hold) ||
+        !section_fits(header->device_offset, header->devices, header->device_stride, sizeof(struct ledger_device),
+                      sizeof(struct ledger_header), header->slot_offset) ||
+        !section_fits(header->slot_offset, header->slots, header->slot_stride, sizeof(struct ledger_slot), 0, header->hold_offset) ||
+        !section_fits(header->hold_offset, (uint64_t)header->devices * header->slots, header->hold_stride,
+                      sizeof(struct ledger_hold), 0, size))
+        return "scribbled over (sections)";
+    if (header->lock_attach != LEDGER_LOCK_ATTACH || header->lock_slots != LEDGER_LOCK_SLOTS)
+        return "scribbled over (locks)";
+    return NULL;
+}
+
+const char *ledger_tables_fault(const struct ledger *ledger)
+{
+    uint32_t used = __atomic_load_n(&ledger->file->slots_used, __ATOMIC_SEQ_CST);
+
+    for (uint32_t i = 0; i < ledger->devices; i++) {
+        const struct ledger_device *device = ledger_device_at(ledger, i);
+        uint64_t uuid[2] = {ledger_load(&device->uuid[0]), ledger_load(&device->uuid[1])};
+        uint64_t key = ledger_load(&device->key), complete = ledger_load(&device->complete), limit = ledger_load(&device->limit);
+
+        if (!ledger_limit_valid(limit))
+            return "scribbled over (limit)";
+        if (!key ? uuid[0] || uuid[1] || complete || limit : complete && (complete != LEDGER_COMPLETE || key != ledger_key(uuid)))
+            return "scribbled over (devices)";
+    }
+    if (used > ledger->slots)
+        return "scribbled over (slots)";
+    for (uint32_t i = used; i < ledger->slots; i++) {
+        if (ledger_load(&ledger_slot_at(ledger, i)->state))
+            return "scribbled over (slots)";
+    }
+    return NULL;
+}
+
+/* File systems without fallocate get zeros written, so that no later access finds the space missing (SIGBUS). */
+static int allocate(int fd, uint64_t size)
+{
+    static const char zeros[4096];
+    int result = sys_fallocate(fd, size);
+
+    if (result != -EOPNOTSUPP && result != -ENOSYS)
+        return result;
+    for (uint64_t at = 0; at < size;) {
+        ssize_t written = sys_pwrite(fd, zeros, size - at < sizeof(zeros) ? size - at : sizeof(zeros), at);
+
+        if (written <= 0)
+            return written ? (int)written : -EIO;
+        at += (uint64_t)written;
+    }
+    return 0;
+}
+
+int ledger_file_create(int folder, uint32_t slots, unsigned mode, char temporary[40])
+{
+    struct ledger_header header;
+    int fd, result;
+
+    ledger_header_init(&header, slots);
+    fd = *temporary ? -EOPNOTSUPP : sys_openat(folder, ".", O_TMPFILE | O_RDWR, 0600);
+    if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -EINVAL) {
+        log_format(temporary, 40, LEDGER_TEMPORARY "%llx", (unsigned long long)sys_random());
+        fd = sys_openat(folder, temporary, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, 0600);
+    }
+    if (fd < 0)
+        return fd;
+    result = sys_fchmod(fd, mode);
+    if (result == 0)
+        result = allocate(fd, header.file_size);
+    if (result == 0) {
+        ssize_t written = sys_pwrite(fd, &header, sizeof(header), 0);
+
+        result = written == (ssize_t)sizeof(header) ? 0 : written < 0 ? (int)written : -EIO;
+    }
+    if (result == 0)
+        return fd;
+    if (*temporary)
+        sys_unlinkat(folder, temporary, 0);
+    sys_close(fd);
+    return result;
+}
+
+int ledger_file_publish(int folder, int fd, const char *temporary)
+{
+    char self[40];
+    int result;
+
+    if (*temporary) {
+        result = sys_linkat(folder, temporary, folder, LEDGER_NAME, 0);
+        sys_unlinkat(folder, temporary, 0);
+        return result;
+    }
+    log_format(self, sizeof(self), "/proc/self/fd/%d", fd);
+    result = sys_linkat(AT_FDCWD, self, folder, LEDGER_NAME, AT_SYMLINK_FOLLOW);
+    if (result == -ENOENT)
+        result = sys_linkat(fd, "", folder, LEDGER_NAME, AT_EMPTY_PATH);
+    return result;
+}

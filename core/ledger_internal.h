@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the ledger say to each other. */
+#ifndef SOFTSLICE_CORE_LEDGER_INTERNAL_H
+#define SOFTSLICE_CORE_LEDGER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "ledger_layout.h"
+#include "softslice/ledger.h"
+
+#define LEDGER_NAME "ledger"       /* the file in a tenant's folder */
+#define LEDGER_OWN_PREFIX "proc-"  /* a process-own tenant's folder: the prefix and 16 hexadecimal digits */
+#define LEDGER_OWN_LENGTH 21
+#define LEDGER_TEMPORARY ".new-"   /* a file that is not published yet, where O_TMPFILE does not work */
+
+/* Set ledger->error and return `code`. */
+int ledger_fail(struct ledger *ledger, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* A short reason for people: strerror() is not reentrant and takes the locale's locks. */
+const char *ledger_reason(int code);
+
+/* ---- ledger_apart.c */
+
+/* Run `work` in a task that shares this process's memory but has a copy of its file table: what it opens is seen by no fork, dup2 or
+ * closefrom of another thread, and what those do does not reach it. All signals are blocked in it. Where no such task can be had,
+ * `work` runs in the calling thread; it may then run a second time, so it must start from its inputs. */
+int ledger_apart(int (*work)(void *argument), void *argument);
+
+/* ---- ledger_dir.c */
+
+/* Who may write in a directory. */
+enum ledger_trust { LEDGER_FOREIGN, LEDGER_PRIVATE, LEDGER_SHARED };
+enum ledger_trust ledger_dir_trust(const struct stat *status);
+
+/* Open a tenant's folder, creating it where needed. A directory fd or -errno with ledger->error. */
+int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum ledger_trust state, bool own);
+
+bool ledger_name_is_own(const char *name);
+
+/* Remove folders of process-own tenants that have ended; looks at a bounded number of them, from a random one on. */
+void ledger_collect(int dirfd);
+
+/* Remove files that were never published from a folder: their makers died, or find that out and begin again. */
+void ledger_sweep(int folder);
+
+/* ---- ledger_file.c */
+
+/* Fill the constant part for `slots` slots. */
+void ledger_header_init(struct ledger_header *header, uint32_t slots);
+
+/* Whether the constant part, read from `size` bytes of file, can be worked with. NULL, or what is wrong with it. */
+const char *ledger_header_fault(const struct ledger_header *header, const void *constant, uint64_t size);
+
+/* The same for devices, limits and slots of a mapped file whose header is good. */
+const char *ledger_tables_fault(const struct ledger *ledger);
+
+/* Create an unpublished file of `slots` slots, all its space allocated. fd, or -errno. `temporary` receives its name, "" if none. */
+int ledger_file_create(int folder, uint32_t slots, unsigned mode, char temporary[40]);
+
+/* Publish it: 0, -EEXIST (another process was faster), or -errno. The temporary name is gone afterwards. */
+int ledger_file_publish(int folder, int fd, const char *temporary);
+
+/* ---- ledger_bury.c */
+
+/* Zero what a slot holds and free it. The caller holds the slot's lock. */
+void ledger_bury_slot(struct ledger *ledger, uint32_t slot);
+
+/* Bury every dead member, through an open file of its own. The number of live members, this one included, or -errno where it cannot
+ * be known (then nobody was buried). */
+int ledger_bury(struct ledger *ledger);
+
+/* ---- the mapped file */
+
+static inline struct ledger_device *ledger_device_at(const struct ledger *ledger, unsigned device)
+{
+    return (struct ledger_device *)((char *)ledger->file + ledger->device_offset + (size_t)device * ledger->device_stride);
+}
+
+static inline struct ledger_slot *ledger_slot_at(const struct ledger *ledger, unsigned slot)
+{
+    return (struct ledger_slot *)((char *)ledger->file + ledger->slot_offset + (size_t)slot * ledger->slot_stride);
+}
+
+/* The holds of all slots on a device. */
+static inline struct ledger_hold *ledger_holds(const struct ledger *ledger, unsigned device)
+{
+    return (struct ledger_hold *)((char *)ledger->file + ledger->hold_offset) + (size_t)device * ledger->slots;
+}
+
+static inline uint64_t ledger_load(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_SEQ_CST);
+}
+
+static inline void ledger_store(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+}
+
+static inline uint32_t ledger_used(const struct ledger *ledger)
+{
+    uint32_t used = __atomic_load_n(&ledger->file->slots_used, __ATOMIC_SEQ_CST);
+
+    return used < ledger->slots ? used : ledger->slots;
+}
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a ledger file looks like: a public contract between libraries of different versions that meet in one tenant.
+ *
+ * Another major version is refused. A newer minor version may append members to the header (before its check), to devices and slots
+ * (growing their strides) and sections to the file; it is read as far as known. All numbers are in the machine's byte order; every
+ * member outside `struct ledger_header` up to its check is read and written with atomic accesses of its own width. */
+#ifndef SOFTSLICE_CORE_LEDGER_LAYOUT_H
+#define SOFTSLICE_CORE_LEDGER_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "softslice/ledger.h"
+
+#define LEDGER_MAGIC UINT64_C(0x52454744454c5353) /* "SSLEDGER" */
+#define LEDGER_MAJOR 1
+#define LEDGER_MINOR 0
+
+/* Locks are on bytes far behind the file's end, so that they never collide with a lock on its content. The first is held while a
+ * process attaches, slot i's owner holds the byte LEDGER_LOCK_SLOTS + i for as long as it lives. */
+#define LEDGER_LOCK_ATTACH UINT64_C(0x4000000000000000)
+#define LEDGER_LOCK_SLOTS UINT64_C(0x4000000100000000)
+
+#define LEDGER_HEADER_SIZE 4096
+#define LEDGER_CONSTANT_SIZE 128
+#define LEDGER_SLOTS_CAP 4096                   /* what a reader accepts from another minor version */
+#define LEDGER_FILE_CAP (UINT64_C(64) << 20)    /* the same for the file's size */
+#define LEDGER_BYTES_CAP (UINT64_C(1) << 47)    /* limits and single charges are below it: 128 TiB */
+
+/* The constant part is written before the file is published and never after; `check` is over all of it in front of `check`. */
+struct ledger_header {
+    uint64_t magic;
+    uint16_t major, minor;
+    uint32_t constant_size; /* offset behind `check` */
+    uint64_t file_size;
+    uint32_t slots, devices;
+    uint32_t device_offset, device_stride;
+    uint32_t slot_offset, slot_stride;
+    uint32_t hold_offset, hold_stride;
+    uint64_t lock_attach, lock_slots;
+    uint64_t reserved[6];
+    uint64_t check;
+    uint64_t reserved_mutable[8];
+    uint32_t slots_used; /* slots above were never taken in this life of the tenant; grows only, reset by a first live member */
+    uint32_t reserved_used[15];
+};
+
+/* A device is claimed by one compare-and-swap on `key`, which follows from its UUID, so that whoever wants the same UUID completes
+ * what a killed claimer left. It counts as complete when `complete` is LEDGER_COMPLETE. The first key of 0 ends the table. */
+struct ledger_device {
+    uint64_t key;
+    uint64_t uuid[2]; /* the 16 bytes as they are */
+    uint64_t complete;
+    uint64_t limit; /* 0: nobody set one; else see ledger_limit_encode() */
+    uint64_t context_bytes;
+    uint64_t last_burial; /* CLOCK_MONOTONIC ns */
+    uint64_t reserved_line;
+    uint64_t peak;
+    uint64_t reserved_peak[7];
+    uint64_t events[8]; /* enum ledger_event */
+    uint64_t reserved[8];
+};
+
+#define LEDGER_COMPLETE UINT64_C(0x59444145525f5353)
+
+/* Liveness is the lock alone; a state other than 0 says that the slot must be buried when the lock is gone. */
+struct ledger_slot {
+    uint64_t state;
+    uint32_t pid; /* in the owner's PID namespace: for people */
+    uint32_t uid;
+    uint64_t since; /* CLOCK_REALTIME ns */
+    uint64_t reserved;
+};
+
+#define LEDGER_SLOT_TAKEN UINT64_C(0x4e454b41545f5353)
+
+/* What a slot holds on a device: hold_offset + (device * slots + slot) * hold_stride. */
+struct ledger_hold {
+    uint64_t tentative;
+    uint64_t committed;
+};
+
+#define LEDGER_AT(type, member, offset) \
+    _Static_assert(offsetof(struct ledger_##type, member) == (offset), "layout of " #type "." #member)
+
+LEDGER_AT(header, magic, 0);
+LEDGER_AT(header, major, 8);
+LEDGER_AT(header, minor, 10);
+LEDGER_AT(header, constant_size, 12);
+LEDGER_AT(header, file_size, 16);
+LEDGER_AT(header, slots, 24);
+LEDGER_AT(header, devices, 28);
+LEDGER_AT(header, device_offset, 32);
+LEDGER_AT(header, device_stride, 36);
+LEDGER_AT(header, slot_offset, 40);
+LEDGER_AT(header, slot_stride, 44);
+LEDGER_AT(header, hold_offset, 48);
+LEDGER_AT(header, hold_stride, 52);
+LEDGER_AT(header, lock_attach, 56);
+LEDGER_AT(header, lock_slots, 64);
+LEDGER_AT(header, reserved, 72);
+LEDGER_AT(header, check, LEDGER_CONSTANT_SIZE - 8);
+LEDGER_AT(header, reserved_mutable, 128);
+LEDGER_AT(header, slots_used, 192);
+LEDGER_AT(device, key, 0);
+LEDGER_AT(device, uuid, 8);
+LEDGER_AT(device, complete, 24);
+LEDGER_AT(device, limit, 32);
+LEDGER_AT(device, context_bytes, 40);
+LEDGER_AT(device, last_burial, 48);
+LEDGER_AT(device, peak, 64);
+LEDGER_AT(device, events, 128);
+LEDGER_AT(slot, state, 0);
+LEDGER_AT(slot, pid, 8);
+LEDGER_AT(slot, uid, 12);
+LEDGER_AT(slot, since, 16);
+LEDGER_AT(hold, tentative, 0);
+LEDGER_AT(hold, committed, 8);
+_Static_assert(sizeof(struct ledger_header) == 256, "size of the header");
+_Static_assert(sizeof(struct ledger_device) == 256, "size of a device");
+_Static_assert(sizeof(struct ledger_slot) == 32, "size of a slot");
+_Static_assert(sizeof(struct ledger_hold) == 16, "size of a hold");
+_Static_assert(LEDGER_EVENTS <= 8, "events of a device");
+
+/* A bijection of 64-bit words: two different inputs never give one output. */
+static inline uint64_t ledger_mix(uint64_t word)
+{
+    word = (word ^ (word >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    word = (word ^ (word >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return word ^ (word >> 31);
+}
+
+/* Over whole words; a change within a single word always changes the result. */
+static inline uint64_t ledger_checksum(const void *data, size_t size)
+{
+    const uint64_t *words = data;
+    uint64_t sum = LEDGER_MAGIC;
+
+    for (size_t i = 0; i < size / 8; i++)
+        sum = ledger_mix(sum ^ words[i]) + i;
+    return sum;
+}
+
+static inline uint64_t ledger_key(const uint64_t uuid[2])
+{
+    return ledger_checksum(uuid, 16) | 1;
+}
+
+/* A limit is one word, so that it changes at once, and checks itself, so that scribbling is found: bits 0-46 bytes, bit 47 "replaced
+ * by ledger_set_limit()", bits 48-63 a check in which every change of one byte shows (a test tries them all). */
+#define LEDGER_LIMIT_REPLACED (UINT64_C(1) << 47)
+#define LEDGER_LIMIT_NONE (LEDGER_BYTES_CAP - 1) /* no limit, said expressly */
+
+static inline uint64_t ledger_limit_check(uint64_t value)
+{
+    return ((value * UINT64_C(0x91b7584a2265b1f5)) >> 48) ^ 0x5a3d;
+}
+
+static inline uint64_t ledger_limit_encode(uint64_t limit, uint64_t replaced)
+{
+    uint64_t value = limit == LEDGER_NO_LIMIT      ? LEDGER_LIMIT_NONE
+                     : limit < LEDGER_LIMIT_NONE - 1 ? limit
+                                                     : LEDGER_LIMIT_NONE - 1;
+
+    value |= replaced;
+    return value | ledger_limit_check(value) << 48;
+}
+
+static inline int ledger_limit_valid(uint64_t word)
+{
+    return word == 0 || ledger_limit_check(word & ((UINT64_C(1) << 48) - 1)) == word >> 48;
+}
+
+/* A damaged word reads as 0 bytes: nothing more is granted. */
+static inline uint64_t ledger_limit_decode(uint64_t word)
+{
+    uint64_t value = word & (LEDGER_LIMIT_REPLACED - 1);
+
+    if (!word)
+        return LEDGER_NO_LIMIT;
+    if (!ledger_limit_valid(word))
+        return 0;
+    return value == LEDGER_LIMIT_NONE ? LEDGER_NO_LIMIT : value;
+}
+
+#endif
