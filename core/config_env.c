@@ -61,7 +61,8 @@ static void check_name(struct config_loader *loader, struct text name)
         if (strlen(config_keys[i].variable) == name.length && memcmp(config_keys[i].variable, name.at, name.length) == 0)
             return;
     }
-    if (starts_with(key, "TEST_") || is_service_link(key))
+    /* SOFTSLICE_LIBRARY is for the command `softslice`, and no setting. */
+    if (starts_with(key, "TEST_") || text_is(key, "LIBRARY") || is_service_link(key))
         return;
     nearest = config_nearest(key);
     if (nearest == CONFIG_KEYS)
