@@ -61,8 +61,8 @@ static int single(void)
     uint64_t total = reported_total(), free_before = probe_free();
     for (int round = 0; round < 2; round++) {
         n[round] = fill(block, &res);
-        probe_row("single", "total %llu free %llu: %u blocks, then %s", (unsigned long long)total,
-                  (unsigned long long)free_before, n[round], probe_result(res));
+        probe_row("single", "total %llu free %llu: %u blocks, then %s", (unsigned long long)total, (unsigned long long)free_before,
+                  n[round], probe_result(res));
         if (res != CUDA_ERROR_OUT_OF_MEMORY)
             return fail("the refusal is not CUDA_ERROR_OUT_OF_MEMORY");
         if (n[round] * MIB > free_before)
@@ -97,8 +97,7 @@ static int story(void)
         nv.memory(nd, &m);
     if (nd && nv.memory_v2)
         nv.memory_v2(nd, &m2);
-    probe_row("story", "cuDeviceTotalMem %zu cuMemGetInfo %zu nvml_v1 %llu nvml_v2 %llu", total, t,
-              m.total, m2.total);
+    probe_row("story", "cuDeviceTotalMem %zu cuMemGetInfo %zu nvml_v1 %llu nvml_v2 %llu", total, t, m.total, m2.total);
     probe_row("story_free", "cuMemGetInfo %zu nvml_v1 %llu nvml_v2 %llu", f, m.free, m2.free);
     if (total != t)
         return fail("cuDeviceTotalMem and cuMemGetInfo differ");
@@ -135,8 +134,7 @@ static int take(size_t mib, unsigned int seconds)
         res = cu.cuMemAlloc_v2(&p, mib * MIB);
         tries++;
     } while (res == CUDA_ERROR_OUT_OF_MEMORY && probe_ns() - begin < seconds * 1000000000ull);
-    probe_row("take", "%s after %u tries, %llu us", probe_result(res), tries,
-              (unsigned long long)((probe_ns() - begin) / 1000));
+    probe_row("take", "%s after %u tries, %llu us", probe_result(res), tries, (unsigned long long)((probe_ns() - begin) / 1000));
     return res == CUDA_SUCCESS ? 0 : fail(probe_result(res));
 }
 
@@ -247,9 +245,8 @@ static int race(unsigned int seconds)
         waitpid(pid[i], &status, 0);
         bad |= status;
     }
-    probe_row("race", "room %llu, most granted at once %llu, %llu grants, %llu refusals",
-              (unsigned long long)room, (unsigned long long)atomic_load(&tally->most),
-              (unsigned long long)atomic_load(&tally->grants),
+    probe_row("race", "room %llu, most granted at once %llu, %llu grants, %llu refusals", (unsigned long long)room,
+              (unsigned long long)atomic_load(&tally->most), (unsigned long long)atomic_load(&tally->grants),
               (unsigned long long)atomic_load(&tally->refusals));
     if (bad || atomic_load(&tally->broken))
         return fail("a racer failed");
@@ -303,8 +300,8 @@ static int watch(size_t mib, char **command)
         most = now > most ? now : most;
         usleep(2000);
     }
-    probe_row("watch", "most %llu of %llu, exit %d", (unsigned long long)most,
-              (unsigned long long)(mib * MIB), WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    probe_row("watch", "most %llu of %llu, exit %d", (unsigned long long)most, (unsigned long long)(mib * MIB),
+              WIFEXITED(status) ? WEXITSTATUS(status) : -1);
     if (!WIFEXITED(status) || WEXITSTATUS(status))
         return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
     if (!known) {
@@ -333,7 +330,6 @@ int main(int argc, char **argv)
         return race((unsigned int)first);
     if (!strcmp(what, "watch") && argc > 3)
         return watch(first, argv + 3);
-    fputs("usage: budget single | story | hold MIB S | take MIB S | race S | watch MIB CMD...\n",
-          stderr);
+    fputs("usage: budget single | story | hold MIB S | take MIB S | race S | watch MIB CMD...\n", stderr);
     return 64;
 }

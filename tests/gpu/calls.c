@@ -53,8 +53,7 @@ static void *stub(const char *road, const char *name, int version, int flags, vo
             return code + (size_t)i * STUB;
     }
     if (!code) {
-        p = mmap(NULL, (size_t)STUBS * STUB, PROT_READ | PROT_WRITE | PROT_EXEC,
-                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        p = mmap(NULL, (size_t)STUBS * STUB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (p == MAP_FAILED)
             return target;
         code = p;
@@ -91,8 +90,7 @@ static int look_up_1(const char *name, void **fn, int version, uint64_t flags)
 
 static void *ours(const char *road, const char *name, int version, int flags, void *fn)
 {
-    if (!strcmp(name, "cuGetProcAddress_v2") ||
-        (!strcmp(name, "cuGetProcAddress") && version >= 12000)) {
+    if (!strcmp(name, "cuGetProcAddress_v2") || (!strcmp(name, "cuGetProcAddress") && version >= 12000)) {
         real_v2 = (look_up_v2)fn;
         return stub(road, name, version, flags, (void *)look_up_2);
     }
@@ -140,8 +138,7 @@ int nvmlDeviceGetMemoryInfo_v2(void *dev, void *memory)
     if (!real)
         real = (__typeof__(real))dlsym(RTLD_NEXT, "nvmlDeviceGetMemoryInfo_v2");
     if (!real)
-        real = (__typeof__(real))dlsym(dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_NOLOAD),
-                                       "nvmlDeviceGetMemoryInfo_v2");
+        real = (__typeof__(real))dlsym(dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_NOLOAD), "nvmlDeviceGetMemoryInfo_v2");
     return real ? real(dev, memory) : 999;
 }
 
@@ -151,8 +148,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **dev)
 
     from_inside[1]++;
     if (!real)
-        real = (__typeof__(real))dlsym(dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_NOLOAD),
-                                       "nvmlDeviceGetHandleByIndex_v2");
+        real = (__typeof__(real))dlsym(dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_NOLOAD), "nvmlDeviceGetHandleByIndex_v2");
     return real ? real(index, dev) : 999;
 }
 
@@ -171,13 +167,12 @@ __attribute__((destructor)) static void report(void)
         if (!entries[i].count)
             continue;
         called++;
-        fprintf(f, "calls\t%s\t%llu %s\n", what, (unsigned long long)entries[i].count,
-                entries[i].name);
+        fprintf(f, "calls\t%s\t%llu %s\n", what, (unsigned long long)entries[i].count, entries[i].name);
     }
-    fprintf(f, "calls\t%s.total\tpid %d looked up %u called %u\n", what, (int)getpid(), looked_up,
-            called);
-    fprintf(f, "calls\t%s.from_inside_nvml\tnvmlDeviceGetMemoryInfo_v2 %llu "
-               "nvmlDeviceGetHandleByIndex_v2 %llu\n", what, (unsigned long long)from_inside[0],
-            (unsigned long long)from_inside[1]);
+    fprintf(f, "calls\t%s.total\tpid %d looked up %u called %u\n", what, (int)getpid(), looked_up, called);
+    fprintf(f,
+            "calls\t%s.from_inside_nvml\tnvmlDeviceGetMemoryInfo_v2 %llu "
+            "nvmlDeviceGetHandleByIndex_v2 %llu\n",
+            what, (unsigned long long)from_inside[0], (unsigned long long)from_inside[1]);
     fclose(f);
 }

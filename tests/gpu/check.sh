@@ -47,11 +47,11 @@ attempt() { # attempt NAME SECONDS COMMAND...
     return $rc
 }
 
-limited() { # limited [OPTION...] -- COMMAND...: under the budget
-    build/softslice run --vram "${mib}MiB" "$@"
-}
-export -f limited
-export mib
+# Under the budget: "${limited[@]}" [OPTION...] -- COMMAND...
+limited=(build/softslice run --vram "${mib}MiB")
+state=$(mktemp -d /dev/shm/softslice-check.XXXXXX) || exit 1
+trap 'rm -rf "$state"' EXIT
+export SOFTSLICE_STATE_DIR=$state
 
 wanted() { [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
 only=("$@")
@@ -85,22 +85,22 @@ fi
 
 driver_api() {
     attempt "doctor" 60 build/softslice doctor
-    attempt "largest total of 1 MiB blocks" 120 limited -- $bin/budget single
-    attempt "one story in every size" 60 limited -- $bin/budget story
+    attempt "largest total of 1 MiB blocks" 120 "${limited[@]}" -- $bin/budget single
+    attempt "one story in every size" 60 "${limited[@]}" -- $bin/budget story
     attempt "NVML never shows more than the budget" 150 \
-        $bin/budget watch "$mib" build/softslice run --vram "${mib}MiB" -- $bin/budget single
+        $bin/budget watch "$mib" "${limited[@]}" -- $bin/budget single
     attempt "8 processes x 8 threads race" 90 \
-        $bin/budget watch "$mib" build/softslice run --vram "${mib}MiB" --tenant "race-$$" -- \
+        $bin/budget watch "$mib" "${limited[@]}" --tenant race -- \
         $bin/budget race 10
-    attempt "same symbols by both roads" 60 bash -c 'limited -- build/gpu/probe_identity |
+    attempt "same symbols by both roads" 60 bash -c 'build/softslice run --vram $0MiB -- build/gpu/probe_identity |
         awk -F"\t" "\$2 == \"before_init.different_address\" { n = \$3; seen = 1; print n, \"differ\" }
-                    END { exit seen && n == 0 ? 0 : 1 }"'
+                    END { exit seen && n == 0 ? 0 : 1 }"' "$mib"
 }
 
 # A holder is killed; another process of the tenant must get what it held.
 killed_holder() {
-    local name="budget of a killed holder comes back" tenant=kill-$$ most=$((mib / 2)) pid
-    limited --tenant "$tenant" -- $bin/budget hold $most 60 >$bin/hold.txt 2>&1 &
+    local name="budget of a killed holder comes back" tenant=killed most=$((mib / 2)) pid
+    "${limited[@]}" --tenant "$tenant" -- $bin/budget hold $most 60 >$bin/hold.txt 2>&1 &
     pid=$!
     for _ in $(seq 300); do
         grep -q holding $bin/hold.txt && break
@@ -112,12 +112,12 @@ killed_holder() {
         kill -KILL $pid 2>/dev/null
         return
     fi
-    if limited --tenant "$tenant" -- $bin/budget hold $most 0 >>$log 2>&1; then
+    if "${limited[@]}" --tenant "$tenant" -- $bin/budget hold $most 0 >>$log 2>&1; then
         fail "$name" "two holders of ${most} MiB and their contexts fitted into ${mib} MiB"
     fi
     kill -KILL $pid
     wait $pid 2>/dev/null
-    attempt "$name" 60 limited --tenant "$tenant" -- $bin/budget take $most 5
+    attempt "$name" 60 "${limited[@]}" --tenant "$tenant" -- $bin/budget take $most 5
 }
 
 runtime() {
@@ -127,19 +127,19 @@ runtime() {
             skip "cudart $kind" "no nvcc, and no prebuilt $bin/runtime-$kind"
             continue
         fi
-        attempt "cudart $kind: half the budget" 60 limited -- $bin/runtime-$kind launch $half
+        attempt "cudart $kind: half the budget" 60 "${limited[@]}" -- $bin/runtime-$kind launch $half
         attempt "cudart $kind: refused beyond it" 60 bash -c \
-            "limited -- $bin/runtime-$kind malloc $over; [ \$? -eq 2 ]"
+            "${limited[*]} -- $bin/runtime-$kind malloc $over; [ \$? -eq 2 ]"
     done
 }
 
 python_checks() {
     local name
     for name in torch cupy jax triton numba cuda_python nvidia_ml_py; do
-        attempt "$name" 180 limited -- python3 tests/gpu/frameworks.py $name "$bytes"
+        attempt "$name" 180 "${limited[@]}" -- python3 tests/gpu/frameworks.py $name "$bytes"
     done
     PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True \
-        attempt "torch with expandable segments" 180 limited -- \
+        attempt "torch with expandable segments" 180 "${limited[@]}" -- \
         python3 tests/gpu/frameworks.py torch_expandable "$bytes"
 }
 
@@ -148,8 +148,8 @@ nvidia_smi() {
         skip nvidia-smi "not installed"
         return
     fi
-    attempt "nvidia-smi" 60 bash -c 'total=$(limited -- nvidia-smi --query-gpu=memory.total \
-        --format=csv,noheader,nounits -i 0); echo "total $total MiB"; [ "$total" = "$mib" ]'
+    attempt "nvidia-smi" 60 bash -c 'total=$(build/softslice run --vram $0MiB -- nvidia-smi --query-gpu=memory.total \
+        --format=csv,noheader,nounits -i 0); echo "total $total MiB"; [ "$total" = "$0" ]' "$mib"
 }
 
 wanted driver-api && driver_api

@@ -20,21 +20,20 @@ void *probe_libcuda, *probe_libnvml;
 static const char *probe_name = "probe";
 static char pci_bus_id[32];
 
-static const char kernels[] =
-    ".version 7.0\n.target sm_75\n.address_size 64\n"
-    ".visible .entry empty() { ret; }\n"
-    ".visible .entry spin(.param .u64 ns) {\n"
-    " .reg .u64 %s, %n, %t; .reg .pred %p;\n"
-    " ld.param.u64 %n, [ns]; mov.u64 %s, %globaltimer;\n"
-    "again: mov.u64 %t, %globaltimer; sub.u64 %t, %t, %s; setp.lt.u64 %p, %t, %n;\n"
-    " @%p bra again; ret; }\n"
-    /* 16 KiB of local memory a thread: the context has to grow before this can run. */
-    ".visible .entry deep(.param .u64 out, .param .u64 i) {\n"
-    " .local .align 4 .b8 frame[16384];\n"
-    " .reg .u64 %o, %i, %a, %b; .reg .u32 %v;\n"
-    " ld.param.u64 %o, [out]; ld.param.u64 %i, [i]; mov.u64 %a, frame; add.u64 %b, %a, %i;\n"
-    " mov.u32 %v, 1; st.local.u32 [%b], %v; ld.local.u32 %v, [%a+16380]; st.global.u32 [%o], %v;\n"
-    " ret; }\n";
+static const char kernels[] = ".version 7.0\n.target sm_75\n.address_size 64\n"
+                              ".visible .entry empty() { ret; }\n"
+                              ".visible .entry spin(.param .u64 ns) {\n"
+                              " .reg .u64 %s, %n, %t; .reg .pred %p;\n"
+                              " ld.param.u64 %n, [ns]; mov.u64 %s, %globaltimer;\n"
+                              "again: mov.u64 %t, %globaltimer; sub.u64 %t, %t, %s; setp.lt.u64 %p, %t, %n;\n"
+                              " @%p bra again; ret; }\n"
+                              /* 16 KiB of local memory a thread: the context has to grow before this can run. */
+                              ".visible .entry deep(.param .u64 out, .param .u64 i) {\n"
+                              " .local .align 4 .b8 frame[16384];\n"
+                              " .reg .u64 %o, %i, %a, %b; .reg .u32 %v;\n"
+                              " ld.param.u64 %o, [out]; ld.param.u64 %i, [i]; mov.u64 %a, frame; add.u64 %b, %a, %i;\n"
+                              " mov.u32 %v, 1; st.local.u32 [%b], %v; ld.local.u32 %v, [%a+16380]; st.global.u32 [%o], %v;\n"
+                              " ret; }\n";
 
 void probe_row(const char *key, const char *fmt, ...)
 {

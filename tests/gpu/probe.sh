@@ -63,7 +63,7 @@ fi
 
 {
     date -u +%Y-%m-%dT%H:%MZ
-    uname -a
+    uname -srm
     nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,compute_mode,mig.mode.current \
         --format=csv || echo "no nvidia-smi"
     nvidia-smi | head -n 20

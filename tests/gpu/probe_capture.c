@@ -198,18 +198,15 @@ static CUresult c_module(void)
 }
 static CUresult c_launch_other(void)
 {
-    return empty ? cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, other, NULL, NULL)
-                 : CUDA_ERROR_NOT_FOUND;
+    return empty ? cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, other, NULL, NULL) : CUDA_ERROR_NOT_FOUND;
 }
 static CUresult c_launch_legacy(void)
 {
-    return empty ? cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL)
-                 : CUDA_ERROR_NOT_FOUND;
+    return empty ? cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL) : CUDA_ERROR_NOT_FOUND;
 }
 static CUresult c_launch_captured(void)
 {
-    return empty ? cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, captured, NULL, NULL)
-                 : CUDA_ERROR_NOT_FOUND;
+    return empty ? cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, captured, NULL, NULL) : CUDA_ERROR_NOT_FOUND;
 }
 static CUresult c_nothing(void)
 {
@@ -307,14 +304,13 @@ static void try_call(size_t i, int mode, int elsewhere, int relaxed)
         cu.cuMemFree_v2(made);
     if (fresh)
         cu.cuEventDestroy_v2(fresh);
-    snprintf(key, sizeof(key), "%s.%s.%s.%s", mode_name[mode], elsewhere ? "other" : "same",
-             relaxed ? "bracketed" : "plain", calls[i].name);
+    snprintf(key, sizeof(key), "%s.%s.%s.%s", mode_name[mode], elsewhere ? "other" : "same", relaxed ? "bracketed" : "plain",
+             calls[i].name);
     probe_row(key, "%s, capture %s, end %s%s%s", probe_result(q.answer),
               status == CU_STREAM_CAPTURE_STATUS_ACTIVE        ? "active"
               : status == CU_STREAM_CAPTURE_STATUS_INVALIDATED ? "invalidated"
                                                                : "none",
-              probe_result(end), begin == CUDA_SUCCESS ? "" : ", begin ",
-              begin == CUDA_SUCCESS ? "" : probe_result(begin));
+              probe_result(end), begin == CUDA_SUCCESS ? "" : ", begin ", begin == CUDA_SUCCESS ? "" : probe_result(begin));
 }
 
 int main(void)

@@ -29,9 +29,8 @@ static void step(const char *key)
     if (cu.cuCtxGetCurrent(&ctx) == CUDA_SUCCESS && ctx)
         free_bytes = probe_free();
     snprintf(name, sizeof(name), "size.%s", key);
-    probe_row(name, "device +%lld process +%lld; device since init %lld, process %lld, free %lld",
-              difference(device, last_device), difference(process, last_process),
-              difference(device, first_device), difference(process, 0), (long long)free_bytes);
+    probe_row(name, "device +%lld process +%lld; device since init %lld, process %lld, free %lld", difference(device, last_device),
+              difference(process, last_process), difference(device, first_device), difference(process, 0), (long long)free_bytes);
     last_device = device;
     last_process = process;
 }
@@ -77,13 +76,11 @@ static void sizes(void *arg)
     size_t limit = 0;
     cu.cuCtxGetLimit(&limit, CU_LIMIT_STACK_SIZE);
     probe_row("size.stack_limit", "%zu", limit);
-    probe_row("size.set_stack_64KiB", "%s",
-              probe_result(cu.cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 65536)));
+    probe_row("size.set_stack_64KiB", "%s", probe_result(cu.cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 65536)));
     step("stack_limit_64KiB");
     run(empty, NULL);
     step("launch_after_stack_limit");
-    probe_row("size.set_heap_256MiB", "%s",
-              probe_result(cu.cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, 256 * MIB)));
+    probe_row("size.set_heap_256MiB", "%s", probe_result(cu.cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, 256 * MIB)));
     step("malloc_heap_limit_256MiB");
     cu.cuMemFree_v2(out);
     if (mod)
@@ -171,18 +168,18 @@ static void timed(const char *key, uint64_t *v, size_t n)
     uint64_t median = probe_median(v, n);
 
     snprintf(name, sizeof(name), "ns.%s", key);
-    probe_row(name, "median %llu least %llu p99 %llu of %zu", (unsigned long long)median,
-              (unsigned long long)v[0], (unsigned long long)v[n * 99 / 100], n);
+    probe_row(name, "median %llu least %llu p99 %llu of %zu", (unsigned long long)median, (unsigned long long)v[0],
+              (unsigned long long)v[n * 99 / 100], n);
 }
 
-#define TIME(key, n, statement)                                                                    \
-    do {                                                                                           \
-        for (size_t i_ = 0; i_ < (n); i_++) {                                                      \
-            uint64_t t_ = probe_ns();                                                              \
-            statement;                                                                             \
-            v[i_] = probe_ns() - t_;                                                               \
-        }                                                                                          \
-        timed(key, v, n);                                                                          \
+#define TIME(key, n, statement)                                                                                                    \
+    do {                                                                                                                           \
+        for (size_t i_ = 0; i_ < (n); i_++) {                                                                                      \
+            uint64_t t_ = probe_ns();                                                                                              \
+            statement;                                                                                                             \
+            v[i_] = probe_ns() - t_;                                                                                               \
+        }                                                                                                                          \
+        timed(key, v, n);                                                                                                          \
     } while (0)
 
 static void allocation_times(uint64_t *v)
@@ -196,11 +193,9 @@ static void allocation_times(uint64_t *v)
         TIME(key, 201, (cu.cuMemAlloc_v2(&p, size[i]), cu.cuMemFree_v2(p)));
     }
     cu.cuMemAlloc_v2(&hold, 64 * KIB);
-    TIME("cuMemAlloc+cuMemFree_65536_beside_another", 201,
-         (cu.cuMemAlloc_v2(&p, 64 * KIB), cu.cuMemFree_v2(p)));
+    TIME("cuMemAlloc+cuMemFree_65536_beside_another", 201, (cu.cuMemAlloc_v2(&p, 64 * KIB), cu.cuMemFree_v2(p)));
     cu.cuMemFree_v2(hold);
-    TIME("cuMemAllocAsync+cuMemFreeAsync_2MiB", 201,
-         (cu.cuMemAllocAsync(&p, 2 * MIB, NULL), cu.cuMemFreeAsync(p, NULL)));
+    TIME("cuMemAllocAsync+cuMemFreeAsync_2MiB", 201, (cu.cuMemAllocAsync(&p, 2 * MIB, NULL), cu.cuMemFreeAsync(p, NULL)));
     TIME("cuMemAlloc_too_large", 201, cu.cuMemAlloc_v2(&p, (size_t)1 << 46));
 }
 
@@ -235,12 +230,10 @@ static void times(void *arg)
     TIME("cuCtxGetDevice", REPEAT, cu.cuCtxGetDevice(&dev));
     TIME("cuDeviceTotalMem", REPEAT, cu.cuDeviceTotalMem_v2(&a, dev));
     if (empty) {
-        TIME("cuLaunchKernel", REPEAT,
-             cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL));
+        TIME("cuLaunchKernel", REPEAT, cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL));
         cu.cuCtxSynchronize();
         TIME("cuLaunchKernel+cuStreamSynchronize", REPEAT,
-             (cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL),
-              cu.cuStreamSynchronize(stream)));
+             (cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL), cu.cuStreamSynchronize(stream)));
         TIME("cuEventRecord", REPEAT, cu.cuEventRecord(event, stream));
         TIME("cuEventQuery", REPEAT, cu.cuEventQuery(event));
     }
@@ -249,10 +242,8 @@ static void times(void *arg)
     if (nd && nv.memory)
         TIME("nvmlDeviceGetMemoryInfo", 201, nv.memory(nd, &m));
     if (nd && nv.processes_v3)
-        TIME("nvmlDeviceGetComputeRunningProcesses_v3", 201,
-             (n = 256, nv.processes_v3(nd, &n, list)));
-    TIME("second_cuCtxCreate+cuCtxDestroy", 11,
-         (cu.cuCtxCreate_v2(&ctx, 0, dev), cu.cuCtxDestroy_v2(ctx)));
+        TIME("nvmlDeviceGetComputeRunningProcesses_v3", 201, (n = 256, nv.processes_v3(nd, &n, list)));
+    TIME("second_cuCtxCreate+cuCtxDestroy", 11, (cu.cuCtxCreate_v2(&ctx, 0, dev), cu.cuCtxDestroy_v2(ctx)));
 }
 
 int main(void)

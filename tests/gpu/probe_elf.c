@@ -67,8 +67,7 @@ static void dynamic_section(const ElfW(Dyn) * d, struct object *o)
             row("bind_now", "DT_BIND_NOW");
             break;
         case DT_FLAGS:
-            snprintf(text, sizeof(text), "0x%lx%s%s", (unsigned long)d->d_un.d_val,
-                     d->d_un.d_val & DF_SYMBOLIC ? " SYMBOLIC" : "",
+            snprintf(text, sizeof(text), "0x%lx%s%s", (unsigned long)d->d_un.d_val, d->d_un.d_val & DF_SYMBOLIC ? " SYMBOLIC" : "",
                      d->d_un.d_val & DF_BIND_NOW ? " BIND_NOW" : "");
             row("flags", text);
             break;
@@ -87,8 +86,7 @@ static void dynamic_section(const ElfW(Dyn) * d, struct object *o)
 
 /* A relocation against a symbol that the object itself defines is bound by search order: to the
  * preloaded library first, unless the object is SYMBOLIC. */
-static unsigned int relocations(const struct object *o, const ElfW(Rela) * r, size_t n,
-                                const char *prefix)
+static unsigned int relocations(const struct object *o, const ElfW(Rela) * r, size_t n, const char *prefix)
 {
     unsigned int found = 0;
 
@@ -99,8 +97,7 @@ static unsigned int relocations(const struct object *o, const ElfW(Rela) * r, si
         if (!ELF64_R_SYM(r[i].r_info))
             continue;
         if (sym->st_shndx == SHN_UNDEF) {
-            if (!strncmp(name, "dl", 2) && (name[2] == 's' || name[2] == 'v' || name[2] == 'o' ||
-                                            name[2] == 'm'))
+            if (!strncmp(name, "dl", 2) && (name[2] == 's' || name[2] == 'v' || name[2] == 'o' || name[2] == 'm'))
                 row("imports", name);
             if (!strncmp(name, "cu", 2) || !strncmp(name, "nvml", 4))
                 row("imports", name);

@@ -44,8 +44,7 @@ static void count(const char *key, unsigned long n)
     fact(key, text);
 }
 
-static CUresult look_up(const char *base, int version, cuuint64_t flags, void **fn,
-                        CUdriverProcAddressQueryResult *status)
+static CUresult look_up(const char *base, int version, cuuint64_t flags, void **fn, CUdriverProcAddressQueryResult *status)
 {
     *fn = NULL;
     *status = (CUdriverProcAddressQueryResult)-1;
@@ -96,8 +95,8 @@ static void identity(void)
             same++;
         } else {
             differ++;
-            snprintf(text, sizeof(text), "%s since %d: %s, status %d, %s", s->name, s->since,
-                     probe_result(res), (int)status, name_of(fn));
+            snprintf(text, sizeof(text), "%s since %d: %s, status %d, %s", s->name, s->since, probe_result(res), (int)status,
+                     name_of(fn));
             fact("differs", text);
         }
     }
@@ -107,6 +106,37 @@ static void identity(void)
     count("different_address", differ);
     count("not_exported_total", absent);
     count("not_exported_but_looked_up_total", only_look_up);
+}
+
+/* Whose functions are these: the driver's, or a preloaded library's? */
+static void owners(void)
+{
+    const char *seen[8];
+    unsigned long counts[8];
+    int n = 0;
+
+    for (size_t i = 0; i < NTABLE; i++) {
+        Dl_info info;
+        int k = 0;
+
+        if (!table[i].addr || !dladdr(table[i].addr, &info))
+            continue;
+        while (k < n && strcmp(seen[k], info.dli_fname))
+            k++;
+        if (k == n && n < 8) {
+            seen[n] = info.dli_fname;
+            counts[n++] = 0;
+        }
+        if (k < n)
+            counts[k]++;
+    }
+    for (int k = 0; k < n; k++) {
+        const char *slash = strrchr(seen[k], '/');
+        char text[256];
+
+        snprintf(text, sizeof(text), "%s %lu", slash ? slash + 1 : seen[k], counts[k]);
+        fact("functions_of", text);
+    }
 }
 
 static void aliases(void)
@@ -175,16 +205,14 @@ static void rule(void)
         for (int flags = 0; flags < 3; flags++) {
             for (int k = 0; k < n; k++) {
                 const struct symbol *want = predict(table[i].base, versions[k], flags);
-                CUresult res =
-                    look_up(table[i].base, versions[k], (cuuint64_t)flags, &fn, &status);
+                CUresult res = look_up(table[i].base, versions[k], (cuuint64_t)flags, &fn, &status);
 
                 cells++;
                 if (want ? want->addr == fn : !fn)
                     continue;
                 wrong++;
-                snprintf(text, sizeof(text), "%s version %d flags %d: expected %s, got %s (%s, %d)",
-                         table[i].base, versions[k], flags, want ? want->name : "nothing",
-                         fn ? name_of(fn) : "nothing", probe_result(res), (int)status);
+                snprintf(text, sizeof(text), "%s version %d flags %d: expected %s, got %s (%s, %d)", table[i].base, versions[k],
+                         flags, want ? want->name : "nothing", fn ? name_of(fn) : "nothing", probe_result(res), (int)status);
                 fact("rule_differs", text);
             }
         }
@@ -223,24 +251,30 @@ static void odd(void)
         CUresult res = CUDA_ERROR_NOT_FOUND;
         if (cu.cuGetProcAddress_v2)
             res = cu.cuGetProcAddress_v2(ask[i].base, &fn, ask[i].version, ask[i].flags, &status);
-        snprintf(text, sizeof(text), "v2(\"%s\", %d, %d): %s, status %d, %s", ask[i].base,
-                 ask[i].version, (int)ask[i].flags, probe_result(res), (int)status,
-                 fn == &untouched ? "untouched" : fn ? name_of(fn) : "NULL");
+        snprintf(text, sizeof(text), "v2(\"%s\", %d, %d): %s, status %d, %s", ask[i].base, ask[i].version, (int)ask[i].flags,
+                 probe_result(res), (int)status,
+                 fn == &untouched ? "untouched"
+                 : fn             ? name_of(fn)
+                                  : "NULL");
         fact("answer", text);
         fn = &untouched;
         if (cu.cuGetProcAddress_v2)
             res = cu.cuGetProcAddress_v2(ask[i].base, &fn, ask[i].version, ask[i].flags, NULL);
-        snprintf(text, sizeof(text), "v2(\"%s\", %d, %d) without status: %s, %s", ask[i].base,
-                 ask[i].version, (int)ask[i].flags, probe_result(res),
-                 fn == &untouched ? "untouched" : fn ? name_of(fn) : "NULL");
+        snprintf(text, sizeof(text), "v2(\"%s\", %d, %d) without status: %s, %s", ask[i].base, ask[i].version, (int)ask[i].flags,
+                 probe_result(res),
+                 fn == &untouched ? "untouched"
+                 : fn             ? name_of(fn)
+                                  : "NULL");
         fact("answer", text);
         fn = &untouched;
         res = CUDA_ERROR_NOT_FOUND;
         if (cu.cuGetProcAddress)
             res = cu.cuGetProcAddress(ask[i].base, &fn, ask[i].version, ask[i].flags);
-        snprintf(text, sizeof(text), "v1(\"%s\", %d, %d): %s, %s", ask[i].base, ask[i].version,
-                 (int)ask[i].flags, probe_result(res),
-                 fn == &untouched ? "untouched" : fn ? name_of(fn) : "NULL");
+        snprintf(text, sizeof(text), "v1(\"%s\", %d, %d): %s, %s", ask[i].base, ask[i].version, (int)ask[i].flags,
+                 probe_result(res),
+                 fn == &untouched ? "untouched"
+                 : fn             ? name_of(fn)
+                                  : "NULL");
         fact("answer", text);
     }
 }
@@ -302,6 +336,7 @@ int main(void)
     probe_row("driver_version_number", "%d", driver_version);
     stage = "before_init";
     identity();
+    owners();
     aliases();
     rule();
     odd();

@@ -90,9 +90,8 @@ static void watch(const struct scene *s, unsigned int got, pid_t pid, int go, in
     char name[96];
 
     snprintf(name, sizeof(name), "%s.before", s->name);
-    probe_row(name, "lock %s, process listed %s, free %llu, used %llu",
-              lock_is_held(fd) ? "held" : "not held", known ? "yes" : "no",
-              (unsigned long long)free0, (unsigned long long)used0);
+    probe_row(name, "lock %s, process listed %s, free %llu, used %llu", lock_is_held(fd) ? "held" : "not held",
+              known ? "yes" : "no", (unsigned long long)free0, (unsigned long long)used0);
     uint64_t t0 = probe_ns();
     if (s->by_exit)
         close(go);
@@ -103,8 +102,7 @@ static void watch(const struct scene *s, unsigned int got, pid_t pid, int go, in
         if (!lock_gone && !lock_is_held(fd))
             lock_gone = probe_ns();
         memset(&info, 0, sizeof(info));
-        if (!dead && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-            info.si_pid == pid)
+        if (!dead && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid)
             dead = probe_ns();
         uint64_t f = probe_free(), u = probe_device_used();
         now = probe_ns();
@@ -126,9 +124,8 @@ static void watch(const struct scene *s, unsigned int got, pid_t pid, int go, in
     probe_row(name,
               "lock_gone %lld zombie %lld reaped %lld meminfo_first %lld meminfo_all %lld "
               "nvml_first %lld nvml_all %lld unlisted %lld samples %llu last %lld",
-              since(lock_gone, t0), since(dead, t0), since(reaped, t0), since(free_first, t0),
-              since(free_all, t0), since(nvml_first, t0), since(nvml_all, t0),
-              since(listed_gone, t0), (unsigned long long)samples, since(now, t0));
+              since(lock_gone, t0), since(dead, t0), since(reaped, t0), since(free_first, t0), since(free_all, t0),
+              since(nvml_first, t0), since(nvml_all, t0), since(listed_gone, t0), (unsigned long long)samples, since(now, t0));
 }
 
 int main(void)

@@ -175,8 +175,7 @@ static void wipe_on_fork(void)
     waitpid(pid, &status, 0);
     verdict("wipeonfork.inherited_by_grandchildren", WIFEXITED(status) && WEXITSTATUS(status) == 0);
     void *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    row("wipeonfork.shared_mapping",
-        madvise(shared, 4096, MADV_WIPEONFORK) ? strerror(errno) : "accepted");
+    row("wipeonfork.shared_mapping", madvise(shared, 4096, MADV_WIPEONFORK) ? strerror(errno) : "accepted");
 }
 
 static void closed_descriptors(void)

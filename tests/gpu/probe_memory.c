@@ -71,9 +71,8 @@ static unsigned int take(const struct trial *t, const char *key, CUdeviceptr *bl
     }
     uint64_t free1 = probe_free(), dev1 = probe_device_used(), own1 = probe_process_used(getpid());
     snprintf(name, sizeof(name), "%s.bytes", key);
-    probe_row(name, "blocks %u meminfo %lld nvml_device %lld nvml_process %lld", n,
-              (long long)(free0 - free1), (long long)(dev1 - dev0),
-              own0 == PROBE_UNKNOWN || own1 == PROBE_UNKNOWN ? -1ll : (long long)(own1 - own0));
+    probe_row(name, "blocks %u meminfo %lld nvml_device %lld nvml_process %lld", n, (long long)(free0 - free1),
+              (long long)(dev1 - dev0), own0 == PROBE_UNKNOWN || own1 == PROBE_UNKNOWN ? -1ll : (long long)(own1 - own0));
     snprintf(name, sizeof(name), "%s.taken_at", key);
     probe_row(name, "%s", text);
     return n;
@@ -98,8 +97,8 @@ static void spacing(const char *key, const CUdeviceptr *block, unsigned int n)
         most = d > most ? d : most;
     }
     snprintf(name, sizeof(name), "%s.spacing", key);
-    probe_row(name, "least %llu most %llu aligned_to %llu first_mod_2MiB %llu", least, most,
-              low & -low, (unsigned long long)(block[0] & (2 * MIB - 1)));
+    probe_row(name, "least %llu most %llu aligned_to %llu first_mod_2MiB %llu", least, most, low & -low,
+              (unsigned long long)(block[0] & (2 * MIB - 1)));
     free(sorted);
 }
 
@@ -144,8 +143,8 @@ static void one(void *arg)
 /* Do small sizes share slabs with one another? Free memory after one block of each. */
 static void mixed(void *arg)
 {
-    static const size_t size[] = {1,         512,       4 * KIB,   64 * KIB, 256 * KIB, 512 * KIB,
-                                  1024 * KIB, 1025 * KIB, 1536 * KIB, 2 * MIB, 3 * MIB};
+    static const size_t size[] = {1,          512,        4 * KIB,    64 * KIB, 256 * KIB, 512 * KIB,
+                                  1024 * KIB, 1025 * KIB, 1536 * KIB, 2 * MIB,  3 * MIB};
     CUdeviceptr p;
 
     (void)arg;
@@ -157,8 +156,7 @@ static void mixed(void *arg)
         uint64_t now = probe_free();
 
         snprintf(key, sizeof(key), "mixed.%zu", size[i]);
-        probe_row(key, "%s at 0x%llx takes %lld", probe_result(res), (unsigned long long)p,
-                  (long long)(before - now));
+        probe_row(key, "%s at 0x%llx takes %lld", probe_result(res), (unsigned long long)p, (long long)(before - now));
         before = now;
     }
 }
@@ -186,8 +184,7 @@ static void granularity(void *arg)
         prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
         prop.location.type = kind[i].where;
         prop.requestedHandleTypes = kind[i].handle;
-        CUresult res = cu.cuMemGetAllocationGranularity(&least, &prop,
-                                                        CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+        CUresult res = cu.cuMemGetAllocationGranularity(&least, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
         cu.cuMemGetAllocationGranularity(&best, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
         snprintf(key, sizeof(key), "granularity.%s", kind[i].name);
         probe_row(key, "%s minimum %zu recommended %zu", probe_result(res), least, best);
@@ -210,8 +207,7 @@ static void pitch(void *arg)
             CUresult res = cu.cuMemAllocPitch_v2(&p, &got, width[i], height[k], 4);
 
             snprintf(key, sizeof(key), "pitch.%zux%zu", width[i], height[k]);
-            probe_row(key, "%s pitch %zu takes %lld", probe_result(res), got,
-                      (long long)(before - probe_free()));
+            probe_row(key, "%s pitch %zu takes %lld", probe_result(res), got, (long long)(before - probe_free()));
             cu.cuMemFree_v2(p);
         }
     }
@@ -220,8 +216,8 @@ static void pitch(void *arg)
 int main(void)
 {
     static const size_t small[] = {1, 512, 513, 4 * KIB, 64 * KIB, 512 * KIB, 768 * KIB, MIB};
-    static const size_t large[] = {MIB + 1,    1536 * KIB, 2 * MIB,  2 * MIB + 1, 3 * MIB, 5 * MIB,
-                                   6 * MIB,    31 * MIB,   33 * MIB, 65 * MIB,    GIB,     GIB + 1};
+    static const size_t large[] = {MIB + 1, 1536 * KIB, 2 * MIB,  2 * MIB + 1, 3 * MIB, 5 * MIB,
+                                   6 * MIB, 31 * MIB,   33 * MIB, 65 * MIB,    GIB,     GIB + 1};
 
     probe_open("memory");
     probe_fork("granularity", granularity, NULL);

@@ -47,8 +47,7 @@ static void processes(const char *key)
         int rc = list(dev, &n, p2);
         probe_row(name, "result %d, %u processes", rc, rc ? 0 : n);
         for (unsigned int i = 0; !rc && i < n; i++)
-            probe_row(name, "pid %u used %llu gi %u ci %u", p2[i].pid, p2[i].used,
-                      p2[i].gpu_instance, p2[i].compute_instance);
+            probe_row(name, "pid %u used %llu gi %u ci %u", p2[i].pid, p2[i].used, p2[i].gpu_instance, p2[i].compute_instance);
     }
 }
 
@@ -71,8 +70,7 @@ static void memory(const char *key)
     snprintf(name, sizeof(name), "%s.v1", key);
     probe_row(name, "result %d total %llu free %llu used %llu", rc1, m.total, m.free, m.used);
     snprintf(name, sizeof(name), "%s.v2", key);
-    probe_row(name, "result %d total %llu reserved %llu free %llu used %llu", rc2, m2.total,
-              m2.reserved, m2.free, m2.used);
+    probe_row(name, "result %d total %llu reserved %llu free %llu used %llu", rc2, m2.total, m2.reserved, m2.free, m2.used);
     snprintf(name, sizeof(name), "%s.driver", key);
     probe_row(name, "cuMemGetInfo free %zu total %zu cuDeviceTotalMem %zu", f, t, total);
     if (nv.memory_v2) {
@@ -107,8 +105,7 @@ static void refresh(void *arg)
                 dev = probe_ns();
         }
         probe_row("refresh.after_alloc_ns", "alloc took %llu, process figure after %lld, device after %lld",
-                  (unsigned long long)(t1 - t0), own > 1 ? (long long)(own - t1) : -1ll,
-                  dev ? (long long)(dev - t1) : -1ll);
+                  (unsigned long long)(t1 - t0), own > 1 ? (long long)(own - t1) : -1ll, dev ? (long long)(dev - t1) : -1ll);
         cu.cuMemFree_v2(p);
     }
 }
@@ -187,14 +184,11 @@ static void plain(void *arg)
     cu.cuMemAlloc_v2(&p, GIB);
     memory("memory.with_1GiB");
     processes("plain");
-    static const char *const names[] = {"nvmlDeviceGetRunningProcessDetailList",
-                                        "nvmlDeviceGetProcessUtilization",
-                                        "nvmlDeviceGetProcessesUtilizationInfo",
-                                        "nvmlDeviceGetMemoryLimits_v1",
+    static const char *const names[] = {"nvmlDeviceGetRunningProcessDetailList", "nvmlDeviceGetProcessUtilization",
+                                        "nvmlDeviceGetProcessesUtilizationInfo", "nvmlDeviceGetMemoryLimits_v1",
                                         "nvmlDeviceSetMemoryLimits_v1"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        probe_row("exports", "%s %s", names[i],
-                  probe_libnvml && dlsym(probe_libnvml, names[i]) ? "yes" : "no");
+        probe_row("exports", "%s %s", names[i], probe_libnvml && dlsym(probe_libnvml, names[i]) ? "yes" : "no");
 }
 
 int main(void)

@@ -15,8 +15,7 @@ static void alloc_row(const char *key, size_t size)
     CUdeviceptr p = SENTINEL;
     CUresult res = cu.cuMemAlloc_v2(&p, size);
 
-    probe_row(key, "%s output %s", probe_result(res),
-              p == SENTINEL ? "untouched" : p ? "written" : "zeroed");
+    probe_row(key, "%s output %s", probe_result(res), p == SENTINEL ? "untouched" : p ? "written" : "zeroed");
     if (res == CUDA_SUCCESS)
         cu.cuMemFree_v2(p);
 }
@@ -30,11 +29,11 @@ static void too_early(const char *stage)
     CUdevice dev = 0x5eed;
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
     char key[64];
-#define EARLY(name, call, output)                                                                  \
-    do {                                                                                           \
-        CUresult res = (call);                                                                     \
-        snprintf(key, sizeof(key), "%s.%s", stage, name);                                          \
-        probe_row(key, "%s output 0x%llx", probe_result(res), (unsigned long long)(output));       \
+#define EARLY(name, call, output)                                                                                                  \
+    do {                                                                                                                           \
+        CUresult res = (call);                                                                                                     \
+        snprintf(key, sizeof(key), "%s.%s", stage, name);                                                                          \
+        probe_row(key, "%s output 0x%llx", probe_result(res), (unsigned long long)(output));                                       \
     } while (0)
     EARLY("cuMemAlloc", cu.cuMemAlloc_v2(&p, MIB), p);
     EARLY("cuMemAlloc_null", cu.cuMemAlloc_v2(NULL, MIB), 0);
@@ -81,9 +80,8 @@ static void null_info(void *arg)
 
     probe_context(probe_device());
     CUresult res = cu.cuMemGetInfo_v2(which & 1 ? NULL : &free_bytes, which & 2 ? NULL : &total);
-    probe_row("null_output.cuMemGetInfo_v2", "%s%s: %s free %zu total %zu",
-              which & 1 ? "free NULL " : "", which & 2 ? "total NULL" : "", probe_result(res),
-              free_bytes, total);
+    probe_row("null_output.cuMemGetInfo_v2", "%s%s: %s free %zu total %zu", which & 1 ? "free NULL " : "",
+              which & 2 ? "total NULL" : "", probe_result(res), free_bytes, total);
 }
 
 static void null_other(void *arg)
@@ -97,20 +95,16 @@ static void null_other(void *arg)
     if (which == 0)
         probe_row("null_output.cuMemAlloc_v2", "%s", probe_result(cu.cuMemAlloc_v2(NULL, MIB)));
     if (which == 1)
-        probe_row("null_output.cuDeviceTotalMem_v2", "%s",
-                  probe_result(cu.cuDeviceTotalMem_v2(NULL, dev)));
+        probe_row("null_output.cuDeviceTotalMem_v2", "%s", probe_result(cu.cuDeviceTotalMem_v2(NULL, dev)));
     if (which == 2)
         probe_row("null_output.cuMemAllocPitch_v2", "pointer NULL: %s",
                   probe_result(cu.cuMemAllocPitch_v2(NULL, &pitch, 100, 10, 4)));
     if (which == 3)
-        probe_row("null_output.cuMemAllocPitch_v2", "pitch NULL: %s",
-                  probe_result(cu.cuMemAllocPitch_v2(&p, NULL, 100, 10, 4)));
+        probe_row("null_output.cuMemAllocPitch_v2", "pitch NULL: %s", probe_result(cu.cuMemAllocPitch_v2(&p, NULL, 100, 10, 4)));
     if (which == 4 && probe_nvml_device() && nv.memory)
-        probe_row("null_output.nvmlDeviceGetMemoryInfo", "%d",
-                  nv.memory(probe_nvml_device(), NULL));
+        probe_row("null_output.nvmlDeviceGetMemoryInfo", "%d", nv.memory(probe_nvml_device(), NULL));
     if (which == 5)
-        probe_row("null_output.cuMemAllocManaged", "%s",
-                  probe_result(cu.cuMemAllocManaged(NULL, MIB, CU_MEM_ATTACH_GLOBAL)));
+        probe_row("null_output.cuMemAllocManaged", "%s", probe_result(cu.cuMemAllocManaged(NULL, MIB, CU_MEM_ATTACH_GLOBAL)));
 }
 
 static void old_abi(void *arg)
@@ -146,8 +140,8 @@ static void too_large(void *arg)
     alloc_row("alloc.free_plus_2MiB", probe_free() + 2 * MIB);
     alloc_row("alloc.after", MIB);
     CUresult res = cu.cuMemAllocPitch_v2(&p, &pitch, (size_t)1 << 40, (size_t)1 << 10, 4);
-    probe_row("pitch.too_large", "%s pointer %s pitch %s", probe_result(res),
-              p == SENTINEL ? "untouched" : "written", pitch == SENTINEL ? "untouched" : "written");
+    probe_row("pitch.too_large", "%s pointer %s pitch %s", probe_result(res), p == SENTINEL ? "untouched" : "written",
+              pitch == SENTINEL ? "untouched" : "written");
     res = cu.cuMemAllocPitch_v2(&p, &pitch, 100, 10, 3);
     probe_row("pitch.element_3", "%s", probe_result(res));
     res = cu.cuMemAllocPitch_v2(&p, &pitch, 0, 10, 4);
@@ -156,8 +150,7 @@ static void too_large(void *arg)
     res = cu.cuMemAllocManaged(&p, 0, CU_MEM_ATTACH_GLOBAL);
     probe_row("managed.zero", "%s", probe_result(res));
     res = cu.cuMemAllocManaged(&p, MIB, 99);
-    probe_row("managed.bad_flags", "%s output %s", probe_result(res),
-              p == SENTINEL ? "untouched" : "written");
+    probe_row("managed.bad_flags", "%s output %s", probe_result(res), p == SENTINEL ? "untouched" : "written");
 }
 
 static void bad_free(void *arg)
@@ -187,20 +180,17 @@ static void fill(void *arg)
     uint64_t start = probe_free();
     while (nbig < 4096 && (res = cu.cuMemAlloc_v2(&big[nbig], 256 * MIB)) == CUDA_SUCCESS)
         nbig++;
-    probe_row("fill.256MiB", "%u blocks then %s, free %llu", nbig, probe_result(res),
-              (unsigned long long)probe_free());
+    probe_row("fill.256MiB", "%u blocks then %s, free %llu", nbig, probe_result(res), (unsigned long long)probe_free());
     while (nlittle < 4096 && (res = cu.cuMemAlloc_v2(&little[nlittle], 2 * MIB)) == CUDA_SUCCESS)
         nlittle++;
-    probe_row("fill.2MiB", "%u blocks then %s, free %llu", nlittle, probe_result(res),
-              (unsigned long long)probe_free());
+    probe_row("fill.2MiB", "%u blocks then %s, free %llu", nlittle, probe_result(res), (unsigned long long)probe_free());
     unsigned int n = 0;
     static CUdeviceptr tiny[4096];
     while (n < 4096 && (res = cu.cuMemAlloc_v2(&tiny[n], 4 * KIB)) == CUDA_SUCCESS)
         n++;
-    probe_row("fill.4KiB", "%u blocks then %s, free %llu", n, probe_result(res),
-              (unsigned long long)probe_free());
-    probe_row("fill.granted", "%llu of %llu free at the start",
-              (unsigned long long)(nbig * 256 * MIB + nlittle * 2 * MIB), (unsigned long long)start);
+    probe_row("fill.4KiB", "%u blocks then %s, free %llu", n, probe_result(res), (unsigned long long)probe_free());
+    probe_row("fill.granted", "%llu of %llu free at the start", (unsigned long long)(nbig * 256 * MIB + nlittle * 2 * MIB),
+              (unsigned long long)start);
     CUmodule mod = probe_module();
     CUfunction empty = probe_kernel(mod, "empty");
     if (empty)
@@ -212,8 +202,7 @@ static void fill(void *arg)
         cu.cuMemFree_v2(little[--nlittle]);
     while (nbig)
         cu.cuMemFree_v2(big[--nbig]);
-    probe_row("fill.after", "free %llu, synchronize %s", (unsigned long long)probe_free(),
-              probe_result(cu.cuCtxSynchronize()));
+    probe_row("fill.after", "free %llu, synchronize %s", (unsigned long long)probe_free(), probe_result(cu.cuCtxSynchronize()));
     alloc_row("fill.alloc_after", 256 * MIB);
 }
 
@@ -229,7 +218,9 @@ static void forked_child(void *arg)
     if (pid == 0) {
         alloc_row("fork.child_alloc", MIB);
         probe_row("fork.child_current", "%s %s", probe_result(cu.cuCtxGetCurrent(&ctx)),
-                  ctx == (CUcontext)SENTINEL ? "untouched" : ctx ? "a context" : "none");
+                  ctx == (CUcontext)SENTINEL ? "untouched"
+                  : ctx                      ? "a context"
+                                             : "none");
         probe_row("fork.child_free_reading", "%llx", (unsigned long long)probe_free());
         probe_row("fork.child_init", "%s", probe_result(cu.cuInit(0)));
         alloc_row("fork.child_alloc_after_init", MIB);
