@@ -36,13 +36,13 @@ static uint64_t total(const struct ledger *ledger, unsigned device)
 {
     const struct ledger_hold *hold = ledger_holds(ledger, device);
     uint32_t used = ledger_used(ledger);
-    unsigned __int128 sum = 0;
+    unsigned __int128 tentative = 0, committed = 0;
 
     for (uint32_t i = 0; i < used; i++) {
-        sum += ledger_load(&hold[i].tentative);
-        sum += ledger_load(&hold[i].committed);
+        tentative += ledger_load(&hold[i].tentative);
+        committed += ledger_load(&hold[i].committed);
     }
-    return saturate(sum);
+    return saturate(tentative + committed);
 }
 
 /* The committed part, and a fingerprint of who holds how much of it. */
@@ -91,7 +91,7 @@ static bool try_reserve(const struct ledger *ledger, unsigned device, uint64_t b
         note_peak(ledger, device, sum);
         return true;
     }
-    take_off(&own->tentative, bytes);
+    __atomic_fetch_sub(&own->tentative, bytes, __ATOMIC_SEQ_CST);
     return false;
 }
 
