@@ -17,6 +17,7 @@
 #include "softslice/log.h"
 
 #define UNIT      512
+#define SMALL_MAX (UINT64_C(1) << 20)       /* what is larger is not put into a slab, whatever the granule */
 #define USED_MASK ((UINT64_C(1) << 36) - 1) /* units: 32 TiB of small allocations */
 #define BUSY      (UINT64_C(1) << 36)       /* one busy thread, of at most 4,095 */
 #define BUSY_MASK (UINT64_C(0xfff) * BUSY)
@@ -56,7 +57,7 @@ static uint64_t round_up(uint64_t bytes, uint64_t granule)
 
 static bool is_small(const struct quota_device *device, uint64_t bytes, unsigned family)
 {
-    return bytes && bytes <= device->granule / 2 && (family == QUOTA_LINEAR || family == QUOTA_MANAGED);
+    return bytes && bytes <= min(device->granule / 2, SMALL_MAX) && (family == QUOTA_LINEAR || family == QUOTA_MANAGED);
 }
 
 static uint64_t units_of(uint64_t bytes)

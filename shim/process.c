@@ -132,6 +132,37 @@ static CUresult add_devices(struct membership *m, const struct config *config)
     return result;
 }
 
+/* Whether the limits name only GPUs that are here: one that is misspelt would leave the GPU that was meant without its limit. If not,
+ * ledger.error says so. */
+static bool limits_fit(struct membership *m, const struct config *config)
+{
+    struct config_device devices[QUOTA_DEVICES];
+    struct config *copy = mmap(NULL, sizeof(*copy), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (copy == MAP_FAILED) {
+        log_format(m->quota.ledger.error, sizeof(m->quota.ledger.error), "no memory for the configuration");
+        return false;
+    }
+    *copy = *config; /* other threads read the original */
+    for (unsigned i = 0; i < m->quota.devices; i++)
+        devices[i] = m->quota.device[i].id;
+    bool fit = config_check_devices(copy, devices, m->quota.devices) == 0;
+    if (!fit)
+        log_format(m->quota.ledger.error, sizeof(m->quota.ledger.error), "%s", copy->error);
+    munmap(copy, sizeof(*copy));
+    return fit;
+}
+
+/* Give the slot up, and keep what ledger.error says. */
+static void leave(struct ledger *ledger)
+{
+    char error[LEDGER_ERROR_MAX];
+
+    memcpy(error, ledger->error, sizeof(error));
+    ledger_detach(ledger);
+    memcpy(ledger->error, error, sizeof(error));
+}
+
 static CUresult join(struct membership *m, const struct config *config)
 {
     char path[PATH_MAX];
@@ -143,8 +174,10 @@ static CUresult join(struct membership *m, const struct config *config)
     if (error)
         return CUDA_ERROR_OPERATING_SYSTEM;
     CUresult result = add_devices(m, config);
+    if (result == CUDA_SUCCESS && !limits_fit(m, config))
+        result = CUDA_ERROR_OPERATING_SYSTEM;
     if (result != CUDA_SUCCESS)
-        ledger_detach(&m->quota.ledger);
+        leave(&m->quota.ledger);
     return result;
 }
 

@@ -60,8 +60,8 @@ struct quota_charge {
 };
 
 /* Ask for `bytes` on `device`. 0 with *charge filled, or -ENOMEM (over the limit, sums that overflow included): counts the event and
- * logs one line at the first refusal: who asked for how much, what is used. Sizes above half the granule are rounded up to the granule;
- * others (family QUOTA_LINEAR and QUOTA_MANAGED only) share slabs of one granule, each rounded up to 512 bytes. */
+ * logs one line at the first refusal: who asked for how much, what is used. Sizes above half the granule, or above 1 MiB, are rounded up
+ * to the granule; others (family QUOTA_LINEAR and QUOTA_MANAGED only) share slabs of one granule, each rounded up to 512 bytes. */
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
 
 /* The driver succeeded: keep the charge, at `actual` bytes if that is not 0 (pitch, contexts), and fill `record`'s bytes, device,

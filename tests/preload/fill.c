@@ -7,6 +7,8 @@
 // run: SOFTSLICE_VRAM=600MiB -- 1000
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=fill SOFTSIM_CONTEXT_BYTES=300M -- 1M
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=700M -- 1500K
+// run: SOFTSLICE_VRAM=777MiB SOFTSIM_GRANULARITY=64K SOFTSIM_CONTEXT_BYTES=301M -- 100K
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_GRANULARITY=4M -- 2M
 // run: SOFTSLICE_VRAM=50% SOFTSIM_MEM=2G -- 2M
 #include "../cuda_helper.h"
 
@@ -22,6 +24,11 @@ static uint64_t size_of(const char *text)
     return *end == 'K' ? value * T_KIB : *end == 'M' ? value * T_MIB : value;
 }
 
+static bool is_small(void)
+{
+    return size <= granule / 2 && size <= T_MIB;
+}
+
 static uint64_t round_up(uint64_t value, uint64_t to)
 {
     return (value + to - 1) / to * to;
@@ -30,7 +37,7 @@ static uint64_t round_up(uint64_t value, uint64_t to)
 /* Small blocks share a granule, in units of 512 bytes; others take whole granules. */
 static uint64_t fitting(uint64_t bytes)
 {
-    if (size <= granule / 2)
+    if (is_small())
         return bytes / granule * (granule / round_up(size, 512));
     return bytes / round_up(size, granule);
 }
@@ -44,7 +51,7 @@ static uint64_t fill(uint64_t context)
     t_equal(count, expected);
     t_check(t_used(0) <= limit, "the GPU says %llu bytes are in use, the limit is %llu", (unsigned long long)t_used(0),
             (unsigned long long)limit);
-    uint64_t left = limit - t_used(0), next = size <= granule / 2 ? granule : round_up(size, granule);
+    uint64_t left = limit - t_used(0), next = is_small() ? granule : round_up(size, granule);
     t_check(left < next, "%llu bytes were left although a block takes %llu", (unsigned long long)left, (unsigned long long)next);
     t_equal(t_free(), left);
     return count;

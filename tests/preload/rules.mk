@@ -4,6 +4,7 @@
 preload_libs := $(patsubst tests/preload/lib/%.c,$(BUILD)/tests/preload/lib/%.so,$(wildcard tests/preload/lib/*.c))
 preload_tests := $(patsubst tests/preload/%.c,$(BUILD)/tests/preload/%,$(wildcard tests/preload/*.c)) $(BUILD)/tests/preload/types
 preload_scripts := $(wildcard tests/preload/*.py tests/preload/*.sh)
+snippets := $(patsubst tests/snippets/%.c,$(BUILD)/tests/snippets/%,$(wildcard tests/snippets/*.c))
 client_libs := $(patsubst tests/clients/lib/%.c,$(BUILD)/tests/clients/lib/%.so,$(wildcard tests/clients/lib/*.c))
 client_tests := $(patsubst tests/clients/%.c,$(BUILD)/tests/clients/%,$(wildcard tests/clients/*.c))
 client_scripts := $(wildcard tests/clients/*.py tests/clients/*.sh)
@@ -14,6 +15,10 @@ $(BUILD)/tests/preload/%: tests/preload/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -rdynamic -Wl,--unresolved-symbols=ignore-in-object-files -Wl,--as-needed -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+$(BUILD)/tests/snippets/%: tests/snippets/%.c $(sim)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
 $(BUILD)/tests/preload/types: tests/preload/types.cpp shim/hooks.def
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
