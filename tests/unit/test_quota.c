@@ -198,6 +198,18 @@ Test(quota, other_granules)
     cr_assert_eq(used(quota), 128 * KIB);
 }
 
+Test(quota, nothing_above_a_mebibyte_shares_a_slab)
+{
+    struct quota *quota = join("a", "1GiB", 4 * MIB);
+    struct record record[3];
+
+    cr_assert(take(quota, MIB, QUOTA_LINEAR, 0, &record[0]));
+    cr_assert(take(quota, MIB, QUOTA_LINEAR, 0, &record[1]));
+    cr_assert_eq(used(quota), 4 * MIB);
+    cr_assert(take(quota, MIB + 1, QUOTA_LINEAR, 0, &record[2]));
+    cr_assert_eq(used(quota), 8 * MIB);
+}
+
 Test(quota, what_the_driver_refuses_is_given_back)
 {
     static const uint64_t sizes[] = {1, 512, MIB, MIB + 1, GIB};
