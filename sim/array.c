@@ -5,346 +5,354 @@
 
 #include "array.h"
 
-#define API_V2 3020
+#define API_V2     3020
 #define MAX_LEVELS 32
 
 struct sim_mipmap {
-	struct sim_object_head head;
-	CUDA_ARRAY3D_DESCRIPTOR desc;
-	unsigned int levels;
-	uint64_t size;
-	struct sim_mem *mem;
-	struct sim_array *level[MAX_LEVELS];
+    struct sim_object_head head;
+    CUDA_ARRAY3D_DESCRIPTOR desc;
+    unsigned int levels;
+    uint64_t size;
+    struct sim_mem *mem;
+    struct sim_array *level[MAX_LEVELS];
 };
 
 /* Bytes of one channel; 0: a format without a model. */
 static unsigned int format_bytes(CUarray_format format)
 {
-	switch (format) {
-	case CU_AD_FORMAT_UNSIGNED_INT8:
-	case CU_AD_FORMAT_SIGNED_INT8: return 1;
-	case CU_AD_FORMAT_UNSIGNED_INT16:
-	case CU_AD_FORMAT_SIGNED_INT16:
-	case CU_AD_FORMAT_HALF: return 2;
-	case CU_AD_FORMAT_UNSIGNED_INT32:
-	case CU_AD_FORMAT_SIGNED_INT32:
-	case CU_AD_FORMAT_FLOAT: return 4;
-	default: return 0;
-	}
+    switch (format) {
+    case CU_AD_FORMAT_UNSIGNED_INT8:
+    case CU_AD_FORMAT_SIGNED_INT8:
+        return 1;
+    case CU_AD_FORMAT_UNSIGNED_INT16:
+    case CU_AD_FORMAT_SIGNED_INT16:
+    case CU_AD_FORMAT_HALF:
+        return 2;
+    case CU_AD_FORMAT_UNSIGNED_INT32:
+    case CU_AD_FORMAT_SIGNED_INT32:
+    case CU_AD_FORMAT_FLOAT:
+        return 4;
+    default:
+        return 0;
+    }
 }
 
 static CUresult measure(struct sim_array *a)
 {
-	const CUDA_ARRAY3D_DESCRIPTOR *d = &a->desc;
-	unsigned int bytes = format_bytes(d->Format);
-	uint64_t rows = d->Height ? d->Height : 1, planes = d->Depth ? d->Depth : 1;
+    const CUDA_ARRAY3D_DESCRIPTOR *d = &a->desc;
+    unsigned int bytes = format_bytes(d->Format);
+    uint64_t rows = d->Height ? d->Height : 1, planes = d->Depth ? d->Depth : 1;
 
-	if (!bytes)
-		return CUDA_ERROR_NOT_SUPPORTED;
-	if (!d->Width || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
-		return CUDA_ERROR_INVALID_VALUE;
-	if (d->Width > (size_t)1 << 20 || rows > (uint64_t)1 << 20 || planes > (uint64_t)1 << 20)
-		return CUDA_ERROR_INVALID_VALUE;
-	a->pitch = d->Width * bytes * d->NumChannels;
-	a->slice = a->pitch * rows;
-	a->size = a->slice * planes;
-	return CUDA_SUCCESS;
+    if (!bytes)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    if (!d->Width || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (d->Width > (size_t)1 << 20 || rows > (uint64_t)1 << 20 || planes > (uint64_t)1 << 20)
+        return CUDA_ERROR_INVALID_VALUE;
+    a->pitch = d->Width * bytes * d->NumChannels;
+    a->slice = a->pitch * rows;
+    a->size = a->slice * planes;
+    return CUDA_SUCCESS;
 }
 
 static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc)
 {
-	struct sim_ctx *ctx;
-	struct sim_array tmp = { .desc = *desc }, *a;
-	CUresult r;
+    struct sim_ctx *ctx;
+    struct sim_array tmp = {.desc = *desc}, *a;
+    CUresult r;
 
-	CONTEXT(ctx);
-	if (desc->Flags & CUDA_ARRAY3D_SPARSE)
-		return CUDA_ERROR_NOT_SUPPORTED;
-	r = measure(&tmp);
-	if (r != CUDA_SUCCESS)
-		return r;
-	UNSAFE_IN_CAPTURE();
-	if (!(desc->Flags & CUDA_ARRAY3D_DEFERRED_MAPPING)) {
-		r = sim_mem_alloc(ctx, tmp.size, false, SIM_MEM_DEVICE, &tmp.mem);
-		if (r != CUDA_SUCCESS)
-			return r;
-		tmp.mem->kind = SIM_MEM_ARRAY;
-		tmp.base = tmp.mem->base;
-	}
-	a = sim_handle_new(sizeof(*a), SIM_ARRAY, ctx);
-	if (!a) {
-		if (tmp.mem)
-			sim_mem_free(tmp.mem);
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	tmp.head = a->head;
-	*a = tmp;
-	*handle = (CUarray)a;
-	return CUDA_SUCCESS;
+    CONTEXT(ctx);
+    if (desc->Flags & CUDA_ARRAY3D_SPARSE)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    r = measure(&tmp);
+    if (r != CUDA_SUCCESS)
+        return r;
+    UNSAFE_IN_CAPTURE();
+    if (!(desc->Flags & CUDA_ARRAY3D_DEFERRED_MAPPING)) {
+        r = sim_mem_alloc(ctx, tmp.size, false, SIM_MEM_DEVICE, &tmp.mem);
+        if (r != CUDA_SUCCESS)
+            return r;
+        tmp.mem->kind = SIM_MEM_ARRAY;
+        tmp.base = tmp.mem->base;
+    }
+    a = sim_handle_new(sizeof(*a), SIM_ARRAY, ctx);
+    if (!a) {
+        if (tmp.mem)
+            sim_mem_free(tmp.mem);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    tmp.head = a->head;
+    *a = tmp;
+    *handle = (CUarray)a;
+    return CUDA_SUCCESS;
 }
 
 /* The first ABI exists for contexts of that ABI only. */
 static CUresult need_v1(void)
 {
-	struct sim_ctx *ctx;
+    struct sim_ctx *ctx;
 
-	CONTEXT(ctx);
-	return ctx->api_version >= API_V2 ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
+    CONTEXT(ctx);
+    return ctx->api_version >= API_V2 ? CUDA_ERROR_INVALID_CONTEXT : CUDA_SUCCESS;
 }
 
 CUresult cuArrayCreate_v2(CUarray *pHandle, const CUDA_ARRAY_DESCRIPTOR *pAllocateArray)
 {
-	ENTER();
-	SIM_GUARD();
-	if (!pHandle || !pAllocateArray)
-		return CUDA_ERROR_INVALID_VALUE;
-	return create(pHandle, &(CUDA_ARRAY3D_DESCRIPTOR){ .Width = pAllocateArray->Width, .Height = pAllocateArray->Height,
-							   .Format = pAllocateArray->Format,
-							   .NumChannels = pAllocateArray->NumChannels });
+    ENTER();
+    SIM_GUARD();
+    if (!pHandle || !pAllocateArray)
+        return CUDA_ERROR_INVALID_VALUE;
+    return create(pHandle, &(CUDA_ARRAY3D_DESCRIPTOR){.Width = pAllocateArray->Width,
+                                                      .Height = pAllocateArray->Height,
+                                                      .Format = pAllocateArray->Format,
+                                                      .NumChannels = pAllocateArray->NumChannels});
 }
 
 CUresult cuArrayCreate(CUarray *pHandle, const CUDA_ARRAY_DESCRIPTOR_v1 *pAllocateArray)
 {
-	CUresult r;
+    CUresult r;
 
-	ENTER();
-	SIM_GUARD();
-	r = need_v1();
-	if (r != CUDA_SUCCESS)
-		return r;
-	if (!pHandle || !pAllocateArray)
-		return CUDA_ERROR_INVALID_VALUE;
-	return create(pHandle, &(CUDA_ARRAY3D_DESCRIPTOR){ .Width = pAllocateArray->Width, .Height = pAllocateArray->Height,
-							   .Format = pAllocateArray->Format,
-							   .NumChannels = pAllocateArray->NumChannels });
+    ENTER();
+    SIM_GUARD();
+    r = need_v1();
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!pHandle || !pAllocateArray)
+        return CUDA_ERROR_INVALID_VALUE;
+    return create(pHandle, &(CUDA_ARRAY3D_DESCRIPTOR){.Width = pAllocateArray->Width,
+                                                      .Height = pAllocateArray->Height,
+                                                      .Format = pAllocateArray->Format,
+                                                      .NumChannels = pAllocateArray->NumChannels});
 }
 
 CUresult cuArray3DCreate_v2(CUarray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR *pAllocateArray)
 {
-	ENTER();
-	SIM_GUARD();
-	if (!pHandle || !pAllocateArray)
-		return CUDA_ERROR_INVALID_VALUE;
-	return create(pHandle, pAllocateArray);
+    ENTER();
+    SIM_GUARD();
+    if (!pHandle || !pAllocateArray)
+        return CUDA_ERROR_INVALID_VALUE;
+    return create(pHandle, pAllocateArray);
 }
 
 CUresult cuArray3DCreate(CUarray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR_v1 *pAllocateArray)
 {
-	CUresult r;
+    CUresult r;
 
-	ENTER();
-	SIM_GUARD();
-	r = need_v1();
-	if (r != CUDA_SUCCESS)
-		return r;
-	if (!pHandle || !pAllocateArray)
-		return CUDA_ERROR_INVALID_VALUE;
-	return create(pHandle, &(CUDA_ARRAY3D_DESCRIPTOR){ .Width = pAllocateArray->Width, .Height = pAllocateArray->Height,
-							   .Depth = pAllocateArray->Depth, .Format = pAllocateArray->Format,
-							   .NumChannels = pAllocateArray->NumChannels,
-							   .Flags = pAllocateArray->Flags });
+    ENTER();
+    SIM_GUARD();
+    r = need_v1();
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (!pHandle || !pAllocateArray)
+        return CUDA_ERROR_INVALID_VALUE;
+    return create(pHandle, &(CUDA_ARRAY3D_DESCRIPTOR){.Width = pAllocateArray->Width,
+                                                      .Height = pAllocateArray->Height,
+                                                      .Depth = pAllocateArray->Depth,
+                                                      .Format = pAllocateArray->Format,
+                                                      .NumChannels = pAllocateArray->NumChannels,
+                                                      .Flags = pAllocateArray->Flags});
 }
 
 static void array_free(struct sim_array *a)
 {
-	if (a->mem && !a->level)
-		sim_mem_free(a->mem);
-	sim_handle_free(a);
+    if (a->mem && !a->level)
+        sim_mem_free(a->mem);
+    sim_handle_free(a);
 }
 
 CUresult cuArrayDestroy(CUarray hArray)
 {
-	struct sim_array *a;
+    struct sim_array *a;
 
-	ENTER();
-	SIM_GUARD();
-	a = sim_handle_find(hArray, SIM_ARRAY);
-	if (!a || a->level)
-		return CUDA_ERROR_INVALID_HANDLE;
-	UNSAFE_IN_CAPTURE();
-	sim_context_wait(a->head.ctx);
-	array_free(a);
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    a = sim_handle_find(hArray, SIM_ARRAY);
+    if (!a || a->level)
+        return CUDA_ERROR_INVALID_HANDLE;
+    UNSAFE_IN_CAPTURE();
+    sim_context_wait(a->head.ctx);
+    array_free(a);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuArrayGetDescriptor_v2(CUDA_ARRAY_DESCRIPTOR *pArrayDescriptor, CUarray hArray)
 {
-	struct sim_array *a;
+    struct sim_array *a;
 
-	ENTER();
-	SIM_GUARD();
-	if (!pArrayDescriptor)
-		return CUDA_ERROR_INVALID_VALUE;
-	a = sim_handle_find(hArray, SIM_ARRAY);
-	if (!a)
-		return CUDA_ERROR_INVALID_HANDLE;
-	*pArrayDescriptor = (CUDA_ARRAY_DESCRIPTOR){ .Width = a->desc.Width, .Height = a->desc.Height, .Format = a->desc.Format,
-						     .NumChannels = a->desc.NumChannels };
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    if (!pArrayDescriptor)
+        return CUDA_ERROR_INVALID_VALUE;
+    a = sim_handle_find(hArray, SIM_ARRAY);
+    if (!a)
+        return CUDA_ERROR_INVALID_HANDLE;
+    *pArrayDescriptor = (CUDA_ARRAY_DESCRIPTOR){
+        .Width = a->desc.Width, .Height = a->desc.Height, .Format = a->desc.Format, .NumChannels = a->desc.NumChannels};
+    return CUDA_SUCCESS;
 }
 
 CUresult cuArray3DGetDescriptor_v2(CUDA_ARRAY3D_DESCRIPTOR *pArrayDescriptor, CUarray hArray)
 {
-	struct sim_array *a;
+    struct sim_array *a;
 
-	ENTER();
-	SIM_GUARD();
-	if (!pArrayDescriptor)
-		return CUDA_ERROR_INVALID_VALUE;
-	a = sim_handle_find(hArray, SIM_ARRAY);
-	if (!a)
-		return CUDA_ERROR_INVALID_HANDLE;
-	*pArrayDescriptor = a->desc;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    if (!pArrayDescriptor)
+        return CUDA_ERROR_INVALID_VALUE;
+    a = sim_handle_find(hArray, SIM_ARRAY);
+    if (!a)
+        return CUDA_ERROR_INVALID_HANDLE;
+    *pArrayDescriptor = a->desc;
+    return CUDA_SUCCESS;
 }
 
 static CUresult requirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *out, unsigned int flags, uint64_t size, CUdevice device)
 {
-	if (!out || !(flags & CUDA_ARRAY3D_DEFERRED_MAPPING))
-		return CUDA_ERROR_INVALID_VALUE;
-	if (!sim_device_valid(device))
-		return CUDA_ERROR_INVALID_DEVICE;
-	memset(out, 0, sizeof(*out));
-	out->alignment = sim_granularity();
-	out->size = sim_round_up(size, sim_granularity());
-	return CUDA_SUCCESS;
+    if (!out || !(flags & CUDA_ARRAY3D_DEFERRED_MAPPING))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!sim_device_valid(device))
+        return CUDA_ERROR_INVALID_DEVICE;
+    memset(out, 0, sizeof(*out));
+    out->alignment = sim_granularity();
+    out->size = sim_round_up(size, sim_granularity());
+    return CUDA_SUCCESS;
 }
 
 CUresult cuArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *memoryRequirements, CUarray array, CUdevice device)
 {
-	struct sim_array *a;
+    struct sim_array *a;
 
-	ENTER();
-	SIM_GUARD();
-	a = sim_handle_find(array, SIM_ARRAY);
-	if (!a)
-		return CUDA_ERROR_INVALID_HANDLE;
-	return requirements(memoryRequirements, a->desc.Flags, a->size, device);
+    ENTER();
+    SIM_GUARD();
+    a = sim_handle_find(array, SIM_ARRAY);
+    if (!a)
+        return CUDA_ERROR_INVALID_HANDLE;
+    return requirements(memoryRequirements, a->desc.Flags, a->size, device);
 }
 
 static void mipmap_free(struct sim_mipmap *m)
 {
-	for (unsigned int i = 0; i < m->levels; i++)
-		if (m->level[i])
-			array_free(m->level[i]);
-	if (m->mem)
-		sim_mem_free(m->mem);
-	sim_handle_free(m);
+    for (unsigned int i = 0; i < m->levels; i++)
+        if (m->level[i])
+            array_free(m->level[i]);
+    if (m->mem)
+        sim_mem_free(m->mem);
+    sim_handle_free(m);
 }
 
 static size_t half(size_t side, unsigned int level)
 {
-	return !side ? 0 : side >> level ? side >> level : 1;
+    return !side ? 0 : side >> level ? side >> level : 1;
 }
 
 CUresult cuMipmappedArrayCreate(CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR *pMipmappedArrayDesc,
-				unsigned int numMipmapLevels)
+                                unsigned int numMipmapLevels)
 {
-	struct sim_ctx *ctx;
-	struct sim_mipmap *m;
-	uint64_t at = 0;
-	CUresult r;
+    struct sim_ctx *ctx;
+    struct sim_mipmap *m;
+    uint64_t at = 0;
+    CUresult r;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(ctx);
-	if (!pHandle || !pMipmappedArrayDesc || !numMipmapLevels)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (pMipmappedArrayDesc->Flags & CUDA_ARRAY3D_SPARSE)
-		return CUDA_ERROR_NOT_SUPPORTED;
-	UNSAFE_IN_CAPTURE();
-	m = sim_handle_new(sizeof(*m), SIM_MIPMAP, ctx);
-	if (!m)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	m->desc = *pMipmappedArrayDesc;
-	r = CUDA_SUCCESS;
-	for (unsigned int i = 0; r == CUDA_SUCCESS && i < numMipmapLevels && i < MAX_LEVELS; i++) {
-		struct sim_array *a = sim_handle_new(sizeof(*a), SIM_ARRAY, ctx);
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(ctx);
+    if (!pHandle || !pMipmappedArrayDesc || !numMipmapLevels)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (pMipmappedArrayDesc->Flags & CUDA_ARRAY3D_SPARSE)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    UNSAFE_IN_CAPTURE();
+    m = sim_handle_new(sizeof(*m), SIM_MIPMAP, ctx);
+    if (!m)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    m->desc = *pMipmappedArrayDesc;
+    r = CUDA_SUCCESS;
+    for (unsigned int i = 0; r == CUDA_SUCCESS && i < numMipmapLevels && i < MAX_LEVELS; i++) {
+        struct sim_array *a = sim_handle_new(sizeof(*a), SIM_ARRAY, ctx);
 
-		if (!a) {
-			r = CUDA_ERROR_OUT_OF_MEMORY;
-			break;
-		}
-		m->level[m->levels++] = a;
-		a->level = true;
-		a->desc = m->desc;
-		a->desc.Width = half(m->desc.Width, i);
-		a->desc.Height = half(m->desc.Height, i);
-		a->desc.Depth = half(m->desc.Depth, i);
-		r = measure(a);
-		a->base = at;
-		at += sim_round_up(a->size, 512);
-		/* More levels than the largest side has halves are cut off. */
-		if (a->desc.Width <= 1 && a->desc.Height <= 1 && a->desc.Depth <= 1)
-			break;
-	}
-	m->size = at;
-	if (r == CUDA_SUCCESS && !(m->desc.Flags & CUDA_ARRAY3D_DEFERRED_MAPPING))
-		r = sim_mem_alloc(ctx, at, false, SIM_MEM_DEVICE, &m->mem);
-	if (r != CUDA_SUCCESS) {
-		mipmap_free(m);
-		return r;
-	}
-	if (m->mem)
-		m->mem->kind = SIM_MEM_ARRAY;
-	for (unsigned int i = 0; i < m->levels; i++) {
-		m->level[i]->mem = m->mem;
-		m->level[i]->base += m->mem ? m->mem->base : 0;
-	}
-	*pHandle = (CUmipmappedArray)m;
-	return CUDA_SUCCESS;
+        if (!a) {
+            r = CUDA_ERROR_OUT_OF_MEMORY;
+            break;
+        }
+        m->level[m->levels++] = a;
+        a->level = true;
+        a->desc = m->desc;
+        a->desc.Width = half(m->desc.Width, i);
+        a->desc.Height = half(m->desc.Height, i);
+        a->desc.Depth = half(m->desc.Depth, i);
+        r = measure(a);
+        a->base = at;
+        at += sim_round_up(a->size, 512);
+        /* More levels than the largest side has halves are cut off. */
+        if (a->desc.Width <= 1 && a->desc.Height <= 1 && a->desc.Depth <= 1)
+            break;
+    }
+    m->size = at;
+    if (r == CUDA_SUCCESS && !(m->desc.Flags & CUDA_ARRAY3D_DEFERRED_MAPPING))
+        r = sim_mem_alloc(ctx, at, false, SIM_MEM_DEVICE, &m->mem);
+    if (r != CUDA_SUCCESS) {
+        mipmap_free(m);
+        return r;
+    }
+    if (m->mem)
+        m->mem->kind = SIM_MEM_ARRAY;
+    for (unsigned int i = 0; i < m->levels; i++) {
+        m->level[i]->mem = m->mem;
+        m->level[i]->base += m->mem ? m->mem->base : 0;
+    }
+    *pHandle = (CUmipmappedArray)m;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuMipmappedArrayGetLevel(CUarray *pLevelArray, CUmipmappedArray hMipmappedArray, unsigned int level)
 {
-	struct sim_mipmap *m;
+    struct sim_mipmap *m;
 
-	ENTER();
-	SIM_GUARD();
-	m = sim_handle_find(hMipmappedArray, SIM_MIPMAP);
-	if (!m)
-		return CUDA_ERROR_INVALID_HANDLE;
-	if (!pLevelArray || level >= m->levels)
-		return CUDA_ERROR_INVALID_VALUE;
-	*pLevelArray = (CUarray)m->level[level];
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    m = sim_handle_find(hMipmappedArray, SIM_MIPMAP);
+    if (!m)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!pLevelArray || level >= m->levels)
+        return CUDA_ERROR_INVALID_VALUE;
+    *pLevelArray = (CUarray)m->level[level];
+    return CUDA_SUCCESS;
 }
 
 CUresult cuMipmappedArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *memoryRequirements, CUmipmappedArray mipmap,
-					       CUdevice device)
+                                               CUdevice device)
 {
-	struct sim_mipmap *m;
+    struct sim_mipmap *m;
 
-	ENTER();
-	SIM_GUARD();
-	m = sim_handle_find(mipmap, SIM_MIPMAP);
-	if (!m)
-		return CUDA_ERROR_INVALID_HANDLE;
-	return requirements(memoryRequirements, m->desc.Flags, m->size, device);
+    ENTER();
+    SIM_GUARD();
+    m = sim_handle_find(mipmap, SIM_MIPMAP);
+    if (!m)
+        return CUDA_ERROR_INVALID_HANDLE;
+    return requirements(memoryRequirements, m->desc.Flags, m->size, device);
 }
 
 CUresult cuMipmappedArrayDestroy(CUmipmappedArray hMipmappedArray)
 {
-	struct sim_mipmap *m;
+    struct sim_mipmap *m;
 
-	ENTER();
-	SIM_GUARD();
-	m = sim_handle_find(hMipmappedArray, SIM_MIPMAP);
-	if (!m)
-		return CUDA_ERROR_INVALID_HANDLE;
-	UNSAFE_IN_CAPTURE();
-	sim_context_wait(m->head.ctx);
-	mipmap_free(m);
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    m = sim_handle_find(hMipmappedArray, SIM_MIPMAP);
+    if (!m)
+        return CUDA_ERROR_INVALID_HANDLE;
+    UNSAFE_IN_CAPTURE();
+    sim_context_wait(m->head.ctx);
+    mipmap_free(m);
+    return CUDA_SUCCESS;
 }
 
 void sim_arrays_free_context(struct sim_ctx *ctx)
 {
-	struct sim_mipmap *m;
-	struct sim_array *a;
+    struct sim_mipmap *m;
+    struct sim_array *a;
 
-	while ((m = sim_handle_first(SIM_MIPMAP, ctx)))
-		mipmap_free(m);
-	while ((a = sim_handle_first(SIM_ARRAY, ctx)))
-		array_free(a);
+    while ((m = sim_handle_first(SIM_MIPMAP, ctx)))
+        mipmap_free(m);
+    while ((a = sim_handle_first(SIM_ARRAY, ctx)))
+        array_free(a);
 }

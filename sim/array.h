@@ -6,12 +6,12 @@
 #include "sim.h"
 
 struct sim_array {
-	struct sim_object_head head;
-	CUDA_ARRAY3D_DESCRIPTOR desc;
-	uint64_t pitch, slice, size;
-	struct sim_mem *mem; /* NULL: deferred mapping */
-	uint64_t base;
-	bool level; /* of a mipmap, which owns the memory */
+    struct sim_object_head head;
+    CUDA_ARRAY3D_DESCRIPTOR desc;
+    uint64_t pitch, slice, size;
+    struct sim_mem *mem; /* NULL: deferred mapping */
+    uint64_t base;
+    bool level; /* of a mipmap, which owns the memory */
 };
 
 #endif

@@ -4,241 +4,241 @@
 
 static CUresult get_device(CUdevice *device, CUcontext ctx)
 {
-	struct sim_ctx *c;
-	CUresult r;
-	SIM_GUARD();
+    struct sim_ctx *c;
+    CUresult r;
+    SIM_GUARD();
 
-	if (!device)
-		return CUDA_ERROR_INVALID_VALUE;
-	r = sim_context_of(ctx, &c);
-	if (r == CUDA_SUCCESS)
-		*device = c->dev;
-	return r;
+    if (!device)
+        return CUDA_ERROR_INVALID_VALUE;
+    r = sim_context_of(ctx, &c);
+    if (r == CUDA_SUCCESS)
+        *device = c->dev;
+    return r;
 }
 
 CUresult cuCtxGetDevice(CUdevice *device)
 {
-	ENTER();
-	return get_device(device, NULL);
+    ENTER();
+    return get_device(device, NULL);
 }
 
 CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx)
 {
-	ENTER();
-	return get_device(device, ctx);
+    ENTER();
+    return get_device(device, ctx);
 }
 
 CUresult cuCtxGetFlags(unsigned int *flags)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	if (!flags)
-		return CUDA_ERROR_INVALID_VALUE;
-	CONTEXT(c);
-	*flags = c->flags;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    if (!flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    CONTEXT(c);
+    *flags = c->flags;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxSetFlags(unsigned int flags)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(c);
-	c->flags = flags;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(c);
+    c->flags = flags;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetId(CUcontext ctx, unsigned long long *ctxId)
 {
-	struct sim_ctx *c;
-	CUresult r;
+    struct sim_ctx *c;
+    CUresult r;
 
-	ENTER();
-	SIM_GUARD();
-	if (!ctxId)
-		return CUDA_ERROR_INVALID_VALUE;
-	r = sim_context_of(ctx, &c);
-	if (r == CUDA_SUCCESS)
-		*ctxId = c->id;
-	return r;
+    ENTER();
+    SIM_GUARD();
+    if (!ctxId)
+        return CUDA_ERROR_INVALID_VALUE;
+    r = sim_context_of(ctx, &c);
+    if (r == CUDA_SUCCESS)
+        *ctxId = c->id;
+    return r;
 }
 
 static CUresult synchronize(CUcontext ctx)
 {
-	struct sim_ctx *c;
-	CUresult r;
-	SIM_GUARD();
+    struct sim_ctx *c;
+    CUresult r;
+    SIM_GUARD();
 
-	r = sim_context_of(ctx, &c);
-	if (r != CUDA_SUCCESS)
-		return r;
-	UNSAFE_IN_CAPTURE();
-	sim_context_wait(c);
-	sim_pools_synchronised();
-	return CUDA_SUCCESS;
+    r = sim_context_of(ctx, &c);
+    if (r != CUDA_SUCCESS)
+        return r;
+    UNSAFE_IN_CAPTURE();
+    sim_context_wait(c);
+    sim_pools_synchronised();
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxSynchronize(void)
 {
-	ENTER();
-	return synchronize(NULL);
+    ENTER();
+    return synchronize(NULL);
 }
 
 CUresult cuCtxSynchronize_v2(CUcontext ctx)
 {
-	ENTER();
-	return synchronize(ctx);
+    ENTER();
+    return synchronize(ctx);
 }
 
 CUresult cuCtxSetLimit(CUlimit limit, size_t value)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(c);
-	if ((unsigned int)limit >= CU_LIMIT_MAX)
-		return CUDA_ERROR_UNSUPPORTED_LIMIT;
-	c->limits[limit] = value;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(c);
+    if ((unsigned int)limit >= CU_LIMIT_MAX)
+        return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    c->limits[limit] = value;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetLimit(size_t *pvalue, CUlimit limit)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	if (!pvalue)
-		return CUDA_ERROR_INVALID_VALUE;
-	CONTEXT(c);
-	if ((unsigned int)limit >= CU_LIMIT_MAX)
-		return CUDA_ERROR_UNSUPPORTED_LIMIT;
-	*pvalue = c->limits[limit];
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    if (!pvalue)
+        return CUDA_ERROR_INVALID_VALUE;
+    CONTEXT(c);
+    if ((unsigned int)limit >= CU_LIMIT_MAX)
+        return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    *pvalue = c->limits[limit];
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetCacheConfig(CUfunc_cache *pconfig)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	if (!pconfig)
-		return CUDA_ERROR_INVALID_VALUE;
-	CONTEXT(c);
-	*pconfig = c->cache_config;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    if (!pconfig)
+        return CUDA_ERROR_INVALID_VALUE;
+    CONTEXT(c);
+    *pconfig = c->cache_config;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxSetCacheConfig(CUfunc_cache config)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(c);
-	c->cache_config = config;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(c);
+    c->cache_config = config;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetSharedMemConfig(CUsharedconfig *pConfig)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	if (!pConfig)
-		return CUDA_ERROR_INVALID_VALUE;
-	CONTEXT(c);
-	*pConfig = c->shared_config;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    if (!pConfig)
+        return CUDA_ERROR_INVALID_VALUE;
+    CONTEXT(c);
+    *pConfig = c->shared_config;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxSetSharedMemConfig(CUsharedconfig config)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(c);
-	c->shared_config = config;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(c);
+    c->shared_config = config;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned int *version)
 {
-	struct sim_ctx *c;
-	CUresult r;
+    struct sim_ctx *c;
+    CUresult r;
 
-	ENTER();
-	SIM_GUARD();
-	if (!version)
-		return CUDA_ERROR_INVALID_VALUE;
-	r = sim_context_of(ctx, &c);
-	if (r == CUDA_SUCCESS)
-		*version = c->api_version;
-	return r;
+    ENTER();
+    SIM_GUARD();
+    if (!version)
+        return CUDA_ERROR_INVALID_VALUE;
+    r = sim_context_of(ctx, &c);
+    if (r == CUDA_SUCCESS)
+        *version = c->api_version;
+    return r;
 }
 
 CUresult cuCtxGetStreamPriorityRange(int *leastPriority, int *greatestPriority)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(c);
-	if (leastPriority)
-		*leastPriority = 0;
-	if (greatestPriority)
-		*greatestPriority = -5;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(c);
+    if (leastPriority)
+        *leastPriority = 0;
+    if (greatestPriority)
+        *greatestPriority = -5;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxResetPersistingL2Cache(void)
 {
-	struct sim_ctx *c;
+    struct sim_ctx *c;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(c);
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(c);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxEnablePeerAccess(CUcontext peerContext, unsigned int Flags)
 {
-	struct sim_ctx *c, *peer;
+    struct sim_ctx *c, *peer;
 
-	ENTER();
-	SIM_GUARD();
-	if (Flags)
-		return CUDA_ERROR_INVALID_VALUE;
-	CONTEXT(c);
-	if (!peerContext || sim_context_of(peerContext, &peer) != CUDA_SUCCESS)
-		return CUDA_ERROR_INVALID_CONTEXT;
-	if (peer->dev == c->dev)
-		return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
-	if (c->peer[peer->dev])
-		return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
-	c->peer[peer->dev] = true;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    if (Flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    CONTEXT(c);
+    if (!peerContext || sim_context_of(peerContext, &peer) != CUDA_SUCCESS)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (peer->dev == c->dev)
+        return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+    if (c->peer[peer->dev])
+        return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
+    c->peer[peer->dev] = true;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxDisablePeerAccess(CUcontext peerContext)
 {
-	struct sim_ctx *c, *peer;
+    struct sim_ctx *c, *peer;
 
-	ENTER();
-	SIM_GUARD();
-	CONTEXT(c);
-	if (!peerContext || sim_context_of(peerContext, &peer) != CUDA_SUCCESS)
-		return CUDA_ERROR_INVALID_CONTEXT;
-	if (!c->peer[peer->dev])
-		return CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
-	c->peer[peer->dev] = false;
-	return CUDA_SUCCESS;
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(c);
+    if (!peerContext || sim_context_of(peerContext, &peer) != CUDA_SUCCESS)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (!c->peer[peer->dev])
+        return CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
+    c->peer[peer->dev] = false;
+    return CUDA_SUCCESS;
 }

@@ -9,8 +9,8 @@
 enum sim_end { SIM_END_ANY, SIM_END_DEVICE, SIM_END_HOST };
 
 /* Check, submit and, unless `async`, wait. Lock held. */
-CUresult sim_copy_submit(const struct sim_copy *copy, enum sim_end dst, enum sim_end src, CUstream stream, bool per_thread, bool async,
-			 const void *params);
+CUresult sim_copy_submit(const struct sim_copy *copy, enum sim_end dst, enum sim_end src, CUstream stream, bool per_thread,
+                         bool async, const void *params);
 /* The effect of an op of type SIM_OP_COPY on memory. */
 void sim_copy_run(struct sim_op *op);
 /* GPU time that it takes. */
@@ -23,7 +23,7 @@ CUresult sim_copy_shape(const CUDA_MEMCPY3D *c, struct sim_copy *out, enum sim_e
 
 static inline struct sim_copy sim_copy_linear(uint64_t dst, uint64_t src, uint64_t bytes)
 {
-	return (struct sim_copy){ .dst = dst, .src = src, .width = bytes, .height = 1, .depth = 1 };
+    return (struct sim_copy){.dst = dst, .src = src, .width = bytes, .height = 1, .depth = 1};
 }
 
 #endif

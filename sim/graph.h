@@ -8,38 +8,38 @@
 struct sim_graph;
 
 struct sim_node {
-	struct sim_object_head head;
-	struct sim_graph *graph;
-	CUgraphNodeType type;
-	struct sim_op op; /* what a launch does; its event and memory are looked up then */
-	union {
-		CUDA_KERNEL_NODE_PARAMS kernel;
-		CUDA_MEMCPY3D copy;
-		CUDA_MEMSET_NODE_PARAMS set;
-		CUDA_HOST_NODE_PARAMS host;
-		CUDA_MEM_ALLOC_NODE_PARAMS alloc;
-		CUdeviceptr free;
-		CUevent event;
-	} params;
-	struct sim_node **deps;
-	size_t dep_count;
-	struct sim_graph *child;
-	struct sim_node *original; /* what it was cloned from */
-	bool enabled;
-	bool seen; /* while walking */
+    struct sim_object_head head;
+    struct sim_graph *graph;
+    CUgraphNodeType type;
+    struct sim_op op; /* what a launch does; its event and memory are looked up then */
+    union {
+        CUDA_KERNEL_NODE_PARAMS kernel;
+        CUDA_MEMCPY3D copy;
+        CUDA_MEMSET_NODE_PARAMS set;
+        CUDA_HOST_NODE_PARAMS host;
+        CUDA_MEM_ALLOC_NODE_PARAMS alloc;
+        CUdeviceptr free;
+        CUevent event;
+    } params;
+    struct sim_node **deps;
+    size_t dep_count;
+    struct sim_graph *child;
+    struct sim_node *original; /* what it was cloned from */
+    bool enabled;
+    bool seen; /* while walking */
 };
 
 struct sim_graph {
-	struct sim_object_head head;
-	struct sim_node **nodes;
-	size_t count;
-	bool owned; /* by a child graph node or an instantiated graph */
+    struct sim_object_head head;
+    struct sim_node **nodes;
+    size_t count;
+    bool owned; /* by a child graph node or an instantiated graph */
 };
 
 struct sim_exec {
-	struct sim_object_head head;
-	struct sim_graph *graph; /* a clone of its own, in an order that respects the edges */
-	cuuint64_t flags;
+    struct sim_object_head head;
+    struct sim_graph *graph; /* a clone of its own, in an order that respects the edges */
+    cuuint64_t flags;
 };
 
 struct sim_graph *sim_graph_new(void);
@@ -49,7 +49,7 @@ struct sim_graph *sim_graph_clone(const struct sim_graph *graph);
 bool sim_graph_sort(struct sim_graph *graph);
 /* A node of `type` behind `deps`; *out is set on success only. */
 CUresult sim_node_new(struct sim_graph *graph, CUgraphNodeType type, struct sim_node *const *deps, size_t dep_count,
-		      struct sim_node **out);
+                      struct sim_node **out);
 void sim_node_free(struct sim_node *node);
 /* Fill a node in from the parameters of its type. INVALID_VALUE when they make no sense. */
 CUresult sim_node_set(struct sim_node *node, const void *params);

@@ -19,161 +19,161 @@ static bool deinitialised;
 
 int sim_lock(void)
 {
-	return pthread_mutex_lock(&driver_lock);
+    return pthread_mutex_lock(&driver_lock);
 }
 
 void sim_unlock(void)
 {
-	pthread_mutex_unlock(&driver_lock);
+    pthread_mutex_unlock(&driver_lock);
 }
 
 CUresult sim_enter(const char *function, bool before_init)
 {
-	sim_trace(function);
-	if (!before_init) {
-		if (__atomic_load_n(&deinitialised, __ATOMIC_ACQUIRE))
-			return CUDA_ERROR_DEINITIALIZED;
-		if (!__atomic_load_n(&initialised, __ATOMIC_ACQUIRE) || !sim->ready)
-			return CUDA_ERROR_NOT_INITIALIZED;
-	}
-	return sim_fail_next(function);
+    sim_trace(function);
+    if (!before_init) {
+        if (__atomic_load_n(&deinitialised, __ATOMIC_ACQUIRE))
+            return CUDA_ERROR_DEINITIALIZED;
+        if (!__atomic_load_n(&initialised, __ATOMIC_ACQUIRE) || !sim->ready)
+            return CUDA_ERROR_NOT_INITIALIZED;
+    }
+    return sim_fail_next(function);
 }
 
 int sim_driver_version(void)
 {
-	static int version;
+    static int version;
 
-	if (!version) {
-		struct sim_settings set;
+    if (!version) {
+        struct sim_settings set;
 
-		sim_settings_read(&set);
-		version = set.driver_version;
-	}
-	return version;
+        sim_settings_read(&set);
+        version = set.driver_version;
+    }
+    return version;
 }
 
 static int gpu_by_uuid(const struct sim_settings *set, const char *text, size_t length)
 {
-	int found = -1;
+    int found = -1;
 
-	for (unsigned int gpu = 0; gpu < set->gpus; gpu++) {
-		unsigned char u[16];
-		char name[48];
+    for (unsigned int gpu = 0; gpu < set->gpus; gpu++) {
+        unsigned char u[16];
+        char name[48];
 
-		sim_gpu_uuid(set, gpu, u);
-		snprintf(name, sizeof(name), "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
-			 u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-		if (length <= strlen(name) && strncasecmp(name, text, length) == 0) {
-			if (found >= 0)
-				return -1; /* an ambiguous prefix names nothing */
-			found = (int)gpu;
-		}
-	}
-	return found;
+        sim_gpu_uuid(set, gpu, u);
+        snprintf(name, sizeof(name), "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
+                 u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+        if (length <= strlen(name) && strncasecmp(name, text, length) == 0) {
+            if (found >= 0)
+                return -1; /* an ambiguous prefix names nothing */
+            found = (int)gpu;
+        }
+    }
+    return found;
 }
 
 /* CUDA_VISIBLE_DEVICES: ordinals or prefixes of UUIDs; the first entry that is neither ends the list; one named twice hides all. */
 static void visible_devices(struct sim_driver *d, const struct sim_settings *set)
 {
-	const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
 
-	d->devices = 0;
-	if (!text) {
-		for (unsigned int gpu = 0; gpu < set->gpus; gpu++)
-			d->gpu_of[d->devices++] = gpu;
-		return;
-	}
-	while (*text && d->devices < SIM_MAX_GPUS) {
-		size_t length = strcspn(text, ",");
-		int gpu = -1;
+    d->devices = 0;
+    if (!text) {
+        for (unsigned int gpu = 0; gpu < set->gpus; gpu++)
+            d->gpu_of[d->devices++] = gpu;
+        return;
+    }
+    while (*text && d->devices < SIM_MAX_GPUS) {
+        size_t length = strcspn(text, ",");
+        int gpu = -1;
 
-		while (length && isspace((unsigned char)*text)) {
-			text++;
-			length--;
-		}
-		if (length && isdigit((unsigned char)*text))
-			gpu = atoi(text);
-		else if (length >= 4 && strncasecmp(text, "GPU-", 4) == 0)
-			gpu = gpu_by_uuid(set, text, length);
-		if (gpu < 0 || gpu >= (int)set->gpus)
-			return;
-		for (int i = 0; i < d->devices; i++)
-			if (d->gpu_of[i] == (unsigned int)gpu) {
-				d->devices = 0;
-				return;
-			}
-		d->gpu_of[d->devices++] = (unsigned int)gpu;
-		text += length;
-		text += *text == ',';
-	}
+        while (length && isspace((unsigned char)*text)) {
+            text++;
+            length--;
+        }
+        if (length && isdigit((unsigned char)*text))
+            gpu = atoi(text);
+        else if (length >= 4 && strncasecmp(text, "GPU-", 4) == 0)
+            gpu = gpu_by_uuid(set, text, length);
+        if (gpu < 0 || gpu >= (int)set->gpus)
+            return;
+        for (int i = 0; i < d->devices; i++)
+            if (d->gpu_of[i] == (unsigned int)gpu) {
+                d->devices = 0;
+                return;
+            }
+        d->gpu_of[d->devices++] = (unsigned int)gpu;
+        text += length;
+        text += *text == ',';
+    }
 }
 
 /* From here on every call answers DEINITIALIZED; the memory itself goes with the process. */
 static void driver_exit(void)
 {
-	if (!sim->ready)
-		return;
-	sim->machine->proc[sim->row].clean = 1;
-	__atomic_store_n(&deinitialised, true, __ATOMIC_RELEASE);
+    if (!sim->ready)
+        return;
+    sim->machine->proc[sim->row].clean = 1;
+    __atomic_store_n(&deinitialised, true, __ATOMIC_RELEASE);
 }
 
 static CUresult driver_start(void)
 {
-	struct sim_driver *d = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct sim_driver *d = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (d == MAP_FAILED)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	madvise(d, 4096, MADV_WIPEONFORK);
-	d->machine = sim_machine_open();
-	if (!d->machine) {
-		munmap(d, 4096);
-		return CUDA_ERROR_OPERATING_SYSTEM;
-	}
-	visible_devices(d, &d->machine->set);
-	if (!d->devices) {
-		munmap(d->machine, sizeof(*d->machine));
-		munmap(d, 4096);
-		return CUDA_ERROR_NO_DEVICE;
-	}
-	sim = d;
-	d->row = sim_proc_attach(d->machine, sim_worker, d->machine);
-	if (d->row < 0) {
-		munmap(d->machine, sizeof(*d->machine));
-		munmap(d, 4096);
-		return CUDA_ERROR_OPERATING_SYSTEM;
-	}
-	madvise(d->machine, sizeof(*d->machine), MADV_DONTFORK);
-	d->ready = true;
-	__atomic_store_n(&initialised, true, __ATOMIC_RELEASE);
-	atexit(driver_exit);
-	return CUDA_SUCCESS;
+    if (d == MAP_FAILED)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    madvise(d, 4096, MADV_WIPEONFORK);
+    d->machine = sim_machine_open();
+    if (!d->machine) {
+        munmap(d, 4096);
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    }
+    visible_devices(d, &d->machine->set);
+    if (!d->devices) {
+        munmap(d->machine, sizeof(*d->machine));
+        munmap(d, 4096);
+        return CUDA_ERROR_NO_DEVICE;
+    }
+    sim = d;
+    d->row = sim_proc_attach(d->machine, sim_worker, d->machine);
+    if (d->row < 0) {
+        munmap(d->machine, sizeof(*d->machine));
+        munmap(d, 4096);
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    }
+    madvise(d->machine, sizeof(*d->machine), MADV_DONTFORK);
+    d->ready = true;
+    __atomic_store_n(&initialised, true, __ATOMIC_RELEASE);
+    atexit(driver_exit);
+    return CUDA_SUCCESS;
 }
 
 CUresult cuInit(unsigned int Flags)
 {
-	CUresult r = sim_enter(__func__, true);
+    CUresult r = sim_enter(__func__, true);
 
-	if (r != CUDA_SUCCESS)
-		return r;
-	if (Flags)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (__atomic_load_n(&deinitialised, __ATOMIC_ACQUIRE))
-		return CUDA_ERROR_DEINITIALIZED;
-	/* The child of a process that has initialised can never use the driver; its copy of the lock may be held for ever. */
-	if (__atomic_load_n(&initialised, __ATOMIC_ACQUIRE))
-		return sim->ready ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
-	pthread_mutex_lock(&init_lock);
-	if (!initialised)
-		r = driver_start();
-	pthread_mutex_unlock(&init_lock);
-	return r;
+    if (r != CUDA_SUCCESS)
+        return r;
+    if (Flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (__atomic_load_n(&deinitialised, __ATOMIC_ACQUIRE))
+        return CUDA_ERROR_DEINITIALIZED;
+    /* The child of a process that has initialised can never use the driver; its copy of the lock may be held for ever. */
+    if (__atomic_load_n(&initialised, __ATOMIC_ACQUIRE))
+        return sim->ready ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+    pthread_mutex_lock(&init_lock);
+    if (!initialised)
+        r = driver_start();
+    pthread_mutex_unlock(&init_lock);
+    return r;
 }
 
 CUresult cuDriverGetVersion(int *driverVersion)
 {
-	ENTER_EARLY();
-	if (!driverVersion)
-		return CUDA_ERROR_INVALID_VALUE;
-	*driverVersion = sim_driver_version();
-	return CUDA_SUCCESS;
+    ENTER_EARLY();
+    if (!driverVersion)
+        return CUDA_ERROR_INVALID_VALUE;
+    *driverVersion = sim_driver_version();
+    return CUDA_SUCCESS;
 }

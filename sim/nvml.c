@@ -12,7 +12,7 @@
 #define EXPORT __attribute__((visibility("default")))
 /* A handle is an address inside this array: nothing that a program makes up lies there. */
 struct nvmlDevice_st {
-	unsigned int index;
+    unsigned int index;
 };
 
 static struct nvmlDevice_st handles[SIM_MAX_GPUS];
@@ -23,377 +23,390 @@ static unsigned int users;
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags);
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
 {
-	nvmlReturn_t r = NVML_SUCCESS;
+    nvmlReturn_t r = NVML_SUCCESS;
 
-	(void)flags;
-	pthread_mutex_lock(&lock);
-	if (!machine)
-		machine = sim_machine_open();
-	if (!machine)
-		r = NVML_ERROR_DRIVER_NOT_LOADED;
-	else
-		users++;
-	pthread_mutex_unlock(&lock);
-	return r;
+    (void)flags;
+    pthread_mutex_lock(&lock);
+    if (!machine)
+        machine = sim_machine_open();
+    if (!machine)
+        r = NVML_ERROR_DRIVER_NOT_LOADED;
+    else
+        users++;
+    pthread_mutex_unlock(&lock);
+    return r;
 }
 
 EXPORT nvmlReturn_t nvmlInit(void);
 EXPORT nvmlReturn_t nvmlInit(void)
 {
-	return nvmlInitWithFlags(0);
+    return nvmlInitWithFlags(0);
 }
 
 EXPORT nvmlReturn_t nvmlInit_v2(void);
 EXPORT nvmlReturn_t nvmlInit_v2(void)
 {
-	return nvmlInitWithFlags(0);
+    return nvmlInitWithFlags(0);
 }
 
 EXPORT nvmlReturn_t nvmlShutdown(void);
 EXPORT nvmlReturn_t nvmlShutdown(void)
 {
-	nvmlReturn_t r = NVML_ERROR_UNINITIALIZED;
+    nvmlReturn_t r = NVML_ERROR_UNINITIALIZED;
 
-	pthread_mutex_lock(&lock);
-	if (users) {
-		users--;
-		r = NVML_SUCCESS;
-	}
-	pthread_mutex_unlock(&lock);
-	return r;
+    pthread_mutex_lock(&lock);
+    if (users) {
+        users--;
+        r = NVML_SUCCESS;
+    }
+    pthread_mutex_unlock(&lock);
+    return r;
 }
 
-#define READY()                                          \
-	do {                                             \
-		if (!__atomic_load_n(&users, __ATOMIC_ACQUIRE)) \
-			return NVML_ERROR_UNINITIALIZED; \
-	} while (0)
+#define READY()                                                                                                                    \
+    do {                                                                                                                           \
+        if (!__atomic_load_n(&users, __ATOMIC_ACQUIRE))                                                                            \
+            return NVML_ERROR_UNINITIALIZED;                                                                                       \
+    } while (0)
 
 EXPORT const char *nvmlErrorString(nvmlReturn_t result);
 EXPORT const char *nvmlErrorString(nvmlReturn_t result)
 {
-	switch (result) {
-	case NVML_SUCCESS: return "Success";
-	case NVML_ERROR_UNINITIALIZED: return "Uninitialized";
-	case NVML_ERROR_INVALID_ARGUMENT: return "Invalid Argument";
-	case NVML_ERROR_NOT_SUPPORTED: return "Not Supported";
-	case NVML_ERROR_NO_PERMISSION: return "Insufficient Permissions";
-	case NVML_ERROR_NOT_FOUND: return "Not Found";
-	case NVML_ERROR_INSUFFICIENT_SIZE: return "Insufficient Size";
-	case NVML_ERROR_DRIVER_NOT_LOADED: return "Driver Not Loaded";
-	case NVML_ERROR_FUNCTION_NOT_FOUND: return "Function Not Found";
-	case NVML_ERROR_ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
-	default: return "Unknown Error";
-	}
+    switch (result) {
+    case NVML_SUCCESS:
+        return "Success";
+    case NVML_ERROR_UNINITIALIZED:
+        return "Uninitialized";
+    case NVML_ERROR_INVALID_ARGUMENT:
+        return "Invalid Argument";
+    case NVML_ERROR_NOT_SUPPORTED:
+        return "Not Supported";
+    case NVML_ERROR_NO_PERMISSION:
+        return "Insufficient Permissions";
+    case NVML_ERROR_NOT_FOUND:
+        return "Not Found";
+    case NVML_ERROR_INSUFFICIENT_SIZE:
+        return "Insufficient Size";
+    case NVML_ERROR_DRIVER_NOT_LOADED:
+        return "Driver Not Loaded";
+    case NVML_ERROR_FUNCTION_NOT_FOUND:
+        return "Function Not Found";
+    case NVML_ERROR_ARGUMENT_VERSION_MISMATCH:
+        return "Argument version mismatch";
+    default:
+        return "Unknown Error";
+    }
 }
 
 static nvmlReturn_t text(char *out, unsigned int length, const char *value)
 {
-	if (!out)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	if (strlen(value) + 1 > length)
-		return NVML_ERROR_INSUFFICIENT_SIZE;
-	strcpy(out, value);
-	return NVML_SUCCESS;
+    if (!out)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (strlen(value) + 1 > length)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    strcpy(out, value);
+    return NVML_SUCCESS;
 }
 
 /* A driver branch for a CUDA version: 13.0 came with 580. */
 EXPORT nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length);
 EXPORT nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length)
 {
-	READY();
-	return text(version, length, machine->set.driver_version >= 13040 ? "615.00.00" : "580.00.00");
+    READY();
+    return text(version, length, machine->set.driver_version >= 13040 ? "615.00.00" : "580.00.00");
 }
 
 EXPORT nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length);
 EXPORT nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length)
 {
-	READY();
-	return text(version, length, machine->set.driver_version >= 13040 ? "13.615.00.00" : "13.580.00.00");
+    READY();
+    return text(version, length, machine->set.driver_version >= 13040 ? "13.615.00.00" : "13.580.00.00");
 }
 
 EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *version);
 EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *version)
 {
-	READY();
-	if (!version)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*version = machine->set.driver_version;
-	return NVML_SUCCESS;
+    READY();
+    if (!version)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *version = machine->set.driver_version;
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version);
 EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version)
 {
-	return nvmlSystemGetCudaDriverVersion(version);
+    return nvmlSystemGetCudaDriverVersion(version);
 }
 
 static nvmlReturn_t device_index(nvmlDevice_t device, unsigned int *index)
 {
-	READY();
-	if (device < handles || device >= handles + machine->set.gpus)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*index = (unsigned int)(device - handles);
-	return NVML_SUCCESS;
+    READY();
+    if (device < handles || device >= handles + machine->set.gpus)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *index = (unsigned int)(device - handles);
+    return NVML_SUCCESS;
 }
 
-#define DEVICE(device, index)                                             \
-	do {                                                              \
-		nvmlReturn_t device_ = device_index((device), &(index));  \
-		if (device_ != NVML_SUCCESS)                              \
-			return device_;                                   \
-	} while (0)
+#define DEVICE(device, index)                                                                                                      \
+    do {                                                                                                                           \
+        nvmlReturn_t device_ = device_index((device), &(index));                                                                   \
+        if (device_ != NVML_SUCCESS)                                                                                               \
+            return device_;                                                                                                        \
+    } while (0)
 
 EXPORT nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count);
 EXPORT nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count)
 {
-	READY();
-	if (!count)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*count = machine->set.gpus;
-	return NVML_SUCCESS;
+    READY();
+    if (!count)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *count = machine->set.gpus;
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetCount(unsigned int *count);
 EXPORT nvmlReturn_t nvmlDeviceGetCount(unsigned int *count)
 {
-	return nvmlDeviceGetCount_v2(count);
+    return nvmlDeviceGetCount_v2(count);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device);
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device)
 {
-	READY();
-	if (!device || index >= machine->set.gpus)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*device = &handles[index];
-	return NVML_SUCCESS;
+    READY();
+    if (!device || index >= machine->set.gpus)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *device = &handles[index];
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device);
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device)
 {
-	return nvmlDeviceGetHandleByIndex_v2(index, device);
+    return nvmlDeviceGetHandleByIndex_v2(index, device);
 }
 
 static void uuid_text(unsigned int index, char out[48])
 {
-	unsigned char u[16];
+    unsigned char u[16];
 
-	sim_gpu_uuid(&machine->set, index, u);
-	snprintf(out, 48, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5],
-		 u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+    sim_gpu_uuid(&machine->set, index, u);
+    snprintf(out, 48, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4],
+             u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device);
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device)
 {
-	READY();
-	if (!uuid || !device)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	for (unsigned int i = 0; i < machine->set.gpus; i++) {
-		char name[48];
+    READY();
+    if (!uuid || !device)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    for (unsigned int i = 0; i < machine->set.gpus; i++) {
+        char name[48];
 
-		uuid_text(i, name);
-		if (strcasecmp(name, uuid) == 0) {
-			*device = &handles[i];
-			return NVML_SUCCESS;
-		}
-	}
-	return NVML_ERROR_NOT_FOUND;
+        uuid_text(i, name);
+        if (strcasecmp(name, uuid) == 0) {
+            *device = &handles[i];
+            return NVML_SUCCESS;
+        }
+    }
+    return NVML_ERROR_NOT_FOUND;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device);
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t *device)
 {
-	unsigned int domain = 0, bus, slot;
+    unsigned int domain = 0, bus, slot;
 
-	READY();
-	if (!pciBusId || !device)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	if (sscanf(pciBusId, "%x:%x:%x", &domain, &bus, &slot) != 3) {
-		domain = 0;
-		if (sscanf(pciBusId, "%x:%x", &bus, &slot) != 2)
-			return NVML_ERROR_INVALID_ARGUMENT;
-	}
-	if (domain || slot || !bus || bus > machine->set.gpus)
-		return NVML_ERROR_NOT_FOUND;
-	*device = &handles[bus - 1];
-	return NVML_SUCCESS;
+    READY();
+    if (!pciBusId || !device)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (sscanf(pciBusId, "%x:%x:%x", &domain, &bus, &slot) != 3) {
+        domain = 0;
+        if (sscanf(pciBusId, "%x:%x", &bus, &slot) != 2)
+            return NVML_ERROR_INVALID_ARGUMENT;
+    }
+    if (domain || slot || !bus || bus > machine->set.gpus)
+        return NVML_ERROR_NOT_FOUND;
+    *device = &handles[bus - 1];
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevice_t *device);
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevice_t *device)
 {
-	return nvmlDeviceGetHandleByPciBusId_v2(pciBusId, device);
+    return nvmlDeviceGetHandleByPciBusId_v2(pciBusId, device);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length);
 EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length)
 {
-	unsigned int index;
-	char name[48];
+    unsigned int index;
+    char name[48];
 
-	DEVICE(device, index);
-	uuid_text(index, name);
-	return text(uuid, length, name);
+    DEVICE(device, index);
+    uuid_text(index, name);
+    return text(uuid, length, name);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length);
 EXPORT nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	return text(name, length, "Simulated GPU");
+    DEVICE(device, index);
+    return text(name, length, "Simulated GPU");
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index);
 EXPORT nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
 {
-	unsigned int i;
+    unsigned int i;
 
-	DEVICE(device, i);
-	if (!index)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*index = i;
-	return NVML_SUCCESS;
+    DEVICE(device, i);
+    if (!index)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *index = i;
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minor);
 EXPORT nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minor)
 {
-	return nvmlDeviceGetIndex(device, minor);
+    return nvmlDeviceGetIndex(device, minor);
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci);
 EXPORT nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!pci)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	memset(pci, 0, sizeof(*pci));
-	pci->bus = index + 1;
-	pci->pciDeviceId = 0x233010de;
-	snprintf(pci->busIdLegacy, sizeof(pci->busIdLegacy), "0000:%02X:00.0", index + 1);
-	snprintf(pci->busId, sizeof(pci->busId), "00000000:%02X:00.0", index + 1);
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!pci)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    memset(pci, 0, sizeof(*pci));
+    pci->bus = index + 1;
+    pci->pciDeviceId = 0x233010de;
+    snprintf(pci->busIdLegacy, sizeof(pci->busIdLegacy), "0000:%02X:00.0", index + 1);
+    snprintf(pci->busId, sizeof(pci->busId), "00000000:%02X:00.0", index + 1);
+    return NVML_SUCCESS;
 }
 
 static void memory(unsigned int index, unsigned long long *total, unsigned long long *used)
 {
-	sim_machine_lock(machine);
-	sim_reap(machine);
-	*total = machine->set.mem;
-	*used = sim_gpu_used(machine, index);
-	sim_machine_unlock(machine);
-	if (*used > *total)
-		*used = *total;
+    sim_machine_lock(machine);
+    sim_reap(machine);
+    *total = machine->set.mem;
+    *used = sim_gpu_used(machine, index);
+    sim_machine_unlock(machine);
+    if (*used > *total)
+        *used = *total;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *info);
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *info)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!info)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	memory(index, &info->total, &info->used);
-	info->free = info->total - info->used;
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!info)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    memory(index, &info->total, &info->used);
+    info->free = info->total - info->used;
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *info);
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *info)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!info)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	if (info->version != NVML_MEMORY_V2)
-		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-	memory(index, &info->total, &info->used);
-	info->reserved = 0;
-	info->free = info->total - info->used;
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!info)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (info->version != NVML_MEMORY_V2)
+        return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    memory(index, &info->total, &info->used);
+    info->reserved = 0;
+    info->free = info->total - info->used;
+    return NVML_SUCCESS;
 }
 
 /* The processes on a GPU; returns how many there are, writes at most `room`. */
 static unsigned int processes(unsigned int index, nvmlProcessInfo_v2_t *out, unsigned int room)
 {
-	unsigned int count = 0;
+    unsigned int count = 0;
 
-	sim_machine_lock(machine);
-	sim_reap(machine);
-	for (unsigned int row = 0; row < machine->procs_high; row++) {
-		const struct sim_proc *p = &machine->proc[row];
+    sim_machine_lock(machine);
+    sim_reap(machine);
+    for (unsigned int row = 0; row < machine->procs_high; row++) {
+        const struct sim_proc *p = &machine->proc[row];
 
-		/* Memory of a process that is gone but not yet released shows in no list, as on the real thing. */
-		if (p->state != SIM_PROC_LIVE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
-			continue;
-		if (count < room)
-			out[count] = (nvmlProcessInfo_v2_t){ .pid = (unsigned int)p->pid, .usedGpuMemory = sim_proc_used(machine, row, index),
-							     .gpuInstanceId = ~0u, .computeInstanceId = ~0u };
-		count++;
-	}
-	sim_machine_unlock(machine);
-	return count;
+        /* Memory of a process that is gone but not yet released shows in no list, as on the real thing. */
+        if (p->state != SIM_PROC_LIVE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
+            continue;
+        if (count < room)
+            out[count] = (nvmlProcessInfo_v2_t){.pid = (unsigned int)p->pid,
+                                                .usedGpuMemory = sim_proc_used(machine, row, index),
+                                                .gpuInstanceId = ~0u,
+                                                .computeInstanceId = ~0u};
+        count++;
+    }
+    sim_machine_unlock(machine);
+    return count;
 }
 
 /* NVML's protocol: too little room, or none to ask for the number, is INSUFFICIENT_SIZE with the number needed. */
 static nvmlReturn_t list_v2(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_v2_t *infos)
 {
-	unsigned int index, found, room;
+    unsigned int index, found, room;
 
-	DEVICE(device, index);
-	if (!count || (*count && !infos))
-		return NVML_ERROR_INVALID_ARGUMENT;
-	room = *count;
-	found = processes(index, infos, room);
-	*count = found;
-	return found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!count || (*count && !infos))
+        return NVML_ERROR_INVALID_ARGUMENT;
+    room = *count;
+    found = processes(index, infos, room);
+    *count = found;
+    return found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
 
 static nvmlReturn_t list_v1(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_v1_t *infos)
 {
-	static __thread nvmlProcessInfo_v2_t wide[SIM_MAX_PROCS];
-	unsigned int index, found, room;
+    static __thread nvmlProcessInfo_v2_t wide[SIM_MAX_PROCS];
+    unsigned int index, found, room;
 
-	DEVICE(device, index);
-	if (!count || (*count && !infos))
-		return NVML_ERROR_INVALID_ARGUMENT;
-	room = *count;
-	found = processes(index, wide, SIM_MAX_PROCS);
-	*count = found;
-	if (found > room)
-		return NVML_ERROR_INSUFFICIENT_SIZE;
-	for (unsigned int i = 0; i < found; i++)
-		infos[i] = (nvmlProcessInfo_v1_t){ .pid = wide[i].pid, .usedGpuMemory = wide[i].usedGpuMemory };
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!count || (*count && !infos))
+        return NVML_ERROR_INVALID_ARGUMENT;
+    room = *count;
+    found = processes(index, wide, SIM_MAX_PROCS);
+    *count = found;
+    if (found > room)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned int i = 0; i < found; i++)
+        infos[i] = (nvmlProcessInfo_v1_t){.pid = wide[i].pid, .usedGpuMemory = wide[i].usedGpuMemory};
+    return NVML_SUCCESS;
 }
 
 static nvmlReturn_t none(nvmlDevice_t device, unsigned int *count)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!count)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*count = 0;
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!count)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *count = 0;
+    return NVML_SUCCESS;
 }
 
-#define LIST_FUNCTION(name, type, answer)                                                       \
-	EXPORT nvmlReturn_t name(nvmlDevice_t device, unsigned int *infoCount, type *infos);    \
-	EXPORT nvmlReturn_t name(nvmlDevice_t device, unsigned int *infoCount, type *infos)     \
-	{                                                                                       \
-		(void)infos;                                                                    \
-		return answer;                                                                  \
-	}
+#define LIST_FUNCTION(name, type, answer)                                                                                          \
+    EXPORT nvmlReturn_t name(nvmlDevice_t device, unsigned int *infoCount, type *infos);                                           \
+    EXPORT nvmlReturn_t name(nvmlDevice_t device, unsigned int *infoCount, type *infos)                                            \
+    {                                                                                                                              \
+        (void)infos;                                                                                                               \
+        return answer;                                                                                                             \
+    }
 
 LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses, nvmlProcessInfo_v1_t, list_v1(device, infoCount, infos))
 LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses_v2, nvmlProcessInfo_v2_t, list_v2(device, infoCount, infos))
@@ -409,108 +422,108 @@ LIST_FUNCTION(nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlProcessInfo_v2_t, 
 EXPORT nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_v1_t *plist);
 EXPORT nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_v1_t *plist)
 {
-	static __thread nvmlProcessInfo_v2_t wide[SIM_MAX_PROCS];
-	unsigned int index, found, room;
+    static __thread nvmlProcessInfo_v2_t wide[SIM_MAX_PROCS];
+    unsigned int index, found, room;
 
-	DEVICE(device, index);
-	if (!plist || plist->mode > 2)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	if (plist->version != NVML_PROCESS_DETAIL_LIST_V1)
-		return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-	room = plist->procArray ? plist->numProcArrayEntries : 0;
-	found = plist->mode == 0 ? processes(index, wide, SIM_MAX_PROCS) : 0;
-	plist->numProcArrayEntries = found;
-	if (found > room)
-		return NVML_ERROR_INSUFFICIENT_SIZE;
-	for (unsigned int i = 0; i < found; i++)
-		plist->procArray[i] = (nvmlProcessDetail_v1_t){ .pid = wide[i].pid, .usedGpuMemory = wide[i].usedGpuMemory,
-								.gpuInstanceId = ~0u, .computeInstanceId = ~0u };
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!plist || plist->mode > 2)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (plist->version != NVML_PROCESS_DETAIL_LIST_V1)
+        return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    room = plist->procArray ? plist->numProcArrayEntries : 0;
+    found = plist->mode == 0 ? processes(index, wide, SIM_MAX_PROCS) : 0;
+    plist->numProcArrayEntries = found;
+    if (found > room)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned int i = 0; i < found; i++)
+        plist->procArray[i] = (nvmlProcessDetail_v1_t){
+            .pid = wide[i].pid, .usedGpuMemory = wide[i].usedGpuMemory, .gpuInstanceId = ~0u, .computeInstanceId = ~0u};
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization);
 EXPORT nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!utilization)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	sim_machine_lock(machine);
-	sim_reap(machine);
-	sim_timeline_advance(machine, index, sim_now_ns());
-	utilization->gpu = machine->gpu[index].utilization;
-	utilization->memory = utilization->gpu / 2; /* assumed: nothing tells what a kernel reads and writes */
-	sim_machine_unlock(machine);
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!utilization)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    sim_machine_lock(machine);
+    sim_reap(machine);
+    sim_timeline_advance(machine, index, sim_now_ns());
+    utilization->gpu = machine->gpu[index].utilization;
+    utilization->memory = utilization->gpu / 2; /* assumed: nothing tells what a kernel reads and writes */
+    sim_machine_unlock(machine);
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *utilization,
-						    unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp);
+                                                    unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp);
 EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *utilization,
-						    unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp)
+                                                    unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp)
 {
-	unsigned int index, count = 0, room;
-	unsigned long long stamp;
+    unsigned int index, count = 0, room;
+    unsigned long long stamp;
 
-	DEVICE(device, index);
-	if (!processSamplesCount)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	room = utilization ? *processSamplesCount : 0;
-	sim_machine_lock(machine);
-	sim_reap(machine);
-	sim_timeline_advance(machine, index, sim_now_ns());
-	stamp = machine->gpu[index].sampled_at_ns / 1000;
-	for (unsigned int row = 0; row < machine->procs_high && stamp > lastSeenTimeStamp; row++) {
-		const struct sim_proc *p = &machine->proc[row];
+    DEVICE(device, index);
+    if (!processSamplesCount)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    room = utilization ? *processSamplesCount : 0;
+    sim_machine_lock(machine);
+    sim_reap(machine);
+    sim_timeline_advance(machine, index, sim_now_ns());
+    stamp = machine->gpu[index].sampled_at_ns / 1000;
+    for (unsigned int row = 0; row < machine->procs_high && stamp > lastSeenTimeStamp; row++) {
+        const struct sim_proc *p = &machine->proc[row];
 
-		if (p->state != SIM_PROC_LIVE || !p->client[index].contexts)
-			continue;
-		if (count < room)
-			utilization[count] = (nvmlProcessUtilizationSample_t){ .pid = (unsigned int)p->pid, .timeStamp = stamp,
-									       .smUtil = p->client[index].utilization };
-		count++;
-	}
-	sim_machine_unlock(machine);
-	*processSamplesCount = count;
-	if (!utilization || count > room)
-		return count ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_ERROR_NOT_FOUND;
-	return count ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
+        if (p->state != SIM_PROC_LIVE || !p->client[index].contexts)
+            continue;
+        if (count < room)
+            utilization[count] = (nvmlProcessUtilizationSample_t){
+                .pid = (unsigned int)p->pid, .timeStamp = stamp, .smUtil = p->client[index].utilization};
+        count++;
+    }
+    sim_machine_unlock(machine);
+    *processSamplesCount = count;
+    if (!utilization || count > room)
+        return count ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_ERROR_NOT_FOUND;
+    return count ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode, unsigned int *pendingMode);
 EXPORT nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode, unsigned int *pendingMode)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!currentMode || !pendingMode)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*currentMode = *pendingMode = 0;
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!currentMode || !pendingMode)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *currentMode = *pendingMode = 0;
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, unsigned int *mode);
 EXPORT nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, unsigned int *mode)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!mode)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*mode = 0;
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!mode)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *mode = 0;
+    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor);
 EXPORT nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor)
 {
-	unsigned int index;
+    unsigned int index;
 
-	DEVICE(device, index);
-	if (!major || !minor)
-		return NVML_ERROR_INVALID_ARGUMENT;
-	*major = 9;
-	*minor = 0;
-	return NVML_SUCCESS;
+    DEVICE(device, index);
+    if (!major || !minor)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *major = 9;
+    *minor = 0;
+    return NVML_SUCCESS;
 }

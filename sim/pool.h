@@ -6,17 +6,17 @@
 #include "sim.h"
 
 struct sim_pool {
-	struct sim_object_head head;
-	CUmemPoolProps props;
-	int dev;        /* -1: host memory, which costs no HBM */
-	bool fixed;     /* a default pool, which cannot be destroyed */
-	bool destroyed; /* lives on until its last allocation is freed */
-	unsigned long blocks;
-	uint64_t threshold;
-	uint64_t reserved, reserved_high;
-	uint64_t used, used_high;
-	int reuse[3]; /* CU_MEMPOOL_ATTR_REUSE_* */
-	CUmemAccess_flags access[SIM_MAX_GPUS];
+    struct sim_object_head head;
+    CUmemPoolProps props;
+    int dev;        /* -1: host memory, which costs no HBM */
+    bool fixed;     /* a default pool, which cannot be destroyed */
+    bool destroyed; /* lives on until its last allocation is freed */
+    unsigned long blocks;
+    uint64_t threshold;
+    uint64_t reserved, reserved_high;
+    uint64_t used, used_high;
+    int reuse[3]; /* CU_MEMPOOL_ATTR_REUSE_* */
+    CUmemAccess_flags access[SIM_MAX_GPUS];
 };
 
 /* The pool that allocations on `dev` come from unless they name one. */

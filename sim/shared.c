@@ -21,317 +21,328 @@
 
 static uint64_t mix(uint64_t x)
 {
-	x += UINT64_C(0x9e3779b97f4a7c15);
-	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return x ^ (x >> 31);
+    x += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
 }
 
 static uint64_t env_number(const char *name, uint64_t otherwise)
 {
-	const char *text = getenv(name);
-	char *end;
-	unsigned long long value;
+    const char *text = getenv(name);
+    char *end;
+    unsigned long long value;
 
-	if (!text || !*text)
-		return otherwise;
-	value = strtoull(text, &end, 0);
-	switch (*end) {
-	case 'K': case 'k': value *= KIB; break;
-	case 'M': case 'm': value *= MIB; break;
-	case 'G': case 'g': value *= GIB; break;
-	case '\0': break;
-	default: return otherwise;
-	}
-	return value;
+    if (!text || !*text)
+        return otherwise;
+    value = strtoull(text, &end, 0);
+    switch (*end) {
+    case 'K':
+    case 'k':
+        value *= KIB;
+        break;
+    case 'M':
+    case 'm':
+        value *= MIB;
+        break;
+    case 'G':
+    case 'g':
+        value *= GIB;
+        break;
+    case '\0':
+        break;
+    default:
+        return otherwise;
+    }
+    return value;
 }
 
 void sim_settings_read(struct sim_settings *set)
 {
-	static const uint64_t granules[] = { 64 * KIB, 512 * KIB, MIB, 2 * MIB, 4 * MIB };
-	const char *random = getenv("SOFTSIM_RANDOMISE");
-	uint64_t gpus = env_number("SOFTSIM_GPUS", 1);
+    static const uint64_t granules[] = {64 * KIB, 512 * KIB, MIB, 2 * MIB, 4 * MIB};
+    const char *random = getenv("SOFTSIM_RANDOMISE");
+    uint64_t gpus = env_number("SOFTSIM_GPUS", 1);
 
-	set->gpus = (uint32_t)(gpus > SIM_MAX_GPUS ? SIM_MAX_GPUS : gpus);
-	set->driver_version = (int32_t)env_number("SOFTSIM_DRIVER_VERSION", 13000);
-	set->mem = env_number("SOFTSIM_MEM", 16 * GIB);
-	set->context_bytes = env_number("SOFTSIM_CONTEXT_BYTES", 512 * MIB);
-	set->granularity = env_number("SOFTSIM_GRANULARITY", 2 * MIB);
-	set->slice_ns = env_number("SOFTSIM_SLICE_US", 2000) * 1000;
-	set->release_delay_ns = env_number("SOFTSIM_RELEASE_DELAY_MS", 0) * 1000000;
-	set->uuid_seed = env_number("SOFTSIM_UUID_SEED", 1);
-	if (random && *random) {
-		uint64_t seed = strtoull(random, NULL, 0);
+    set->gpus = (uint32_t)(gpus > SIM_MAX_GPUS ? SIM_MAX_GPUS : gpus);
+    set->driver_version = (int32_t)env_number("SOFTSIM_DRIVER_VERSION", 13000);
+    set->mem = env_number("SOFTSIM_MEM", 16 * GIB);
+    set->context_bytes = env_number("SOFTSIM_CONTEXT_BYTES", 512 * MIB);
+    set->granularity = env_number("SOFTSIM_GRANULARITY", 2 * MIB);
+    set->slice_ns = env_number("SOFTSIM_SLICE_US", 2000) * 1000;
+    set->release_delay_ns = env_number("SOFTSIM_RELEASE_DELAY_MS", 0) * 1000000;
+    set->uuid_seed = env_number("SOFTSIM_UUID_SEED", 1);
+    if (random && *random) {
+        uint64_t seed = strtoull(random, NULL, 0);
 
-		set->granularity = granules[mix(seed) % (sizeof(granules) / sizeof(granules[0]))];
-		set->context_bytes = (128 + mix(seed + 1) % 512) * MIB;
-	}
-	if (set->granularity < 64 * KIB || (set->granularity & (set->granularity - 1)))
-		set->granularity = 2 * MIB;
-	if (!set->slice_ns)
-		set->slice_ns = 2000000;
-	set->context_bytes = (set->context_bytes + set->granularity - 1) & ~(set->granularity - 1);
+        set->granularity = granules[mix(seed) % (sizeof(granules) / sizeof(granules[0]))];
+        set->context_bytes = (128 + mix(seed + 1) % 512) * MIB;
+    }
+    if (set->granularity < 64 * KIB || (set->granularity & (set->granularity - 1)))
+        set->granularity = 2 * MIB;
+    if (!set->slice_ns)
+        set->slice_ns = 2000000;
+    set->context_bytes = (set->context_bytes + set->granularity - 1) & ~(set->granularity - 1);
 }
 
 void sim_gpu_uuid(const struct sim_settings *set, unsigned int gpu, unsigned char out[16])
 {
-	uint64_t half[2] = { mix(set->uuid_seed * 64 + gpu), mix(~(set->uuid_seed * 64 + gpu)) };
+    uint64_t half[2] = {mix(set->uuid_seed * 64 + gpu), mix(~(set->uuid_seed * 64 + gpu))};
 
-	memcpy(out, half, 16);
+    memcpy(out, half, 16);
 }
 
 uint64_t sim_now_ns(void)
 {
-	struct timespec ts;
+    struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
 void sim_machine_lock(struct sim_machine *m)
 {
-	if (pthread_mutex_lock(&m->lock) == EOWNERDEAD)
-		pthread_mutex_consistent(&m->lock);
+    if (pthread_mutex_lock(&m->lock) == EOWNERDEAD)
+        pthread_mutex_consistent(&m->lock);
 }
 
 void sim_machine_unlock(struct sim_machine *m)
 {
-	pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock);
 }
 
 static void robust_mutex_init(pthread_mutex_t *mutex)
 {
-	pthread_mutexattr_t attr;
+    pthread_mutexattr_t attr;
 
-	memset(mutex, 0, sizeof(*mutex));
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-	pthread_mutex_init(mutex, &attr);
-	pthread_mutexattr_destroy(&attr);
+    memset(mutex, 0, sizeof(*mutex));
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
 }
 
 static void settings_apply(struct sim_machine *m)
 {
-	sim_settings_read(&m->set);
-	memset(m->gpu, 0, sizeof(m->gpu));
-	for (unsigned int i = 0; i < SIM_MAX_GPUS; i++)
-		m->gpu[i].owner = -1;
+    sim_settings_read(&m->set);
+    memset(m->gpu, 0, sizeof(m->gpu));
+    for (unsigned int i = 0; i < SIM_MAX_GPUS; i++)
+        m->gpu[i].owner = -1;
 }
 
 static void proc_clear(struct sim_machine *m, unsigned int row)
 {
-	struct sim_proc *p = &m->proc[row];
+    struct sim_proc *p = &m->proc[row];
 
-	for (unsigned int i = 0; i < m->objects_high; i++)
-		while (m->object[i].id && m->object[i].holds[row])
-			sim_object_drop(m, &m->object[i], row);
-	for (unsigned int gpu = 0; gpu < SIM_MAX_GPUS; gpu++) {
-		p->client[gpu].used = 0;
-		p->client[gpu].contexts = 0;
-	}
-	p->state = SIM_PROC_FREE;
+    for (unsigned int i = 0; i < m->objects_high; i++)
+        while (m->object[i].id && m->object[i].holds[row])
+            sim_object_drop(m, &m->object[i], row);
+    for (unsigned int gpu = 0; gpu < SIM_MAX_GPUS; gpu++) {
+        p->client[gpu].used = 0;
+        p->client[gpu].contexts = 0;
+    }
+    p->state = SIM_PROC_FREE;
 }
 
 /* The life mutex of a dead process is left unlocked by whoever finds that out; of a live one it cannot be had. */
 static bool proc_is_dead(struct sim_proc *p)
 {
-	int r = pthread_mutex_trylock(&p->life);
+    int r = pthread_mutex_trylock(&p->life);
 
-	if (r == EOWNERDEAD)
-		pthread_mutex_consistent(&p->life);
-	if (r == 0 || r == EOWNERDEAD)
-		pthread_mutex_unlock(&p->life);
-	return r != EBUSY;
+    if (r == EOWNERDEAD)
+        pthread_mutex_consistent(&p->life);
+    if (r == 0 || r == EOWNERDEAD)
+        pthread_mutex_unlock(&p->life);
+    return r != EBUSY;
 }
 
 void sim_reap(struct sim_machine *m)
 {
-	uint64_t now = 0;
+    uint64_t now = 0;
 
-	for (unsigned int row = 0; row < m->procs_high; row++) {
-		struct sim_proc *p = &m->proc[row];
+    for (unsigned int row = 0; row < m->procs_high; row++) {
+        struct sim_proc *p = &m->proc[row];
 
-		if (p->state == SIM_PROC_FREE)
-			continue;
-		if (p->state == SIM_PROC_LIVE) {
-			if (!proc_is_dead(p))
-				continue;
-			now = sim_now_ns();
-			p->died_ns = now;
-			for (unsigned int gpu = 0; gpu < m->set.gpus; gpu++) {
-				sim_timeline_advance(m, gpu, now);
-				p->client[gpu].submitted_ns = p->client[gpu].served_ns;
-			}
-			p->state = SIM_PROC_DEAD;
-		}
-		if (!now)
-			now = sim_now_ns();
-		if (p->clean || now - p->died_ns >= m->set.release_delay_ns)
-			proc_clear(m, row);
-	}
+        if (p->state == SIM_PROC_FREE)
+            continue;
+        if (p->state == SIM_PROC_LIVE) {
+            if (!proc_is_dead(p))
+                continue;
+            now = sim_now_ns();
+            p->died_ns = now;
+            for (unsigned int gpu = 0; gpu < m->set.gpus; gpu++) {
+                sim_timeline_advance(m, gpu, now);
+                p->client[gpu].submitted_ns = p->client[gpu].served_ns;
+            }
+            p->state = SIM_PROC_DEAD;
+        }
+        if (!now)
+            now = sim_now_ns();
+        if (p->clean || now - p->died_ns >= m->set.release_delay_ns)
+            proc_clear(m, row);
+    }
 }
 
 uint64_t sim_gpu_used(const struct sim_machine *m, unsigned int gpu)
 {
-	uint64_t used = 0;
+    uint64_t used = 0;
 
-	for (unsigned int row = 0; row < m->procs_high; row++)
-		if (m->proc[row].state != SIM_PROC_FREE)
-			used += m->proc[row].client[gpu].used;
-	for (unsigned int i = 0; i < m->objects_high; i++)
-		if (m->object[i].id && m->object[i].gpu == gpu)
-			used += m->object[i].size;
-	return used;
+    for (unsigned int row = 0; row < m->procs_high; row++)
+        if (m->proc[row].state != SIM_PROC_FREE)
+            used += m->proc[row].client[gpu].used;
+    for (unsigned int i = 0; i < m->objects_high; i++)
+        if (m->object[i].id && m->object[i].gpu == gpu)
+            used += m->object[i].size;
+    return used;
 }
 
 uint64_t sim_proc_used(const struct sim_machine *m, unsigned int row, unsigned int gpu)
 {
-	uint64_t used = m->proc[row].client[gpu].used;
+    uint64_t used = m->proc[row].client[gpu].used;
 
-	for (unsigned int i = 0; i < m->objects_high; i++)
-		if (m->object[i].id && m->object[i].gpu == gpu && m->object[i].payer == (int32_t)row)
-			used += m->object[i].size;
-	return used;
+    for (unsigned int i = 0; i < m->objects_high; i++)
+        if (m->object[i].id && m->object[i].gpu == gpu && m->object[i].payer == (int32_t)row)
+            used += m->object[i].size;
+    return used;
 }
 
 static bool machine_idle(struct sim_machine *m)
 {
-	sim_reap(m);
-	for (unsigned int row = 0; row < m->procs_high; row++)
-		if (m->proc[row].state != SIM_PROC_FREE)
-			return false;
-	return true;
+    sim_reap(m);
+    for (unsigned int row = 0; row < m->procs_high; row++)
+        if (m->proc[row].state != SIM_PROC_FREE)
+            return false;
+    return true;
 }
 
 static int state_open(char *path, size_t size)
 {
-	const char *given = getenv("SOFTSIM_STATE");
+    const char *given = getenv("SOFTSIM_STATE");
 
-	if (given && *given)
-		snprintf(path, size, "%s", given);
-	else
-		snprintf(path, size, "/dev/shm/softsim-%u", (unsigned int)getuid());
-	return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (given && *given)
+        snprintf(path, size, "%s", given);
+    else
+        snprintf(path, size, "/dev/shm/softsim-%u", (unsigned int)getuid());
+    return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 /* With the file locked: a file of another size is another build's; it is replaced, and its users keep the old one. */
 static struct sim_machine *state_map(int fd, bool *foreign)
 {
-	struct sim_machine *m;
-	struct stat st;
+    struct sim_machine *m;
+    struct stat st;
 
-	*foreign = false;
-	if (fstat(fd, &st) < 0)
-		return NULL;
-	if (st.st_size && (uint64_t)st.st_size != sizeof(struct sim_machine)) {
-		*foreign = true;
-		return NULL;
-	}
-	if (!st.st_size && ftruncate(fd, sizeof(struct sim_machine)) < 0)
-		return NULL;
-	m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (m == MAP_FAILED)
-		return NULL;
-	if (m->magic == SIM_MAGIC && m->bytes != sizeof(*m)) {
-		munmap(m, sizeof(*m));
-		*foreign = true;
-		return NULL;
-	}
-	if (m->magic != SIM_MAGIC) {
-		robust_mutex_init(&m->lock);
-		m->procs_high = 0;
-		m->objects_high = 0;
-		m->next_id = 1;
-		m->bytes = sizeof(*m);
-		settings_apply(m);
-		__atomic_store_n(&m->magic, SIM_MAGIC, __ATOMIC_RELEASE);
-	}
-	return m;
+    *foreign = false;
+    if (fstat(fd, &st) < 0)
+        return NULL;
+    if (st.st_size && (uint64_t)st.st_size != sizeof(struct sim_machine)) {
+        *foreign = true;
+        return NULL;
+    }
+    if (!st.st_size && ftruncate(fd, sizeof(struct sim_machine)) < 0)
+        return NULL;
+    m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (m == MAP_FAILED)
+        return NULL;
+    if (m->magic == SIM_MAGIC && m->bytes != sizeof(*m)) {
+        munmap(m, sizeof(*m));
+        *foreign = true;
+        return NULL;
+    }
+    if (m->magic != SIM_MAGIC) {
+        robust_mutex_init(&m->lock);
+        m->procs_high = 0;
+        m->objects_high = 0;
+        m->next_id = 1;
+        m->bytes = sizeof(*m);
+        settings_apply(m);
+        __atomic_store_n(&m->magic, SIM_MAGIC, __ATOMIC_RELEASE);
+    }
+    return m;
 }
 
 struct sim_machine *sim_machine_open(void)
 {
-	char path[4096];
-	struct sim_machine *m = NULL;
+    char path[4096];
+    struct sim_machine *m = NULL;
 
-	for (int attempt = 0; attempt < 3 && !m; attempt++) {
-		bool foreign;
-		int fd = state_open(path, sizeof(path));
+    for (int attempt = 0; attempt < 3 && !m; attempt++) {
+        bool foreign;
+        int fd = state_open(path, sizeof(path));
 
-		if (fd < 0)
-			return NULL;
-		while (flock(fd, LOCK_EX) < 0 && errno == EINTR)
-			;
-		m = state_map(fd, &foreign);
-		if (foreign)
-			unlink(path);
-		else if (!m)
-			attempt = 3;
-		/* The mapping keeps the open file, and the lock with it. */
-		flock(fd, LOCK_UN);
-		close(fd);
-	}
-	if (!m)
-		return NULL;
-	sim_machine_lock(m);
-	if (machine_idle(m))
-		settings_apply(m);
-	sim_machine_unlock(m);
-	return m;
+        if (fd < 0)
+            return NULL;
+        while (flock(fd, LOCK_EX) < 0 && errno == EINTR)
+            ;
+        m = state_map(fd, &foreign);
+        if (foreign)
+            unlink(path);
+        else if (!m)
+            attempt = 3;
+        /* The mapping keeps the open file, and the lock with it. */
+        flock(fd, LOCK_UN);
+        close(fd);
+    }
+    if (!m)
+        return NULL;
+    sim_machine_lock(m);
+    if (machine_idle(m))
+        settings_apply(m);
+    sim_machine_unlock(m);
+    return m;
 }
 
 /* What the attaching thread hands to the one that holds the life mutex. */
 static struct {
-	unsigned int row;
-	sem_t held;
+    unsigned int row;
+    sem_t held;
 } attaching;
 
 void sim_proc_hold(struct sim_machine *m)
 {
-	pthread_mutex_lock(&m->proc[attaching.row].life);
-	sem_post(&attaching.held);
+    pthread_mutex_lock(&m->proc[attaching.row].life);
+    sem_post(&attaching.held);
 }
 
 int sim_proc_attach(struct sim_machine *m, void *(*thread)(void *), void *arg)
 {
-	struct sim_proc *p = NULL;
-	unsigned int row;
-	sigset_t all, before;
-	pthread_t id;
-	int failed;
+    struct sim_proc *p = NULL;
+    unsigned int row;
+    sigset_t all, before;
+    pthread_t id;
+    int failed;
 
-	sim_machine_lock(m);
-	sim_reap(m);
-	for (row = 0; row < SIM_MAX_PROCS && !p; row++)
-		if (m->proc[row].state == SIM_PROC_FREE)
-			p = &m->proc[row];
-	if (!p) {
-		sim_machine_unlock(m);
-		return -1;
-	}
-	row--;
-	robust_mutex_init(&p->life);
-	p->pid = (int32_t)getpid();
-	p->clean = 0;
-	p->generation++;
-	memset(p->client, 0, sizeof(p->client));
-	if (m->procs_high < row + 1)
-		m->procs_high = row + 1;
+    sim_machine_lock(m);
+    sim_reap(m);
+    for (row = 0; row < SIM_MAX_PROCS && !p; row++)
+        if (m->proc[row].state == SIM_PROC_FREE)
+            p = &m->proc[row];
+    if (!p) {
+        sim_machine_unlock(m);
+        return -1;
+    }
+    row--;
+    robust_mutex_init(&p->life);
+    p->pid = (int32_t)getpid();
+    p->clean = 0;
+    p->generation++;
+    memset(p->client, 0, sizeof(p->client));
+    if (m->procs_high < row + 1)
+        m->procs_high = row + 1;
 
-	/* The row becomes LIVE only once its life is held, so nobody can take a starting process for a dead one. */
-	attaching.row = row;
-	sem_init(&attaching.held, 0, 0);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	failed = pthread_create(&id, NULL, thread, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (!failed) {
-		pthread_detach(id);
-		while (sem_wait(&attaching.held) < 0 && errno == EINTR)
-			;
-		p->state = SIM_PROC_LIVE;
-	}
-	sim_machine_unlock(m);
-	return failed ? -1 : (int)row;
+    /* The row becomes LIVE only once its life is held, so nobody can take a starting process for a dead one. */
+    attaching.row = row;
+    sem_init(&attaching.held, 0, 0);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    failed = pthread_create(&id, NULL, thread, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!failed) {
+        pthread_detach(id);
+        while (sem_wait(&attaching.held) < 0 && errno == EINTR)
+            ;
+        p->state = SIM_PROC_LIVE;
+    }
+    sim_machine_unlock(m);
+    return failed ? -1 : (int)row;
 }

@@ -12,87 +12,87 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SIM_MAX_GPUS 16
-#define SIM_MAX_PROCS 512
+#define SIM_MAX_GPUS    16
+#define SIM_MAX_PROCS   512
 #define SIM_MAX_OBJECTS 4096
-#define SIM_HISTORY 256
-#define SIM_MAGIC UINT64_C(0x3830736d69735f67)
+#define SIM_HISTORY     256
+#define SIM_MAGIC       UINT64_C(0x3830736d69735f67)
 
 /* What SOFTSIM_* said to the first process; see docs/simulated-gpu.md. */
 struct sim_settings {
-	uint32_t gpus;
-	int32_t driver_version;
-	uint64_t mem;
-	uint64_t context_bytes;
-	uint64_t granularity;
-	uint64_t slice_ns;
-	uint64_t release_delay_ns;
-	uint64_t uuid_seed;
+    uint32_t gpus;
+    int32_t driver_version;
+    uint64_t mem;
+    uint64_t context_bytes;
+    uint64_t granularity;
+    uint64_t slice_ns;
+    uint64_t release_delay_ns;
+    uint64_t uuid_seed;
 };
 
 /* A stretch of wall time in which one process had the GPU. */
 struct sim_slice {
-	uint64_t wall_ns;
-	uint64_t served_ns; /* GPU time the process had received before it */
-	uint64_t length_ns;
+    uint64_t wall_ns;
+    uint64_t served_ns; /* GPU time the process had received before it */
+    uint64_t length_ns;
 };
 
 /* One process on one GPU. */
 struct sim_client {
-	uint64_t used;         /* bytes of HBM, contexts included, shared objects not */
-	uint64_t contexts;     /* live contexts; the first one costs context_bytes */
-	uint64_t submitted_ns; /* GPU work handed in since the process attached */
-	uint64_t served_ns;    /* GPU time received */
-	uint64_t sampled_ns;   /* served_ns at the end of the last NVML sample period */
-	uint32_t utilization;  /* percent of that period */
-	uint32_t slices;       /* slices ever begun; the newest is history[(slices - 1) % SIM_HISTORY] */
-	struct sim_slice history[SIM_HISTORY];
+    uint64_t used;         /* bytes of HBM, contexts included, shared objects not */
+    uint64_t contexts;     /* live contexts; the first one costs context_bytes */
+    uint64_t submitted_ns; /* GPU work handed in since the process attached */
+    uint64_t served_ns;    /* GPU time received */
+    uint64_t sampled_ns;   /* served_ns at the end of the last NVML sample period */
+    uint32_t utilization;  /* percent of that period */
+    uint32_t slices;       /* slices ever begun; the newest is history[(slices - 1) % SIM_HISTORY] */
+    struct sim_slice history[SIM_HISTORY];
 };
 
 enum sim_proc_state { SIM_PROC_FREE, SIM_PROC_LIVE, SIM_PROC_DEAD };
 
 struct sim_proc {
-	pthread_mutex_t life; /* robust; held by a thread of the process */
-	uint32_t state;
-	int32_t pid;
-	uint32_t clean;      /* left by exit(): its memory is free at once */
-	uint64_t died_ns;    /* when somebody first saw that it is dead */
-	uint64_t generation; /* tells this life of the row from the one before */
-	struct sim_client client[SIM_MAX_GPUS];
+    pthread_mutex_t life; /* robust; held by a thread of the process */
+    uint32_t state;
+    int32_t pid;
+    uint32_t clean;      /* left by exit(): its memory is free at once */
+    uint64_t died_ns;    /* when somebody first saw that it is dead */
+    uint64_t generation; /* tells this life of the row from the one before */
+    struct sim_client client[SIM_MAX_GPUS];
 };
 
 /* HBM that several processes can hold: exported VMM memory, IPC memory. It counts as memory of `payer`, which is not in that one's
  * `used`; when the payer lets go of it or dies, another holder becomes the payer. */
 struct sim_object {
-	uint64_t id; /* 0: free row */
-	uint64_t size;
-	uint32_t gpu;
-	int32_t payer;
-	uint16_t holds[SIM_MAX_PROCS]; /* references by process */
-	char backing[64];              /* the file that holds the bytes */
+    uint64_t id; /* 0: free row */
+    uint64_t size;
+    uint32_t gpu;
+    int32_t payer;
+    uint16_t holds[SIM_MAX_PROCS]; /* references by process */
+    char backing[64];              /* the file that holds the bytes */
 };
 
 struct sim_gpu {
-	uint64_t clock_ns; /* the timeline is settled up to here */
-	int32_t owner;     /* process row that has the GPU, or -1 */
-	uint64_t slice_left_ns;
-	uint64_t busy_ns;
-	uint64_t sampled_at_ns;
-	uint64_t sampled_busy_ns;
-	uint32_t utilization;
+    uint64_t clock_ns; /* the timeline is settled up to here */
+    int32_t owner;     /* process row that has the GPU, or -1 */
+    uint64_t slice_left_ns;
+    uint64_t busy_ns;
+    uint64_t sampled_at_ns;
+    uint64_t sampled_busy_ns;
+    uint32_t utilization;
 };
 
 struct sim_machine {
-	uint64_t magic;
-	uint64_t bytes; /* sizeof(struct sim_machine) of the build that made the file */
-	pthread_mutex_t lock;
-	struct sim_settings set;
-	uint64_t next_id;
-	uint32_t procs_high;   /* rows at and above this one have never been used */
-	uint32_t objects_high; /* the same of objects */
-	struct sim_gpu gpu[SIM_MAX_GPUS];
-	struct sim_proc proc[SIM_MAX_PROCS];
-	struct sim_object object[SIM_MAX_OBJECTS];
+    uint64_t magic;
+    uint64_t bytes; /* sizeof(struct sim_machine) of the build that made the file */
+    pthread_mutex_t lock;
+    struct sim_settings set;
+    uint64_t next_id;
+    uint32_t procs_high;   /* rows at and above this one have never been used */
+    uint32_t objects_high; /* the same of objects */
+    struct sim_gpu gpu[SIM_MAX_GPUS];
+    struct sim_proc proc[SIM_MAX_PROCS];
+    struct sim_object object[SIM_MAX_OBJECTS];
 };
 
 /* Map the machine, making it from the environment where it is absent or where nobody uses it. NULL on failure. */

@@ -19,8 +19,8 @@
 #ifndef SIM_SIM_H
 #define SIM_SIM_H
 
-#define __CUDA_API_VERSION_INTERNAL 1
-#define __CUDA_API_VERSION_INTERNAL_ODR 1
+#define __CUDA_API_VERSION_INTERNAL        1
+#define __CUDA_API_VERSION_INTERNAL_ODR    1
 #define __CUDA_API_PUSH_VISIBILITY_DEFAULT 1
 #include <cuda.h>
 
@@ -30,7 +30,7 @@
 #include "shared.h"
 
 #define SIM_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define SIM_MAX_STACK 64
+#define SIM_MAX_STACK     64
 
 struct sim_engine;
 struct sim_stream;
@@ -42,35 +42,35 @@ struct sim_node;
 
 /* What cuInit leaves behind. In a forked child it reads as zeros. */
 struct sim_driver {
-	struct sim_machine *machine;
-	int row;                           /* of this process in the machine */
-	int devices;                       /* visible ones */
-	unsigned int gpu_of[SIM_MAX_GPUS]; /* CUdevice -> GPU of the machine */
-	bool ready;
+    struct sim_machine *machine;
+    int row;                           /* of this process in the machine */
+    int devices;                       /* visible ones */
+    unsigned int gpu_of[SIM_MAX_GPUS]; /* CUdevice -> GPU of the machine */
+    bool ready;
 };
 extern struct sim_driver *sim;
 
 /* NOT_INITIALIZED, DEINITIALIZED, or the failure that SOFTSIM_FAIL asks for. `before_init`: the function needs no cuInit. */
 CUresult sim_enter(const char *function, bool before_init);
-#define ENTER()                                            \
-	do {                                               \
-		CUresult enter_ = sim_enter(__func__, false); \
-		if (enter_ != CUDA_SUCCESS)                \
-			return enter_;                     \
-	} while (0)
-#define ENTER_EARLY()                                      \
-	do {                                               \
-		CUresult enter_ = sim_enter(__func__, true); \
-		if (enter_ != CUDA_SUCCESS)                \
-			return enter_;                     \
-	} while (0)
+#define ENTER()                                                                                                                    \
+    do {                                                                                                                           \
+        CUresult enter_ = sim_enter(__func__, false);                                                                              \
+        if (enter_ != CUDA_SUCCESS)                                                                                                \
+            return enter_;                                                                                                         \
+    } while (0)
+#define ENTER_EARLY()                                                                                                              \
+    do {                                                                                                                           \
+        CUresult enter_ = sim_enter(__func__, true);                                                                               \
+        if (enter_ != CUDA_SUCCESS)                                                                                                \
+            return enter_;                                                                                                         \
+    } while (0)
 
 int sim_lock(void);
 void sim_unlock(void);
 static inline void sim_guard_end(int *guard)
 {
-	(void)guard;
-	sim_unlock();
+    (void)guard;
+    sim_unlock();
 }
 #define SIM_GUARD() __attribute__((cleanup(sim_guard_end), unused)) int guard_ = sim_lock()
 
@@ -82,29 +82,29 @@ int sim_driver_version(void);
 /* ---- handles (handle.c) -------------------------------------------------------------------------------------------------- */
 
 enum sim_kind {
-	SIM_STREAM = 1,
-	SIM_EVENT,
-	SIM_MODULE,
-	SIM_FUNCTION,
-	SIM_LIBRARY,
-	SIM_KERNEL,
-	SIM_GRAPH,
-	SIM_GRAPH_NODE,
-	SIM_GRAPH_EXEC,
-	SIM_POOL,
-	SIM_ARRAY,
-	SIM_MIPMAP,
-	SIM_PHYS, /* cuMemCreate */
-	SIM_GREEN,
-	SIM_LINK,
-	SIM_USER_OBJECT,
+    SIM_STREAM = 1,
+    SIM_EVENT,
+    SIM_MODULE,
+    SIM_FUNCTION,
+    SIM_LIBRARY,
+    SIM_KERNEL,
+    SIM_GRAPH,
+    SIM_GRAPH_NODE,
+    SIM_GRAPH_EXEC,
+    SIM_POOL,
+    SIM_ARRAY,
+    SIM_MIPMAP,
+    SIM_PHYS, /* cuMemCreate */
+    SIM_GREEN,
+    SIM_LINK,
+    SIM_USER_OBJECT,
 };
 
 /* Every object begins with this. */
 struct sim_object_head {
-	enum sim_kind kind;
-	struct sim_ctx *ctx; /* dies with it; NULL: belongs to the process */
-	struct sim_object_head *next, *prev;
+    enum sim_kind kind;
+    struct sim_ctx *ctx; /* dies with it; NULL: belongs to the process */
+    struct sim_object_head *next, *prev;
 };
 
 /* Zeroed memory for an object of `kind`, known to sim_handle_find from now on. NULL: no memory. */
@@ -119,32 +119,32 @@ void *sim_handle_next(void *object);
 /* ---- contexts (context.c) ------------------------------------------------------------------------------------------------ */
 
 struct sim_ctx {
-	struct sim_ctx *next;
-	int dev;
-	unsigned int flags;
-	unsigned int api_version;
-	uint64_t id;
-	bool primary;
-	bool destroyed;
-	unsigned int attached; /* cuCtxAttach */
-	struct sim_slab *slabs;
-	struct sim_stream *legacy;
-	struct sim_stream *streams; /* all of them, the legacy one included */
-	uint64_t blocking_mark; /* the last mark of any blocking stream */
-	size_t limits[CU_LIMIT_MAX];
-	CUfunc_cache cache_config;
-	CUsharedconfig shared_config;
-	bool peer[SIM_MAX_GPUS];
+    struct sim_ctx *next;
+    int dev;
+    unsigned int flags;
+    unsigned int api_version;
+    uint64_t id;
+    bool primary;
+    bool destroyed;
+    unsigned int attached; /* cuCtxAttach */
+    struct sim_slab *slabs;
+    struct sim_stream *legacy;
+    struct sim_stream *streams; /* all of them, the legacy one included */
+    uint64_t blocking_mark;     /* the last mark of any blocking stream */
+    size_t limits[CU_LIMIT_MAX];
+    CUfunc_cache cache_config;
+    CUsharedconfig shared_config;
+    bool peer[SIM_MAX_GPUS];
 };
 
 /* INVALID_CONTEXT or CONTEXT_IS_DESTROYED instead of a context. */
 CUresult sim_context_current(struct sim_ctx **ctx);
-#define CONTEXT(ctx)                                               \
-	do {                                                       \
-		CUresult context_ = sim_context_current(&(ctx));   \
-		if (context_ != CUDA_SUCCESS)                      \
-			return context_;                           \
-	} while (0)
+#define CONTEXT(ctx)                                                                                                               \
+    do {                                                                                                                           \
+        CUresult context_ = sim_context_current(&(ctx));                                                                           \
+        if (context_ != CUDA_SUCCESS)                                                                                              \
+            return context_;                                                                                                       \
+    } while (0)
 /* `handle`, or the current context when it is NULL. */
 CUresult sim_context_of(CUcontext handle, struct sim_ctx **ctx);
 /* A context for objects of a device that belong to no particular one: the current one if on `dev`, else any live one, else NULL. */
@@ -154,11 +154,11 @@ struct sim_ctx *sim_context_next(struct sim_ctx *after);
 bool sim_device_valid(CUdevice dev);
 static inline unsigned int sim_gpu(int dev)
 {
-	return sim->gpu_of[dev];
+    return sim->gpu_of[dev];
 }
 static inline struct sim_client *sim_client(int dev)
 {
-	return &sim->machine->proc[sim->row].client[sim_gpu(dev)];
+    return &sim->machine->proc[sim->row].client[sim_gpu(dev)];
 }
 /* The owner of per-thread state; never 0. */
 uint64_t sim_thread_id(void);
@@ -166,36 +166,36 @@ uint64_t sim_thread_id(void);
 /* ---- memory (memory.c) --------------------------------------------------------------------------------------------------- */
 
 enum sim_mem_kind {
-	SIM_MEM_DEVICE,
-	SIM_MEM_MANAGED,
-	SIM_MEM_HOST,       /* cuMemAllocHost, cuMemHostAlloc */
-	SIM_MEM_REGISTERED, /* cuMemHostRegister */
-	SIM_MEM_GLOBAL,     /* a module's variable */
-	SIM_MEM_POOL,       /* stream-ordered */
-	SIM_MEM_MAPPED,     /* cuMemMap */
-	SIM_MEM_IPC,        /* opened, not owned */
-	SIM_MEM_GRAPH,      /* allocation node */
-	SIM_MEM_ARRAY,      /* its address is told to nobody */
+    SIM_MEM_DEVICE,
+    SIM_MEM_MANAGED,
+    SIM_MEM_HOST,       /* cuMemAllocHost, cuMemHostAlloc */
+    SIM_MEM_REGISTERED, /* cuMemHostRegister */
+    SIM_MEM_GLOBAL,     /* a module's variable */
+    SIM_MEM_POOL,       /* stream-ordered */
+    SIM_MEM_MAPPED,     /* cuMemMap */
+    SIM_MEM_IPC,        /* opened, not owned */
+    SIM_MEM_GRAPH,      /* allocation node */
+    SIM_MEM_ARRAY,      /* its address is told to nobody */
 };
 
 /* One allocation: a range of addresses that means something to this process. */
 struct sim_mem {
-	uint64_t base;
-	uint64_t size;     /* what was asked for */
-	uint64_t reserved; /* addresses reserved at `base`; 0: not ours to unmap */
-	uint64_t charged;  /* HBM bytes of its own (slab memory: 0, the slab has it) */
-	enum sim_mem_kind kind;
-	int dev;
-	unsigned int flags;
-	unsigned char *bytes; /* where the data is; NULL until first touched */
-	bool bytes_mapped;    /* `bytes` is a mapping of our own of `reserved` bytes */
-	uint64_t id;
-	struct sim_ctx *ctx; /* NULL: survives its context */
-	struct sim_slab *slab;
-	void *owner;     /* pool or VMM handle, by kind */
-	uint64_t aux;    /* POOL: bytes of the pool; GRAPH: nodes that know it; IPC: times opened */
-	uint64_t object; /* id of the machine's object that has the HBM and the bytes; 0: none */
-	struct sim_mem *next, *prev;
+    uint64_t base;
+    uint64_t size;     /* what was asked for */
+    uint64_t reserved; /* addresses reserved at `base`; 0: not ours to unmap */
+    uint64_t charged;  /* HBM bytes of its own (slab memory: 0, the slab has it) */
+    enum sim_mem_kind kind;
+    int dev;
+    unsigned int flags;
+    unsigned char *bytes; /* where the data is; NULL until first touched */
+    bool bytes_mapped;    /* `bytes` is a mapping of our own of `reserved` bytes */
+    uint64_t id;
+    struct sim_ctx *ctx; /* NULL: survives its context */
+    struct sim_slab *slab;
+    void *owner;     /* pool or VMM handle, by kind */
+    uint64_t aux;    /* POOL: bytes of the pool; GRAPH: nodes that know it; IPC: times opened */
+    uint64_t object; /* id of the machine's object that has the HBM and the bytes; 0: none */
+    struct sim_mem *next, *prev;
 };
 
 /* Take HBM on a device for this process; false: it is full. */
@@ -232,41 +232,41 @@ void sim_mem_free_context(struct sim_ctx *ctx);
 /* ---- work (engine.c, stream.c) ------------------------------------------------------------------------------------------- */
 
 enum sim_op_type {
-	SIM_OP_KERNEL,
-	SIM_OP_COPY,     /* run(): moves bytes, takes ns */
-	SIM_OP_RECORD,   /* event */
-	SIM_OP_WAIT,     /* event */
-	SIM_OP_HOST,     /* call */
-	SIM_OP_CALLBACK, /* callback */
-	SIM_OP_EMPTY,
-	SIM_OP_ALLOC,    /* run(): of a graph */
-	SIM_OP_FREE,     /* run(): gives memory back */
-	SIM_OP_GRAPH,
-	SIM_OP_WAIT_VALUE,
+    SIM_OP_KERNEL,
+    SIM_OP_COPY,     /* run(): moves bytes, takes ns */
+    SIM_OP_RECORD,   /* event */
+    SIM_OP_WAIT,     /* event */
+    SIM_OP_HOST,     /* call */
+    SIM_OP_CALLBACK, /* callback */
+    SIM_OP_EMPTY,
+    SIM_OP_ALLOC, /* run(): of a graph */
+    SIM_OP_FREE,  /* run(): gives memory back */
+    SIM_OP_GRAPH,
+    SIM_OP_WAIT_VALUE,
 };
 
 struct sim_copy {
-	uint64_t dst, src; /* addresses; src unused for memset */
-	uint64_t dst_pitch, src_pitch, dst_slice, src_slice;
-	uint64_t width, height, depth;
-	uint32_t value;
-	uint8_t element; /* memset: 1, 2 or 4; copy: 0 */
+    uint64_t dst, src; /* addresses; src unused for memset */
+    uint64_t dst_pitch, src_pitch, dst_slice, src_slice;
+    uint64_t width, height, depth;
+    uint32_t value;
+    uint8_t element; /* memset: 1, 2 or 4; copy: 0 */
 };
 
 /* One piece of work in a stream, or the payload of a graph node. */
 struct sim_op {
-	enum sim_op_type type;
-	uint64_t ns; /* GPU time */
-	struct sim_event *event;
-	uint64_t event_record; /* WAIT: which record of the event */
-	CUhostFn host;
-	CUstreamCallback callback;
-	void *data;
-	void (*run)(struct sim_op *op); /* effect on memory, at issue; lock held */
-	struct sim_copy copy;
-	uint64_t seq;
-	struct sim_stream *stream;
-	struct sim_op *next;
+    enum sim_op_type type;
+    uint64_t ns; /* GPU time */
+    struct sim_event *event;
+    uint64_t event_record; /* WAIT: which record of the event */
+    CUhostFn host;
+    CUstreamCallback callback;
+    void *data;
+    void (*run)(struct sim_op *op); /* effect on memory, at issue; lock held */
+    struct sim_copy copy;
+    uint64_t seq;
+    struct sim_stream *stream;
+    struct sim_op *next;
 };
 
 /* The GPU as one context's process sees it: work is issued in order, one piece at a time, and counted in nanoseconds of GPU time.
@@ -282,46 +282,46 @@ uint64_t sim_engine_time_of(int dev, uint64_t mark);
 void sim_engine_sleep(int dev, uint64_t mark);
 
 struct sim_stream {
-	struct sim_object_head head;
-	unsigned int flags;
-	int priority;
-	uint64_t id;
-	uint64_t mark;            /* end of what was issued */
-	struct sim_op *first, *last; /* not issued yet: waits behind a host function */
-	bool busy;                /* its first op runs on the host now */
-	struct sim_capture *capture;
-	struct sim_node **capture_nodes; /* what the next captured node comes after */
-	size_t capture_count;
-	bool destroyed;           /* destroyed with work left */
-	struct sim_stream *sibling; /* next of its context */
-	struct sim_green *green;
-	void *attributes;
-	uint64_t thread; /* per-thread default stream of that thread */
+    struct sim_object_head head;
+    unsigned int flags;
+    int priority;
+    uint64_t id;
+    uint64_t mark;               /* end of what was issued */
+    struct sim_op *first, *last; /* not issued yet: waits behind a host function */
+    bool busy;                   /* its first op runs on the host now */
+    struct sim_capture *capture;
+    struct sim_node **capture_nodes; /* what the next captured node comes after */
+    size_t capture_count;
+    bool destroyed;             /* destroyed with work left */
+    struct sim_stream *sibling; /* next of its context */
+    struct sim_green *green;
+    void *attributes;
+    uint64_t thread; /* per-thread default stream of that thread */
 };
 
 struct sim_event {
-	struct sim_object_head head;
-	unsigned int flags;
-	int dev;
-	uint64_t record;  /* counts cuEventRecord calls */
-	uint64_t issued;  /* the last of them that was issued */
-	uint64_t mark;    /* its place */
-	uint64_t time_ns; /* when it was reached; 0: not yet known */
-	struct sim_capture *capture; /* recorded in a capturing stream: */
-	struct sim_node **capture_nodes;
-	size_t capture_count;
-	struct sim_event *pending_next;
-	bool pending;
+    struct sim_object_head head;
+    unsigned int flags;
+    int dev;
+    uint64_t record;             /* counts cuEventRecord calls */
+    uint64_t issued;             /* the last of them that was issued */
+    uint64_t mark;               /* its place */
+    uint64_t time_ns;            /* when it was reached; 0: not yet known */
+    struct sim_capture *capture; /* recorded in a capturing stream: */
+    struct sim_node **capture_nodes;
+    size_t capture_count;
+    struct sim_event *pending_next;
+    bool pending;
 };
 
 /* The stream behind a handle: NULL and the two special values by `per_thread`; NULL result: CUDA_ERROR_INVALID_HANDLE. */
 CUresult sim_stream_of(CUstream handle, bool per_thread, struct sim_stream **stream);
-#define STREAM(stream, handle, per_thread)                                            \
-	do {                                                                          \
-		CUresult stream_ = sim_stream_of((handle), (per_thread), &(stream));  \
-		if (stream_ != CUDA_SUCCESS)                                          \
-			return stream_;                                               \
-	} while (0)
+#define STREAM(stream, handle, per_thread)                                                                                         \
+    do {                                                                                                                           \
+        CUresult stream_ = sim_stream_of((handle), (per_thread), &(stream));                                                       \
+        if (stream_ != CUDA_SUCCESS)                                                                                               \
+            return stream_;                                                                                                        \
+    } while (0)
 
 /* Do `op` in `stream`: now, behind what it must wait for, or as a node of the graph that the stream captures into. `params` is what
  * the node answers later (see graph.h); copied. */
@@ -355,12 +355,12 @@ void sim_worker_wake(void);
 
 /* CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, and the captures invalidated, when a call that is unsafe during capture is made during one. */
 CUresult sim_capture_unsafe(void);
-#define UNSAFE_IN_CAPTURE()                               \
-	do {                                              \
-		CUresult unsafe_ = sim_capture_unsafe();  \
-		if (unsafe_ != CUDA_SUCCESS)              \
-			return unsafe_;                   \
-	} while (0)
+#define UNSAFE_IN_CAPTURE()                                                                                                        \
+    do {                                                                                                                           \
+        CUresult unsafe_ = sim_capture_unsafe();                                                                                   \
+        if (unsafe_ != CUDA_SUCCESS)                                                                                               \
+            return unsafe_;                                                                                                        \
+    } while (0)
 /* For calls that take the stream itself, such as cuStreamSynchronize: an error when it captures, which is then invalidated. */
 CUresult sim_capture_forbid(struct sim_stream *stream);
 CUresult sim_capture_add(struct sim_stream *stream, const struct sim_op *op, const void *params);
@@ -378,13 +378,13 @@ void sim_capture_leave(struct sim_stream *stream);
 /* ---- functions (module.c) ------------------------------------------------------------------------------------------------ */
 
 struct sim_function {
-	struct sim_object_head head;
-	struct sim_module *module;
-	char *name;
-	uint64_t ns; /* how long a launch takes */
-	int attributes[CU_FUNC_ATTRIBUTE_MAX];
-	int block[3];
-	bool loaded;
+    struct sim_object_head head;
+    struct sim_module *module;
+    char *name;
+    uint64_t ns; /* how long a launch takes */
+    int attributes[CU_FUNC_ATTRIBUTE_MAX];
+    int block[3];
+    bool loaded;
 };
 /* INVALID_VALUE for a grid or block that no device can run. */
 CUresult sim_kernel_check(const CUDA_KERNEL_NODE_PARAMS *params);

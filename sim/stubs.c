@@ -7,13 +7,13 @@
 #define NOT_SUPPORTED 801
 
 /* The assembly statement keeps compilers from folding equal functions into one address. */
-#define SYM(base, symbol, since, ptx)                                                             \
-	static __attribute__((noinline)) int stub_##symbol(void)                                  \
-	{                                                                                         \
-		__asm__ volatile("" : : "i"(__LINE__));                                           \
-		return NOT_SUPPORTED;                                                             \
-	}                                                                                         \
-	int symbol(void) __attribute__((weak, visibility("default"), alias("stub_" #symbol)));
+#define SYM(base, symbol, since, ptx)                                                                                              \
+    static __attribute__((noinline)) int stub_##symbol(void)                                                                       \
+    {                                                                                                                              \
+        __asm__ volatile("" : : "i"(__LINE__));                                                                                    \
+        return NOT_SUPPORTED;                                                                                                      \
+    }                                                                                                                              \
+    int symbol(void) __attribute__((weak, visibility("default"), alias("stub_" #symbol)));
 #include "symbols.def"
 #undef SYM
 
