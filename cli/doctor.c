@@ -336,7 +336,10 @@ static int diagnose(struct report *report, const char *named)
     look_at_config(report);
     look_at_state(report);
     if (library_find(named, library, &missing) == 0) {
-        probe(report, library);
+        if (report->config.disable && report->config.from[CONFIG_DISABLE].source == CONFIG_ADMIN)
+            found(report, FINDING_NOTE, "the admin's file switches softslice off: there are no hooks to look at");
+        else
+            probe(report, library);
     } else {
         section("Library");
         found(report, FINDING_PROBLEM, "%s", missing.text);

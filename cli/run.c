@@ -159,7 +159,7 @@ static int check(const struct request *request, struct config *config, struct cl
         bad_config(request, config, error);
     else if (config->disable)
         cli_warn("softslice is switched off (disable): no limit will hold");
-    else if (config->vram.count == 0 && config->compute.count == 0 && !config->weight_set && !config->tenant_named)
+    else if (!config_arms_vram(config) && !config_arms_compute(config))
         return cli_fail(error, -1,
                         "run: no limit is set: give --vram or --compute (or --tenant NAME, to be counted without a limit)");
     else

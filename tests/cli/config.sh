@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# `softslice config`: values, and who said them.
+# shellcheck source=tests/cli/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+expect_setting() { expect_out "^$1 +$2 +$3\$"; }
+
+try "$softslice" config
+expect_status 0
+expect_quiet
+expect_setting vram none default
+expect_setting weight 100 default
+expect_setting on_error closed default
+expect_setting state_dir "$SOFTSLICE_STATE_DIR" SOFTSLICE_STATE_DIR
+
+try env SOFTSLICE_VRAM=20480MiB,1=25% SOFTSLICE_MODE=share SOFTSLICE_TENANT=team "$softslice" config
+expect_setting vram '20 GiB' SOFTSLICE_VRAM
+expect_setting '' '1=25%' SOFTSLICE_VRAM
+expect_setting mode share SOFTSLICE_MODE
+expect_setting tenant team SOFTSLICE_TENANT
+
+# A file, with a section for the tenant, and variables of other enforcers: each rule with its line.
+cat >"$TEST_TMP/user file.ini" <<'INI'
+[softslice]
+vram = 4GiB
+period = 50ms
+
+[tenant team]
+vram = 2GiB
+INI
+try env SOFTSLICE_CONFIG="$TEST_TMP/user file.ini" SOFTSLICE_TENANT=team CUDA_DEVICE_MEMORY_LIMIT_0=3000m NVIDIA_GPU_MEMORY_LIMIT=1000 \
+    "$softslice" config
+expect_status 0
+expect_out "4 GiB +$TEST_TMP/user file.ini:2 \[softslice\]\$"
+expect_out "2 GiB +$TEST_TMP/user file.ini:6 \[tenant team\]\$"
+expect_out '0=3000 MiB +CUDA_DEVICE_MEMORY_LIMIT_0$'
+expect_out '1000 MiB +NVIDIA_GPU_MEMORY_LIMIT$'
+expect_setting period 50ms "$TEST_TMP/user file.ini:3 \[softslice\]"
+expect_setting config "$TEST_TMP/user file.ini" SOFTSLICE_CONFIG
+
+# Under run it shows what the program is given.
+try "$softslice" run --vram 1GiB -- "$softslice" config
+expect_setting vram '1 GiB' SOFTSLICE_VRAM
+expect_out '^tenant +run-'
+
+try env SOFTSLICE_VRAM=3GB "$softslice" config
+expect_status 1
+expect_err "^softslice: SOFTSLICE_VRAM='3GB': .*GiB"
+expect_no_out .
+printf '[softslice]\nvram = 1GiB\nvram = 2GiB\n' >"$TEST_TMP/bad.ini"
+try env SOFTSLICE_CONFIG="$TEST_TMP/bad.ini" "$softslice" config
+expect_status 1
+expect_err "^softslice: $TEST_TMP/bad.ini:3: "
+try "$softslice" config extra
+expect_status 125
+try env SOFTSLICE_LIBRARY="$TEST_LIB" "$softslice" config
+expect_status 0
+done_testing

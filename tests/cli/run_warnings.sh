@@ -1,0 +1,62 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Programs that no preloaded library gets into, and a machine without a driver: a warning, and the program runs.
+# shellcheck source=tests/cli/lib.sh
+. "$(dirname "$0")/lib.sh"
+compiler=${CC:-cc}
+
+expect_one_warning() {
+    expect_err "^softslice: warning: .*$1"
+    [ "$(printf '%s\n' "$err" | wc -l)" = 1 ] || fail "expected one warning"
+}
+
+echo 'int main(void) { return 7; }' >"$TEST_TMP/seven.c"
+$compiler -o "$TEST_TMP/dynamic" "$TEST_TMP/seven.c" || exit 1
+$compiler -static -o "$TEST_TMP/static" "$TEST_TMP/seven.c" || exit 1
+$compiler -static-pie -o "$TEST_TMP/static-pie" "$TEST_TMP/seven.c" || exit 1
+
+try "$softslice" run --vram 1GiB -- "$TEST_TMP/dynamic"
+expect_status 7
+expect_quiet
+for kind in static static-pie; do
+    try "$softslice" run --vram 1GiB -- "$TEST_TMP/$kind"
+    expect_status 7
+    expect_one_warning "$TEST_TMP/$kind is statically linked.*no limit will hold"
+done
+
+# Found along PATH, and through a script that it interprets.
+try env PATH="$TEST_TMP:$PATH" "$softslice" run --vram 1GiB -- static
+expect_one_warning "$TEST_TMP/static is statically linked"
+printf '#!%s\n' "$TEST_TMP/static" >"$TEST_TMP/script"
+chmod +x "$TEST_TMP/script"
+try "$softslice" run --vram 1GiB -- "$TEST_TMP/script"
+expect_status 7
+expect_one_warning "$TEST_TMP/static is statically linked"
+
+# A program for musl, which need not be installed to tell.
+$compiler -Wl,--dynamic-linker=/lib/ld-musl-test.so.1 -o "$TEST_TMP/musl" "$TEST_TMP/seven.c" || exit 1
+try "$softslice" run --vram 1GiB -- "$TEST_TMP/musl"
+expect_err "^softslice: warning: $TEST_TMP/musl uses musl"
+
+# Another processor's: byte 18 of an ELF file is the machine.
+cp "$TEST_TMP/dynamic" "$TEST_TMP/foreign"
+printf '\002' | dd of="$TEST_TMP/foreign" bs=1 seek=18 conv=notrunc 2>/dev/null
+try "$softslice" run --vram 1GiB -- "$TEST_TMP/foreign"
+expect_err "^softslice: warning: $TEST_TMP/foreign is for another kind of processor"
+
+# Setuid to somebody else; only root can give a file away.
+if [ "$(id -u)" = 0 ]; then
+    chown 12345 "$TEST_TMP/dynamic"
+    chmod 4755 "$TEST_TMP/dynamic"
+    try "$softslice" run --vram 1GiB -- "$TEST_TMP/dynamic"
+    expect_status 7
+    expect_one_warning "$TEST_TMP/dynamic is setuid"
+fi
+
+# No driver. A machine that has one in the loader's own path has it here too.
+if ! /sbin/ldconfig -p | grep -q 'libcuda\.so\.1 '; then
+    try env -u LD_LIBRARY_PATH "$softslice" run --vram 1GiB -- sh -c 'exit 5'
+    expect_status 5
+    expect_one_warning 'no NVIDIA driver here.*softslice doctor'
+fi
+done_testing
