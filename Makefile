@@ -90,7 +90,8 @@ $(BUILD)/cli/%.o: override COMPILE += -fPIE
 
 # ---- the simulated GPU
 
-LINK_SIM = $(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic $(LDFLAGS) -o $@ $^ -lpthread -ldl -lrt -lm
+# The driver has a thread of its own, so it stays when the last handle is closed (the CUDA runtime does that when it cannot start).
+LINK_SIM = $(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-soname,$(@F) -Wl,-Bsymbolic -Wl,-z,nodelete $(LDFLAGS) -o $@ $^ -lpthread -ldl -lrt -lm
 $(sim): $(sim_obj)
 	$(call say,LINK,$@)
 	$(Q)$(LINK_SIM)

@@ -27,7 +27,7 @@ check: ## All tests on the simulated GPU, and the static checks; installs what t
 	@echo '  CHECK  units, ledger, simulated GPU, preloaded programs, command, clients, static checks'
 	@$(RUN) $(static_checks) $(test_programs) $(script_tests)
 
-test-programs: $(test_programs) $(preload_libs) $(client_libs)
+test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets)
 
 # ---- how the test programs are built
 

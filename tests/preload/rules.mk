@@ -3,11 +3,9 @@
 
 preload_libs := $(patsubst tests/preload/lib/%.c,$(BUILD)/tests/preload/lib/%.so,$(wildcard tests/preload/lib/*.c))
 preload_tests := $(patsubst tests/preload/%.c,$(BUILD)/tests/preload/%,$(wildcard tests/preload/*.c)) $(BUILD)/tests/preload/types
-preload_scripts := $(wildcard tests/preload/*.py tests/preload/*.sh)
 snippets := $(patsubst tests/snippets/%.c,$(BUILD)/tests/snippets/%,$(wildcard tests/snippets/*.c))
 client_libs := $(patsubst tests/clients/lib/%.c,$(BUILD)/tests/clients/lib/%.so,$(wildcard tests/clients/lib/*.c))
 client_tests := $(patsubst tests/clients/%.c,$(BUILD)/tests/clients/%,$(wildcard tests/clients/*.c))
-client_scripts := $(wildcard tests/clients/*.py tests/clients/*.sh)
 
 # --as-needed: a program that names no function of the driver must start without it. Functions that this driver lacks may
 # be named: the library exports them.
@@ -36,7 +34,3 @@ $(BUILD)/tests/clients/%: tests/clients/%.c
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -lpthread -ldl
-
-check-preload: all $(preload_libs) $(preload_tests) $(client_libs) $(client_tests) ## Run the programs with the library preloaded on the simulated GPU
-	$(Q)tests/run --build $(BUILD) $(preload_tests) $(preload_scripts) $(client_tests) $(client_scripts)
-.PHONY: check-preload
