@@ -120,8 +120,7 @@ static const struct config_rule *rule_of(const struct config_rules *rules, enum 
         if (rule->source != source || !is_for(rule, device))
             continue;
         if (!best || rule->specificity > best->specificity ||
-            (rule->specificity == best->specificity &&
-             units_bytes_of(&rule->amount, whole) < units_bytes_of(&best->amount, whole)))
+            (rule->specificity == best->specificity && units_bytes_of(&rule->amount, whole) < units_bytes_of(&best->amount, whole)))
             best = rule;
     }
     return best;

@@ -2,10 +2,10 @@
 /* The environment: SOFTSLICE_* variables, and those of other enforcers in their own grammar. */
 #include "config_internal.h"
 
-#define PREFIX "SOFTSLICE_"
-#define ORDINALS 32 /* CUDA_DEVICE_MEMORY_LIMIT_0 to _31 */
-#define HAMI_MEMORY "CUDA_DEVICE_MEMORY_LIMIT"
-#define HAMI_SM "CUDA_DEVICE_SM_LIMIT"
+#define PREFIX        "SOFTSLICE_"
+#define ORDINALS      32 /* CUDA_DEVICE_MEMORY_LIMIT_0 to _31 */
+#define HAMI_MEMORY   "CUDA_DEVICE_MEMORY_LIMIT"
+#define HAMI_SM       "CUDA_DEVICE_SM_LIMIT"
 #define NVIDIA_MEMORY "NVIDIA_GPU_MEMORY_LIMIT"
 
 /* The value of a variable; an empty one counts as unset. */

@@ -11,9 +11,9 @@ struct reading {
     const char *tenant; /* apply this tenant's section alone; NULL: all but tenants' */
     struct config_at at;
     enum section section;
-    char name[CONFIG_NAME_MAX];          /* "[tenant a]" */
+    char name[CONFIG_NAME_MAX]; /* "[tenant a]" */
     char what[CONFIG_REASON_MAX + CONFIG_QUOTE_MAX];
-    bool apply, unnamed;                 /* unnamed: this is [tenant default] */
+    bool apply, unnamed; /* unnamed: this is [tenant default] */
 };
 
 /* The keys that a section takes. [slice] is the device plugin's, which may know more keys than this library. */
@@ -105,8 +105,8 @@ static const char *unknown_key(struct reading *reading, const char *name, enum c
         log_format(reading->what, sizeof(reading->what), "%s cannot be set %s", config_keys[key].key,
                    key == CONFIG_CONFIG ? "in a file" : "in this section");
     else if (nearest < CONFIG_KEYS)
-        log_format(reading->what, sizeof(reading->what), "there is no key %s; did you mean %s?",
-                   config_quote(quote, text_of(name)), config_keys[nearest].key);
+        log_format(reading->what, sizeof(reading->what), "there is no key %s; did you mean %s?", config_quote(quote, text_of(name)),
+                   config_keys[nearest].key);
     else
         log_format(reading->what, sizeof(reading->what), "there is no key %s", config_quote(quote, text_of(name)));
     return reading->what;
@@ -143,8 +143,7 @@ static void on_error(void *context, unsigned line, const char *what)
     config_fail(reading->loader, "%s:%u: %s", reading->path, line, what);
 }
 
-static void read_sections(struct config_loader *loader, struct ini_file *file, enum config_source source,
-                          const char *tenant)
+static void read_sections(struct config_loader *loader, struct ini_file *file, enum config_source source, const char *tenant)
 {
     static const struct ini_events events = {on_section, on_value, on_error};
     struct reading reading = {.loader = loader, .tenant = tenant, .at.source = source};

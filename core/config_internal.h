@@ -17,8 +17,8 @@ enum config_type {
 };
 
 #define CONFIG_TENANT_UNNAMED "default" /* of who named no tenant where the admin's file has a limit */
-#define CONFIG_REASON_MAX 160
-#define CONFIG_QUOTE_MAX 80
+#define CONFIG_REASON_MAX     160
+#define CONFIG_QUOTE_MAX      80
 
 /* Where a value comes from. */
 struct config_at {
@@ -33,14 +33,14 @@ struct config_at {
 struct config_loader {
     struct config *config;
     const struct config_input *input;
-    uint8_t rank[CONFIG_KEYS]; /* of the source that said the key: config_rank() */
+    uint8_t rank[CONFIG_KEYS];         /* of who said the key so far; a higher one replaces it */
     uint32_t own_weight, admin_weight; /* 0: not said */
     uint8_t admin_weight_rank;
     unsigned admin_weight_line;
     char admin_weight_name[CONFIG_NAME_MAX];
-    bool admin_bad;             /* the admin's file is there and cannot be used */
-    bool admin_limits;          /* it has a limit in any section */
-    bool admin_limits_unnamed;  /* it has one in [tenant default] */
+    bool admin_bad;                 /* the admin's file is there and cannot be used */
+    bool admin_limits;              /* it has a limit in any section */
+    bool admin_limits_unnamed;      /* it has one in [tenant default] */
     char reason[CONFIG_REASON_MAX]; /* why config_set() refused */
 };
 

@@ -4,7 +4,7 @@
 
 #include "config_internal.h"
 
-#define WEIGHT_MAX 10000
+#define WEIGHT_MAX    10000
 #define PERIOD_MIN_US 1000
 #define PERIOD_MAX_US 10000000
 
@@ -56,8 +56,8 @@ static bool refuse(struct config_loader *loader, const char *reason)
 /* Precedence: a later source over an earlier one, and of an ini file's sections the tenant's. */
 static unsigned rank_of(const struct config_at *at)
 {
-    static const uint8_t order[] = {[CONFIG_DEFAULT] = 0,     [CONFIG_NVIDIA] = 1, [CONFIG_HAMI] = 2, [CONFIG_USER_INI] = 3,
-                                    [CONFIG_ENVIRONMENT] = 4, [CONFIG_ADMIN] = 5};
+    static const uint8_t order[] = {[CONFIG_DEFAULT] = 0,  [CONFIG_NVIDIA] = 1,      [CONFIG_HAMI] = 2,
+                                    [CONFIG_USER_INI] = 3, [CONFIG_ENVIRONMENT] = 4, [CONFIG_ADMIN] = 5};
 
     return 2 * order[at->source] + (at->section == CONFIG_FOR_TENANT);
 }

@@ -138,7 +138,8 @@ static void fail(struct reader *reader, const char *what)
 /* Enter `text`, a part of the file, in `names`. False if it is there. */
 static bool enter(const struct reader *reader, struct name *names, unsigned *count, struct text text)
 {
-    struct name name = {.hash = 2166136261u, .offset = (uint32_t)(text.at - reader->file->mapping->text), .length = (uint32_t)text.length};
+    struct name name = {
+        .hash = 2166136261u, .offset = (uint32_t)(text.at - reader->file->mapping->text), .length = (uint32_t)text.length};
 
     for (size_t i = 0; i < text.length; i++)
         name.hash = (name.hash ^ (unsigned char)text.at[i]) * 16777619u;

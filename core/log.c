@@ -14,10 +14,10 @@
 #include "compat.h"
 #include "text.h"
 
-#define LOG_LINE_MAX 1024
-#define LOG_LINES_MAX 100 /* of each level below error */
-#define LOG_INTERRUPTIONS_MAX 5 /* by signals; then write without knowing */
-#define LOG_WAIT_MS 100   /* for a reader that is behind; then the line is dropped rather than the program held up */
+#define LOG_LINE_MAX          1024
+#define LOG_LINES_MAX         100 /* of each level below error */
+#define LOG_INTERRUPTIONS_MAX 5   /* by signals; then write without knowing */
+#define LOG_WAIT_MS           100 /* for a reader that is behind; then the line is dropped rather than the program held up */
 
 /* Two copies of the file's name: a new one is written to the copy that nobody reads, then published by `current`. A configuration
  * that comes while another one is being written gives way; both come from the same environment. */
@@ -38,12 +38,15 @@ void log_configure(enum log_level level, const char *file)
     if (!__atomic_compare_exchange_n(&target.writing, &idle, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return;
     if (length < PATH_MAX) {
-        uint32_t next = !__atomic_load_n(&target.current, __ATOMIC_RELAXED);
+        uint32_t current = __atomic_load_n(&target.current, __ATOMIC_RELAXED);
 
-        if (length)
-            memcpy(target.file[next], file, length);
-        target.file[next][length] = 0;
-        __atomic_store_n(&target.current, next, __ATOMIC_RELEASE);
+        /* The same name again, which is the rule, writes nothing that another thread might be reading. */
+        if (strncmp(target.file[current], file ? file : "", PATH_MAX) != 0) {
+            if (length)
+                memcpy(target.file[!current], file, length);
+            target.file[!current][length] = 0;
+            __atomic_store_n(&target.current, !current, __ATOMIC_RELEASE);
+        }
     }
     __atomic_store_n(&target.writing, 0, __ATOMIC_RELEASE);
 }

@@ -8,8 +8,8 @@
 #include "text.h"
 
 #define UNITS_DECIMALS_MAX 18 /* so that a fraction's numerator and denominator fit 64 bits */
-#define UNITS_ORDINAL_MAX 9999
-#define UNITS_WHOLE_MAX 100000 /* from here on "1.00 GiB" reads better than an exact 1048580 KiB */
+#define UNITS_ORDINAL_MAX  9999
+#define UNITS_WHOLE_MAX    100000 /* from here on "1.00 GiB" reads better than an exact 1048580 KiB */
 
 /* What a number was written as: 12.50 is whole 12, fraction 50, scale 100, decimals 2. */
 struct number {

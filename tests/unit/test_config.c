@@ -7,14 +7,15 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "scratch.h"
 
-#define GIB (UINT64_C(1) << 30)
-#define MIB (UINT64_C(1) << 20)
-#define UUID_A "GPU-00000000-0000-0000-0000-00000000000a"
-#define UUID_B "GPU-00000000-0000-0000-0000-00000000000b"
+#define GIB      (UINT64_C(1) << 30)
+#define MIB      (UINT64_C(1) << 20)
+#define UUID_A   "GPU-00000000-0000-0000-0000-00000000000a"
+#define UUID_B   "GPU-00000000-0000-0000-0000-00000000000b"
 #define NO_LIMIT UINT64_MAX
 
 static const struct config_device gpu_a = {.uuid = {[15] = 0x0a}, .ordinal = 0, .physical = 80 * GIB};
@@ -88,6 +89,13 @@ static void forget(void)
     unlink(admin_path);
 }
 
+/* Criterion keeps a skipped test's reason to itself. */
+static void skip(const char *reason)
+{
+    fprintf(stderr, "test_config: skipped: %s\n", reason);
+    cr_skip("%s", reason);
+}
+
 static void expect_good(int line)
 {
     cr_expect(load() == 0, "line %d: %s", line, config.error);
@@ -105,7 +113,7 @@ static void expect_bad(int line, const char *what)
     cr_expect(config.on_error == CONFIG_CLOSED, "line %d: open", line);
 }
 
-#define GOOD() expect_good(__LINE__)
+#define GOOD()    expect_good(__LINE__)
 #define BAD(what) expect_bad(__LINE__, what)
 
 static uint64_t own(const struct config_device *device)
@@ -289,7 +297,7 @@ Test(config, bad_values_of_variables)
         {"NVIDIA_GPU_MEMORY_LIMIT", "4Gi"},
         {"NVIDIA_GPU_MEMORY_LIMIT", "4096Mi"},
         {"NVIDIA_GPU_MEMORY_LIMIT", "-1"},
-        {"NVIDIA_GPU_MEMORY_LIMIT", "8796093022208"}, /* 2^63 bytes */
+        {"NVIDIA_GPU_MEMORY_LIMIT", "8796093022208"},  /* 2^63 bytes */
         {"NVIDIA_GPU_MEMORY_LIMIT", "17592186044417"}, /* 1 MiB modulo 2^64 */
     };
 
@@ -321,6 +329,25 @@ Test(config, good_values_of_variables)
     cr_expect(own(&gpu_b) == GIB, "of an ordinal and a UUID for one device the smaller holds");
     cr_expect(config.period_us == 10000000);
     EXPECT_TEXT(value_of(CONFIG_VRAM), "0=20 GiB, 1=25%, " UUID_B "=1 GiB");
+}
+
+Test(config, what_arms)
+{
+    set("SOFTSLICE_TENANT", "a");
+    GOOD();
+    cr_expect(config_arms_vram(&config) && !config_arms_compute(&config), "a tenant's ledger counts its VRAM");
+    forget();
+    set("SOFTSLICE_COMPUTE", "100%");
+    GOOD();
+    cr_expect(!config_arms_vram(&config) && config_arms_compute(&config), "100 % is a share");
+    forget();
+    set("SOFTSLICE_WEIGHT", "100");
+    GOOD();
+    cr_expect(!config_arms_vram(&config) && config_arms_compute(&config), "the default, but said");
+    forget();
+    set("SOFTSLICE_MODE", "share");
+    GOOD();
+    cr_expect(!config_arms_vram(&config) && !config_arms_compute(&config));
 }
 
 Test(config, a_limit_for_all_others)
@@ -376,8 +403,8 @@ Test(config, as_many_limits_as_fit)
 Test(config, misspelt_variables)
 {
     static const char *const near[][2] = {
-        {"SOFTSLICE_VRM", "SOFTSLICE_VRAM"},         {"SOFTSLICE_VRAMM", "SOFTSLICE_VRAM"},
-        {"SOFTSLICE_COMPTUE", "SOFTSLICE_COMPUTE"},  {"SOFTSLICE_vram", "SOFTSLICE_VRAM"},
+        {"SOFTSLICE_VRM", "SOFTSLICE_VRAM"},           {"SOFTSLICE_VRAMM", "SOFTSLICE_VRAM"},
+        {"SOFTSLICE_COMPTUE", "SOFTSLICE_COMPUTE"},    {"SOFTSLICE_vram", "SOFTSLICE_VRAM"},
         {"SOFTSLICE_STATEDIR", "SOFTSLICE_STATE_DIR"}, {"SOFTSLICE_ONERROR", "SOFTSLICE_ON_ERROR"},
         {"SOFTSLICE_TENNANT", "SOFTSLICE_TENANT"},
     };
@@ -435,8 +462,8 @@ Test(config, hami_memory)
     static const struct {
         const char *value;
         uint64_t bytes;
-    } rows[] = {{"3000m", 3000 * MIB}, {"3000M", 3000 * MIB}, {"2g", 2 * GIB}, {"2G", 2 * GIB}, {"4194304k", 4 * GIB},
-                {"1073741824", GIB},   {"0", NO_LIMIT},       {"0m", NO_LIMIT}};
+    } rows[] = {{"3000m", 3000 * MIB}, {"3000M", 3000 * MIB}, {"2g", 2 * GIB}, {"2G", 2 * GIB},
+                {"4194304k", 4 * GIB}, {"1073741824", GIB},   {"0", NO_LIMIT}, {"0m", NO_LIMIT}};
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         forget();
@@ -798,7 +825,7 @@ static int is_taken(void)
 Test(config, owners_of_the_admin_file)
 {
     if (geteuid() != 0)
-        cr_skip("needs root to change owners");
+        skip("needs root to change owners");
     cr_assert(chmod(scratch, 0755) == 0);
     write_admin("[softslice]\nvram = 1GiB\n");
     set("SOFTSLICE_ON_ERROR", "open");
@@ -834,6 +861,8 @@ Test(config, on_error)
     BAD("SOFTSLICE_VRAM");
     write_admin("[tenant other]\nvram = 1GiB\n");
     BAD("SOFTSLICE_VRAM"); /* whose tenant this process would have been is not known any more */
+    write_admin("[slice small]\nvram = 1GiB\n");
+    cr_expect(load() == -EINVAL && config.on_error == CONFIG_OPEN, "the menu of the device plugin limits nobody");
     write_admin("[softslice]\nvram = 1GiB\non_error = open\n");
     cr_expect(load() == -EINVAL && config.on_error == CONFIG_OPEN, "the admin's own word");
     write_admin("[softslice]\non_error = open\nvram = x\n");
@@ -933,11 +962,38 @@ Test(config, devices_of_other_machines)
 
 /* ---- how it is called */
 
+/* Pages of this process's address space. */
+static long pages(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    long count = -1;
+
+    cr_assert(file && fscanf(file, "%ld", &count) == 1);
+    fclose(file);
+    return count;
+}
+
+Test(config, mappings_are_returned)
+{
+    long before;
+
+    write_admin("[softslice]\nvram = 1GiB\n");
+    write_user(sample);
+    load();
+    before = pages();
+    for (unsigned i = 0; i < 1000; i++)
+        load();
+    cr_expect(pages() < before + 1000, "%ld more pages", pages() - before);
+}
+
 Test(config, errno_and_descriptors_are_kept)
 {
     int before = dup(0), after;
 
     close(before);
+    errno = 4711;
+    load(); /* there is no admin file: something failed within */
+    cr_expect(errno == 4711);
     write_admin("[softslice]\nvram = 1GiB\n");
     write_user(sample);
     errno = 4711;
@@ -1061,6 +1117,7 @@ Test(config, files_that_change)
         static char filler[60000];
         int fd = open(scratch_path("user.ini"), O_WRONLY);
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         memset(filler, ';', sizeof(filler));
         for (;;) {
             if (ftruncate(fd, 0) < 0 || pwrite(fd, filler, sizeof(filler), 0) < 0 || ftruncate(fd, 0) < 0 ||
@@ -1085,7 +1142,7 @@ Test(config, process)
     unsetenv("SOFTSLICE_CONFIG");
     cr_assert(setenv("SOFTSLICE_VRAM", "7GiB", 1) == 0);
     if (access(CONFIG_ADMIN_FILE, F_OK) == 0)
-        cr_skip("this machine has an admin file");
+        skip("this machine has an admin file");
     cr_expect(config_load_process(&ours) == 0, "%s", ours.error);
     cr_expect(config_vram_own(&ours, &gpu_a, NULL) == 7 * GIB);
     cr_assert(setenv("SOFTSLICE_VRRAM", "7GiB", 1) == 0);
@@ -1168,8 +1225,8 @@ Test(config, man_page_is_complete)
     for (unsigned key = 0; key < CONFIG_KEYS; key++) {
         char head[256], *found, *end;
 
-        snprintf(head, sizeof(head), key == CONFIG_CONFIG ? ".TP\n.B %.0s%s\n" : ".TP\n.BR %s \" (\" %s )\n",
-                 config_keys[key].key, config_keys[key].variable);
+        snprintf(head, sizeof(head), key == CONFIG_CONFIG ? ".TP\n.B %.0s%s\n" : ".TP\n.BR %s \" (\" %s )\n", config_keys[key].key,
+                 config_keys[key].variable);
         found = strstr(text, head);
         cr_expect(found != NULL, "the man page has no paragraph\n%s", head);
         if (!found || key == CONFIG_CONFIG)

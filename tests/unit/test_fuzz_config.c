@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 
-#define SEEDS "tests/fuzz/config"
+#define SEEDS     "tests/fuzz/config"
 #define SEEDS_MAX 64
 #define INPUT_MAX 4096
 #define MUTATIONS 20000
@@ -47,7 +47,7 @@ static void read_seeds(void)
         char path[PATH_MAX];
         FILE *file;
 
-        snprintf(path, sizeof(path), "%s/%s", SEEDS, names[i]);
+        snprintf(path, sizeof(path), SEEDS "/%.255s", names[i]);
         file = fopen(path, "r");
         cr_assert(file != NULL);
         seeds[i].size = fread(seeds[i].bytes, 1, INPUT_MAX, file);

@@ -140,7 +140,8 @@ Test(ini, long_lines)
 
             cr_expect(good == (length <= INI_LINE_MAX), "%zu bytes", length);
             if (good)
-                cr_expect(strlen(heard) == strlen("[a]|k=") + length - 2 + 1 + (e == 3 ? 4 : 0), "%zu bytes came cut: %s", length, heard);
+                cr_expect(strlen(heard) == strlen("[a]|k=") + length - 2 + 1 + (e == 3 ? 4 : 0), "%zu bytes came cut: %s", length,
+                          heard);
             else
                 cr_expect(strncmp(heard, "[a]|2:the line is longer than 190 bytes|", 40) == 0, "%s", heard);
             /* the rest of the line must not come as a line of its own */

@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,6 +61,7 @@ static int with_stderr(void (*body)(void), char *text, size_t size)
     pid = fork();
     cr_assert(pid >= 0);
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* one that hangs must not outlive the test's timeout */
         dup2(fds[1], STDERR_FILENO);
         close(fds[0]);
         close(fds[1]);
@@ -263,13 +265,46 @@ static void with_broken_pipe(void)
         _exit(3);
 }
 
-/* The file's size limit makes write() fail with EFBIG and SIGXFSZ is the program's; a pipe that nobody reads would be SIGPIPE. */
+/* poll() tells of a pipe that nobody reads, but not of a socket: here the write itself meets it. */
+static void with_broken_socket(void)
+{
+    int fds[2];
+    sigset_t pending;
+
+    signal(SIGPIPE, SIG_DFL);
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
+        _exit(1);
+    close(fds[0]);
+    dup2(fds[1], STDERR_FILENO);
+    errno = 4711;
+    log_error("nobody reads");
+    if (errno != 4711)
+        _exit(2);
+    sigpending(&pending);
+    if (sigismember(&pending, SIGPIPE))
+        _exit(3);
+}
+
+/* A SIGPIPE that the program itself keeps pending is not ours to take. */
+static void with_pending_signal(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    raise(SIGPIPE);
+    with_broken_socket();
+}
+
 Test(log, no_reader_kills_nobody)
 {
     char text[64];
 
     cr_expect(with_stderr(without_stderr, text, sizeof(text)) == 0);
     cr_expect(with_stderr(with_broken_pipe, text, sizeof(text)) == 0);
+    cr_expect(with_stderr(with_broken_socket, text, sizeof(text)) == 0);
+    cr_expect(WEXITSTATUS(with_stderr(with_pending_signal, text, sizeof(text))) == 3, "the program's own SIGPIPE is gone");
 }
 
 static void into_full_pipe(void)

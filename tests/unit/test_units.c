@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KIB (UINT64_C(1) << 10)
-#define MIB (UINT64_C(1) << 20)
-#define GIB (UINT64_C(1) << 30)
-#define TIB (UINT64_C(1) << 40)
+#define KIB       (UINT64_C(1) << 10)
+#define MIB       (UINT64_C(1) << 20)
+#define GIB       (UINT64_C(1) << 30)
+#define TIB       (UINT64_C(1) << 40)
 #define UNTOUCHED UINT64_C(0x5a5a5a5a5a5a5a5a)
 
 struct row {
@@ -119,6 +119,7 @@ Test(units, no_sizes)
         {"18446744073709551615", -ERANGE, 0},
         {"18446744073709551616", -ERANGE, 0}, /* 2^64 is not 0 */
         {"18446744073709551617", -ERANGE, 0},
+        {"20000000000000000000", -ERANGE, 0}, /* wraps to a plausible size in its last digit */
         {"8388608TiB", -ERANGE, 0},
         {"16777216TiB", -ERANGE, 0}, /* 2^64 after the shift */
         {"16777217TiB", -ERANGE, 0},
@@ -140,12 +141,29 @@ Test(units, nul_inside_is_junk)
 Test(units, percentages)
 {
     static const struct row rows[] = {
-        {"25%", 0, 2500},         {"100%", 0, 10000},      {"100.00%", 0, 10000},    {"0.01%", 0, 1},
-        {"25.5%", 0, 2550},       {"25.05%", 0, 2505},     {" 30 % ", 0, 3000},      {"30", -EINVAL, 0},
-        {"25.125%", -EINVAL, 0},  {"%", -EINVAL, 0},       {"", -EINVAL, 0},         {"-5%", -EINVAL, 0},
-        {"abc%", -EINVAL, 0},     {"25%%", -EINVAL, 0},    {"25%5", -EINVAL, 0},     {"2 5%", -EINVAL, 0},
-        {"25.%", -EINVAL, 0},     {"25,5%", -EINVAL, 0},   {"0%", -ERANGE, 0},       {"0.00%", -ERANGE, 0},
-        {"101%", -ERANGE, 0},     {"100.01%", -ERANGE, 0}, {"18446744073709551617%", -ERANGE, 0},
+        {"25%", 0, 2500},
+        {"100%", 0, 10000},
+        {"100.00%", 0, 10000},
+        {"0.01%", 0, 1},
+        {"25.5%", 0, 2550},
+        {"25.05%", 0, 2505},
+        {" 30 % ", 0, 3000},
+        {"30", -EINVAL, 0},
+        {"25.125%", -EINVAL, 0},
+        {"%", -EINVAL, 0},
+        {"", -EINVAL, 0},
+        {"-5%", -EINVAL, 0},
+        {"abc%", -EINVAL, 0},
+        {"25%%", -EINVAL, 0},
+        {"25%5", -EINVAL, 0},
+        {"2 5%", -EINVAL, 0},
+        {"25.%", -EINVAL, 0},
+        {"25,5%", -EINVAL, 0},
+        {"0%", -ERANGE, 0},
+        {"0.00%", -ERANGE, 0},
+        {"101%", -ERANGE, 0},
+        {"100.01%", -ERANGE, 0},
+        {"18446744073709551617%", -ERANGE, 0},
         {"184467440737095517%", -ERANGE, 0}, /* 2^64 / 100 and a bit: must not wrap to a small share */
     };
 
@@ -183,7 +201,8 @@ Test(units, bytes_of)
 
 Test(units, devices)
 {
-    static const uint8_t uuid[16] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef};
+    static const uint8_t uuid[16] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
+                                     0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef};
     static const char *const same[] = {"GPU-" UUID, "gpu-" UUID, "MIG-" UUID, " GPU-01234567-89AB-CDEF-0123-456789abcdef "};
     struct units_device device;
 
@@ -199,7 +218,20 @@ Test(units, devices)
 Test(units, no_devices)
 {
     static const char *const bad[] = {
-        "",   " ",  "-1", "+1", "01", "1.0", "0x1", "10000", "4294967296", "all", "GPU", "GPU-", UUID, "GPU-0",
+        "",
+        " ",
+        "-1",
+        "+1",
+        "01",
+        "1.0",
+        "0x1",
+        "10000",
+        "4294967296",
+        "all",
+        "GPU",
+        "GPU-",
+        UUID,
+        "GPU-0",
         "GPU-01234567-89ab-cdef-0123-456789abcde",   /* a digit short */
         "GPU-01234567-89ab-cdef-0123-456789abcdef0", /* and long */
         "GPU-0123456789abcdef0123456789abcdef",
