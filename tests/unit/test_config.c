@@ -339,7 +339,7 @@ Test(config, what_arms)
     forget();
     set("SOFTSLICE_COMPUTE", "100%");
     GOOD();
-    cr_expect(!config_arms_vram(&config) && config_arms_compute(&config), "100 % is a share");
+    cr_expect(!config_arms_vram(&config) && config_arms_compute(&config), "100 %% is a share");
     forget();
     set("SOFTSLICE_WEIGHT", "100");
     GOOD();
