@@ -447,6 +447,7 @@ Test(config, variables_that_are_not_ours)
     set("SOFTSLICE_SERVICE_HOST", "10.0.0.1");
     set("SOFTSLICE_PORT", "tcp://10.0.0.1:9835");
     set("SOFTSLICE_TEST_ANYTHING", "x");
+    set("SOFTSLICE_LIBRARY", "/x"); /* is the command's */
     set("SOFTSLICEX", "x");
     set("MY_SOFTSLICE_VRM", "x");
     set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
