@@ -102,7 +102,7 @@ static void context_refund(int dev)
     sim_machine_unlock(sim->machine);
 }
 
-static struct sim_ctx *context_new(int dev, unsigned int flags, unsigned int api_version)
+struct sim_ctx *sim_context_new(int dev, unsigned int flags, unsigned int api_version)
 {
     static uint64_t last_id;
     struct sim_ctx *c;
@@ -129,7 +129,7 @@ static struct sim_ctx *context_new(int dev, unsigned int flags, unsigned int api
     return c;
 }
 
-static void context_destroy(struct sim_ctx *c)
+void sim_context_destroy(struct sim_ctx *c)
 {
     sim_context_wait(c);
     if (c->destroyed)
@@ -161,7 +161,7 @@ static CUresult create(CUcontext *pctx, unsigned int flags, CUdevice dev, unsign
         return CUDA_ERROR_INVALID_DEVICE;
     if (stack.depth == SIM_MAX_STACK)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    c = context_new(dev, flags, api_version);
+    c = sim_context_new(dev, flags, api_version);
     if (!c)
         return CUDA_ERROR_OUT_OF_MEMORY;
     *pctx = (CUcontext)c;
@@ -213,7 +213,7 @@ static CUresult destroy(CUcontext handle)
         return r;
     if (c->primary)
         return CUDA_ERROR_INVALID_CONTEXT;
-    context_destroy(c);
+    sim_context_destroy(c);
     /* "If ctx is current to the calling thread then ctx will also be popped from the current thread's context stack". */
     if (stack.depth && stack.item[stack.depth - 1] == c)
         stack.depth--;
@@ -341,16 +341,14 @@ CUresult cuCtxGetCurrent(CUcontext *pctx)
     return CUDA_SUCCESS;
 }
 
-static CUresult primary_retain(CUcontext *pctx, CUdevice dev)
+CUresult sim_primary_retain(CUcontext *pctx, CUdevice dev)
 {
-    SIM_GUARD();
-
     if (!pctx)
         return CUDA_ERROR_INVALID_VALUE;
     if (!sim_device_valid(dev))
         return CUDA_ERROR_INVALID_DEVICE;
     if (!primary[dev].ctx) {
-        struct sim_ctx *c = context_new(dev, primary[dev].flags, API_V2);
+        struct sim_ctx *c = sim_context_new(dev, primary[dev].flags, API_V2);
 
         if (!c)
             return CUDA_ERROR_OUT_OF_MEMORY;
@@ -365,7 +363,8 @@ static CUresult primary_retain(CUcontext *pctx, CUdevice dev)
 CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
 {
     ENTER();
-    return primary_retain(pctx, dev);
+    SIM_GUARD();
+    return sim_primary_retain(pctx, dev);
 }
 
 static void primary_end(CUdevice dev)
@@ -375,13 +374,11 @@ static void primary_end(CUdevice dev)
     primary[dev].ctx = NULL;
     primary[dev].retained = 0;
     if (c)
-        context_destroy(c);
+        sim_context_destroy(c);
 }
 
-static CUresult primary_release(CUdevice dev)
+CUresult sim_primary_release(CUdevice dev)
 {
-    SIM_GUARD();
-
     if (!sim_device_valid(dev))
         return CUDA_ERROR_INVALID_DEVICE;
     if (!primary[dev].retained)
@@ -394,13 +391,15 @@ static CUresult primary_release(CUdevice dev)
 CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
 {
     ENTER();
-    return primary_release(dev);
+    SIM_GUARD();
+    return sim_primary_release(dev);
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 {
     ENTER();
-    return primary_release(dev);
+    SIM_GUARD();
+    return sim_primary_release(dev);
 }
 
 static CUresult primary_reset(CUdevice dev)

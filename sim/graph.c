@@ -26,6 +26,9 @@ void sim_graph_free(struct sim_graph *g)
     for (size_t i = 0; i < g->count; i++)
         node_release(g->nodes[i]);
     free(g->nodes);
+    g->nodes = NULL;
+    g->count = 0;
+    sim_user_objects_drop(g);
     sim_handle_free(g);
 }
 
@@ -130,6 +133,8 @@ struct sim_graph *sim_graph_clone(const struct sim_graph *g)
             for (size_t j = 0; j < g->count; j++)
                 if (g->nodes[j] == g->nodes[i]->deps[d] && sim_node_add_dep(copy->nodes[i], copy->nodes[j]) != CUDA_SUCCESS)
                     goto fail;
+    if (sim_user_objects_copy(g, copy) != CUDA_SUCCESS)
+        goto fail;
     return copy;
 fail:
     sim_graph_free(copy);

@@ -55,6 +55,11 @@ void sim_node_free(struct sim_node *node);
 CUresult sim_node_set(struct sim_node *node, const void *params);
 CUresult sim_node_add_dep(struct sim_node *node, struct sim_node *dep);
 
+/* References to user objects that go with a graph (user_object.c). Dropping the last one runs the program's code without the lock. */
+CUresult sim_user_object_hold(struct sim_graph *graph, void *object, unsigned int count);
+CUresult sim_user_objects_copy(const struct sim_graph *from, struct sim_graph *to);
+void sim_user_objects_drop(const struct sim_graph *graph);
+
 /* ---- memory of graphs (graph_mem.c) ---- */
 
 /* Addresses for an allocation node; no HBM is taken before a launch. */

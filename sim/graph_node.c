@@ -207,7 +207,8 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode *phGraphNode, CUgraph hGraph, const 
     return add_alloc(phGraphNode, hGraph, dependencies, numDependencies, nodeParams);
 }
 
-_Static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS_v3) == sizeof(CUDA_KERNEL_NODE_PARAMS), "kernel parameters v2 and v3 have one layout");
+_Static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS_v3) == sizeof(CUDA_KERNEL_NODE_PARAMS),
+               "kernel parameters v2 and v3 have one layout");
 
 /* The generic form carries the same parameters, some of them wider. */
 static CUresult narrow(const CUgraphNodeParams *p, struct sim_node *out, const void **params)

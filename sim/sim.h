@@ -29,8 +29,9 @@
 #include <stdint.h>
 #include "shared.h"
 
-#define SIM_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define SIM_MAX_STACK     64
+#define SIM_ARRAY_SIZE(a)     (sizeof(a) / sizeof((a)[0]))
+#define SIM_MAX_STACK         64
+#define SIM_STREAM_ATTRIBUTES 20 /* more than cuda.h has ids for */
 
 struct sim_engine;
 struct sim_stream;
@@ -96,6 +97,7 @@ enum sim_kind {
     SIM_MIPMAP,
     SIM_PHYS, /* cuMemCreate */
     SIM_GREEN,
+    SIM_RESOURCE,
     SIM_LINK,
     SIM_USER_OBJECT,
 };
@@ -124,7 +126,7 @@ struct sim_ctx {
     unsigned int flags;
     unsigned int api_version;
     uint64_t id;
-    bool primary;
+    bool primary; /* or a green context's: not for cuCtxDestroy */
     bool destroyed;
     unsigned int attached; /* cuCtxAttach */
     struct sim_slab *slabs;
@@ -149,6 +151,12 @@ CUresult sim_context_current(struct sim_ctx **ctx);
 CUresult sim_context_of(CUcontext handle, struct sim_ctx **ctx);
 /* A context for objects of a device that belong to no particular one: the current one if on `dev`, else any live one, else NULL. */
 struct sim_ctx *sim_context_on(int dev);
+/* A context that is nowhere current; NULL: no memory. */
+struct sim_ctx *sim_context_new(int dev, unsigned int flags, unsigned int api_version);
+/* Waits for its work and frees all that lives in it; the handle stays known as destroyed. Drops the lock meanwhile. */
+void sim_context_destroy(struct sim_ctx *ctx);
+CUresult sim_primary_retain(CUcontext *ctx, CUdevice dev);
+CUresult sim_primary_release(CUdevice dev);
 /* Walks the contexts that live. */
 struct sim_ctx *sim_context_next(struct sim_ctx *after);
 bool sim_device_valid(CUdevice dev);
@@ -294,8 +302,7 @@ struct sim_stream {
     size_t capture_count;
     bool destroyed;             /* destroyed with work left */
     struct sim_stream *sibling; /* next of its context */
-    struct sim_green *green;
-    void *attributes;
+    CUstreamAttrValue attributes[SIM_STREAM_ATTRIBUTES];
     uint64_t thread; /* per-thread default stream of that thread */
 };
 

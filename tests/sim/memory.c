@@ -243,6 +243,34 @@ static void check_failures(void)
     t_result(cuCtxSynchronize(), CUDA_ERROR_UNKNOWN);
 }
 
+/* A green context is on top of the primary one, and what is allocated in it goes with it. */
+static void check_green(void)
+{
+    CUdevResource all, half[2];
+    CUdevResourceDesc desc;
+    unsigned groups = 2;
+    CUcontext ctx;
+    CUgreenCtx green;
+    CUdeviceptr p;
+
+    t_cuda(cuInit(0));
+    t_cuda(cuDeviceGetDevResource(0, &all, CU_DEV_RESOURCE_TYPE_SM));
+    t_cuda(cuDevSmResourceSplitByCount(half, &groups, &all, NULL, 0, all.sm.smCount / 2));
+    t_check(groups >= 1 && half[0].sm.smCount >= all.sm.smCount / 2, "%u SMs of %u", half[0].sm.smCount, all.sm.smCount);
+    t_cuda(cuDevResourceGenerateDesc(&desc, &half[0], 1));
+    t_cuda(cuGreenCtxCreate(&green, desc, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    t_equal(t_used(0), 100 * T_MIB);
+    t_cuda(cuCtxFromGreenCtx(&ctx, green));
+    t_result(cuCtxDestroy(ctx), CUDA_ERROR_INVALID_CONTEXT);
+    t_cuda(cuCtxSetCurrent(ctx));
+    t_cuda(cuMemAlloc(&p, 4 * T_MIB));
+    t_equal(t_used(0), 104 * T_MIB);
+    t_cuda(cuGreenCtxDestroy(green));
+    t_result(cuGreenCtxDestroy(green), CUDA_ERROR_INVALID_CONTEXT);
+    t_result(cuMemAlloc(&p, 4 * T_MIB), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    t_equal(t_used(0), 0);
+}
+
 static void late(void)
 {
     int count;
@@ -302,6 +330,7 @@ int main(void)
     in_child(check_arrays, NULL, NULL);
     in_child(check_v1, NULL, NULL);
     in_child(check_failures, "SOFTSIM_FAIL", "cuMemAlloc_v2:2:700,cuCtxSynchronize:2+:999");
+    in_child(check_green, NULL, NULL);
     in_child(check_exit, NULL, NULL);
     setenv("SOFTSIM_GPUS", "4", 1);
     in_child(check_visible, "CUDA_VISIBLE_DEVICES", "2,0");

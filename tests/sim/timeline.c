@@ -132,6 +132,34 @@ static void check_legacy(void)
     t_check(strcmp(order, "abc") == 0, "host functions ran in the order %s", order);
 }
 
+/* A stream waits for a value, and what it writes appears when the GPU got there. */
+static void check_values(void)
+{
+    CUstream s, other;
+    volatile unsigned *flag;
+    CUdeviceptr p;
+
+    use_gpu();
+    t_cuda(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+    t_cuda(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+    t_cuda(cuMemHostAlloc((void **)&flag, 4096, 0));
+    t_cuda(cuMemHostGetDevicePointer(&p, (void *)flag, 0));
+    flag[0] = flag[1] = 0;
+    t_cuda(cuStreamWaitValue32(s, p, 5, CU_STREAM_WAIT_VALUE_GEQ));
+    t_cuda(cuLaunchHostFunc(s, note, (void *)"b"));
+    t_result(cuStreamQuery(s), CUDA_ERROR_NOT_READY);
+    launch(kernel("work__20ms"), other);
+    t_cuda(cuStreamWriteValue32(other, p + 4, 9, 0));
+    t_equal(flag[1], 0);
+    t_cuda(cuLaunchHostFunc(other, note, (void *)"a"));
+    t_cuda(cuStreamSynchronize(other));
+    t_equal(flag[1], 9);
+    t_cuda(cuStreamWriteValue32(other, p, 6, 0));
+    t_cuda(cuStreamSynchronize(s));
+    t_check(strcmp(order, "ab") == 0, "host functions ran in the order %s", order);
+    t_result(cuStreamWaitValue32(s, p + 1, 0, 0), CUDA_ERROR_INVALID_VALUE);
+}
+
 static const struct sim_machine *machine(void)
 {
     int fd = open(getenv("SOFTSIM_STATE"), O_RDONLY | O_CLOEXEC);
@@ -253,6 +281,7 @@ int main(void)
     in_child(check_events);
     in_child(check_host_functions);
     in_child(check_legacy);
+    in_child(check_values);
     in_child(check_slices);
     in_child(check_durations);
     return 0;
