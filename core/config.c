@@ -151,11 +151,22 @@ static uint64_t own_limit(const struct config_rules *rules, const struct config_
     return limit_of(own, whole);
 }
 
+/* The admin's limit: what the tenant's section says and what the GPU's says both hold, so the smaller does; [softslice] is for whom neither
+ * names. */
 static uint64_t admin_limit(const struct config_rules *rules, const struct config_device *device, uint64_t whole,
                             const struct config_rule **rule)
 {
     const struct config_rule *admin = rule_of(rules, CONFIG_ADMIN, device, whole);
 
+    for (unsigned i = 0; i < rules->count; i++) {
+        const struct config_rule *other = &rules->rule[i];
+        bool tenants = other->section == CONFIG_FOR_TENANT;
+
+        /* The best rule stands for its own kind; the other kind's count beside it, its general ones only where no special one is. */
+        if (other->source == CONFIG_ADMIN && other->specificity && is_for(other, device) &&
+            tenants != (admin->section == CONFIG_FOR_TENANT) && limit_of(other, whole) < limit_of(admin, whole))
+            admin = other;
+    }
     if (rule)
         *rule = admin;
     return limit_of(admin, whole);

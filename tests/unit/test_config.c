@@ -718,6 +718,24 @@ Test(config, admin_limits_by_minimum_and_tenant)
     EXPECT_TEXT(origin_of(CONFIG_WEIGHT), "SOFTSLICE_WEIGHT");
 }
 
+/* A tenant's limit and a GPU's bound different things; neither may lift the other. */
+Test(config, admin_limits_of_tenant_and_gpu_both_hold)
+{
+    static const struct {
+        const char *tenant;
+        uint64_t a, b;
+    } cases[] = {{"small", 10 * GIB, 10 * GIB}, {"big", 30 * GIB, 40 * GIB}, {"unnamed", GIB, 40 * GIB}};
+
+    for (unsigned i = 0; i < 3; i++) {
+        write_admin("[softslice]\nvram = 1GiB\n[tenant small]\nvram = 10GiB\n[tenant big]\nvram = 50GiB, " UUID_A
+                    "=30GiB\n[gpu " UUID_B "]\nvram=40GiB\n");
+        set("SOFTSLICE_TENANT", cases[i].tenant);
+        GOOD();
+        cr_expect(admin(&gpu_a) == cases[i].a && admin(&gpu_b) == cases[i].b, "tenant %s", cases[i].tenant);
+        forget();
+    }
+}
+
 Test(config, admin_limit_of_the_unnamed_tenant)
 {
     write_admin("[tenant default]\nvram = 3GiB\n[tenant other]\nvram = 1GiB\n");
