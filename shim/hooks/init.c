@@ -5,8 +5,6 @@
 #include "../process.h"
 #include "softslice/log.h"
 
-__thread unsigned guard_depth;
-
 static CUresult refuse_unmapped(void)
 {
     static uint32_t told;
