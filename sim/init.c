@@ -41,13 +41,15 @@ CUresult sim_enter(const char *function, bool before_init)
 
 int sim_driver_version(void)
 {
-    static int version;
+    static int known; /* atomic */
+    int version = __atomic_load_n(&known, __ATOMIC_RELAXED);
 
     if (!version) {
         struct sim_settings set;
 
         sim_settings_read(&set);
         version = set.driver_version;
+        __atomic_store_n(&known, version, __ATOMIC_RELAXED);
     }
     return version;
 }

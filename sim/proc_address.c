@@ -30,12 +30,14 @@ extern int (*const sim_stub_of[])(void);
 
 static bool alt_addresses(void)
 {
-    static int alt = -1;
+    static int known = -1; /* atomic */
+    int alt = __atomic_load_n(&known, __ATOMIC_RELAXED);
 
     if (alt < 0) {
         const char *text = getenv("SOFTSIM_ALT_ADDRESSES");
 
         alt = text && strcmp(text, "1") == 0;
+        __atomic_store_n(&known, alt, __ATOMIC_RELAXED);
     }
     return alt;
 }
