@@ -2,6 +2,9 @@
 /* Charges contexts and ends what they own. */
 #include "context.h"
 
+#include <errno.h>
+#include <time.h>
+
 #include "figure.h"
 #include "guard.h"
 #include "real.h"
@@ -10,20 +13,42 @@
  * creation, too large only until then. */
 #define CONTEXT_DEFAULT_BYTES (UINT64_C(512) << 20)
 
+#define MEASURE_ATTEMPTS 8
+
+/* How long a thread waits for another one to charge the primary context that both got: asking NVML takes milliseconds. */
+#define CHARGE_POLL_NS  100000
+#define CHARGE_ATTEMPTS 10000
+
 static uint64_t expected_bytes(const struct membership *m, int device)
 {
     uint64_t seen = ledger_context_bytes(&m->quota.ledger, (unsigned)m->quota.device[device].index);
     return seen ? seen : CONTEXT_DEFAULT_BYTES;
 }
 
-/* What the driver took for the context that was just made: its own figure for this process less what the ledger already knows. */
+/* The same, to be reserved: while nobody has measured a context, all that is left will do, for the default may be far too much. */
+static uint64_t reserved_bytes(struct membership *m, int device)
+{
+    uint64_t expected = expected_bytes(m, device), total, left;
+
+    if (ledger_context_bytes(&m->quota.ledger, (unsigned)m->quota.device[device].index))
+        return expected;
+    quota_info(&m->quota, (unsigned)device, UINT64_MAX, &total, &left);
+    left &= ~(m->quota.device[device].granule - 1);
+    return left && left < expected ? left : expected;
+}
+
+/* What the driver took for the context that was just made: its own figure for this process less what the ledger already knows. Where
+ * other threads allocate or free meanwhile the two do not fit together, so it is asked again. */
 static uint64_t measured_bytes(struct membership *m, int device, uint64_t expected)
 {
-    unsigned index = (unsigned)m->quota.device[device].index;
-    uint64_t figure, own = ledger_own(&m->quota.ledger, index);
+    unsigned index = (unsigned)m->quota.device[device].index, attempt = 0;
+    uint64_t figure, own;
 
-    if (!figure_of_process(m->quota.device[device].id.uuid, &figure))
-        return expected;
+    do {
+        own = ledger_own(&m->quota.ledger, index);
+        if (!figure_of_process(m->quota.device[device].id.uuid, &figure))
+            return expected;
+    } while (own != ledger_own(&m->quota.ledger, index) && ++attempt < MEASURE_ATTEMPTS);
     uint64_t bytes = figure > own ? figure - own : 0;
     if (own == 0 && bytes)
         ledger_set_context_bytes(&m->quota.ledger, index, bytes);
@@ -36,8 +61,10 @@ static bool remember(struct membership *m, const struct record *record)
     struct record old;
     int put = records_put(process_contexts(), record, &old);
 
-    if (put == 1)
+    if (put == 1) {
+        forget();
         quota_refund(&m->quota, &old);
+    }
     return put >= 0;
 }
 
@@ -60,8 +87,17 @@ static bool adopt(struct membership *m, CUcontext context, int device, struct re
     return false;
 }
 
+/* What the last look of this thread found. A membership's address is its own in a forked child, and a context's end counts `endings` up. */
+static __thread struct {
+    struct membership *membership;
+    CUcontext context;
+    uint64_t endings, owner;
+    int device;
+} last;
+
 bool context_current(struct membership *m, uint64_t *owner, int *device)
 {
+    uint64_t now = __atomic_load_n(&endings, __ATOMIC_ACQUIRE);
     struct records *contexts = process_contexts();
     struct record record;
     CUcontext context = NULL;
@@ -69,6 +105,11 @@ bool context_current(struct membership *m, uint64_t *owner, int *device)
 
     if (called.cuCtxGetCurrent(&context) != CUDA_SUCCESS || !context)
         return false;
+    if (last.context == context && last.membership == m && last.endings == now) {
+        *owner = last.owner;
+        *device = last.device;
+        return true;
+    }
     if (!records_find(contexts, (uint64_t)(uintptr_t)context, &record)) {
         if (called.cuCtxGetDevice(&handle) != CUDA_SUCCESS)
             return false;
@@ -76,8 +117,11 @@ bool context_current(struct membership *m, uint64_t *owner, int *device)
         if (index == PROCESS_NO_DEVICE || !adopt(m, context, index, &record))
             return false;
     }
-    *owner = record.context;
-    *device = record.device;
+    last.membership = m;
+    last.context = context;
+    last.endings = now;
+    last.owner = *owner = record.context;
+    last.device = *device = record.device;
     return true;
 }
 
@@ -91,7 +135,7 @@ CUresult creation_begin(struct creation *creation, CUdevice device)
         return why;
     creation->device = m ? process_device(m, device) : PROCESS_NO_DEVICE;
     if (creation->device != PROCESS_NO_DEVICE) {
-        if (quota_reserve(&m->quota, &creation->charge, (unsigned)creation->device, expected_bytes(m, creation->device),
+        if (quota_reserve(&m->quota, &creation->charge, (unsigned)creation->device, reserved_bytes(m, creation->device),
                           QUOTA_CONTEXT) != 0)
             return CUDA_ERROR_OUT_OF_MEMORY;
         creation->membership = m;
@@ -106,7 +150,7 @@ CUresult creation_begin_primary(struct creation *creation, CUdevice device)
     int index = m ? process_device(m, device) : PROCESS_NO_DEVICE;
 
     if (index != PROCESS_NO_DEVICE && __atomic_load_n(process_primary(index), __ATOMIC_ACQUIRE)) {
-        *creation = (struct creation){0};
+        *creation = (struct creation){.device = index};
         guard_enter();
         return CUDA_SUCCESS;
     }
@@ -152,7 +196,7 @@ bool creation_end(struct creation *creation, CUresult result, CUcontext context)
         quota_cancel(&m->quota, &creation->charge);
         return true;
     }
-    uint64_t bytes = measured_bytes(m, creation->device, creation->charge.bytes);
+    uint64_t bytes = measured_bytes(m, creation->device, expected_bytes(m, creation->device));
     if (!settle(m, &creation->charge, bytes, &record))
         return false;
     record.context = process_new_owner();
@@ -162,19 +206,39 @@ bool creation_end(struct creation *creation, CUresult result, CUcontext context)
     return false;
 }
 
+/* Wait until the thread that is charging the primary context is done: what this one allocates before that would be taken for a part of it. */
+static void wait_for_charge(int device, uint64_t context)
+{
+    struct record known;
+    int saved = errno;
+
+    for (int i = 0; i < CHARGE_ATTEMPTS && __atomic_load_n(process_primary(device), __ATOMIC_ACQUIRE) == context &&
+                    !records_find(process_contexts(), context, &known);
+         i++)
+        nanosleep(&(struct timespec){.tv_nsec = CHARGE_POLL_NS}, NULL);
+    errno = saved;
+}
+
 bool creation_end_primary(struct creation *creation, CUresult result, CUcontext context)
 {
     struct membership *m = creation->membership;
     uint64_t key = (uint64_t)(uintptr_t)context, nobody = 0;
     struct record known;
 
-    if (!m || result != CUDA_SUCCESS)
-        return creation_end(creation, result, context);
+    if (!m || result != CUDA_SUCCESS) {
+        bool kept = creation_end(creation, result, context);
+        if (result == CUDA_SUCCESS && creation->device != PROCESS_NO_DEVICE)
+            wait_for_charge(creation->device, key);
+        return kept;
+    }
     /* Charged already by another thread that made it active first, or at first sight: give ours back. */
     bool first =
         __atomic_compare_exchange_n(process_primary(creation->device), &nobody, key, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    if (!first || records_find(process_contexts(), key, &known))
-        return creation_end(creation, CUDA_ERROR_UNKNOWN, context);
+    if (!first || records_find(process_contexts(), key, &known)) {
+        creation_end(creation, CUDA_ERROR_UNKNOWN, context);
+        wait_for_charge(creation->device, key);
+        return true;
+    }
     if (creation_end(creation, result, context))
         return true;
     __atomic_store_n(process_primary(creation->device), 0, __ATOMIC_RELEASE);
@@ -199,6 +263,7 @@ void ending_begin(struct ending *ending, CUcontext context)
     uint64_t key = (uint64_t)(uintptr_t)context;
 
     ending->membership = m && key && records_take(process_contexts(), key, &ending->context) ? m : NULL;
+    forget();
     guard_enter();
 }
 
@@ -235,6 +300,7 @@ void context_primary_ended(CUdevice device, CUresult result, bool reset)
     uint64_t context = __atomic_exchange_n(process_primary(index), 0, __ATOMIC_ACQ_REL);
     if (!context || !records_take(process_contexts(), context, &record))
         return;
+    forget();
     drop(m, &record);
     /* Still active after a reset, or made active again by another thread that saw it charged: charge it once more, it exists. */
     if (primary_active(device) && adopt(m, (CUcontext)(uintptr_t)context, index, &record)) {
