@@ -55,6 +55,14 @@ static uint64_t measured_bytes(struct membership *m, int device, uint64_t expect
     return bytes;
 }
 
+static uint64_t endings; /* of contexts, so far */
+
+/* A context's record is gone or is another: what threads remember of it is no longer so. */
+static void forget(void)
+{
+    __atomic_fetch_add(&endings, 1, __ATOMIC_RELEASE);
+}
+
 /* Remember a charged context, and give the charge of one that had the same address back. False for want of host memory. */
 static bool remember(struct membership *m, const struct record *record)
 {

@@ -59,8 +59,11 @@ static void settings_once(void)
     pthread_once(&once, settings_read);
 }
 
+/* Every rule of a function counts every call of it. */
 CUresult sim_fail_next(const char *function)
 {
+    CUresult failure = CUDA_SUCCESS;
+
     settings_once();
     for (unsigned int i = 0; i < rule_count; i++) {
         struct rule *r = &rules[i];
@@ -69,10 +72,10 @@ CUresult sim_fail_next(const char *function)
         if (strcmp(r->symbol, function) != 0)
             continue;
         call = __atomic_add_fetch(&r->calls, 1, __ATOMIC_RELAXED);
-        if (call == r->call || (r->persists && call > r->call))
-            return (CUresult)r->error;
+        if (failure == CUDA_SUCCESS && (call == r->call || (r->persists && call > r->call)))
+            failure = (CUresult)r->error;
     }
-    return CUDA_SUCCESS;
+    return failure;
 }
 
 void sim_trace(const char *function)
