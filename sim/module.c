@@ -298,17 +298,12 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, c
     return CUDA_SUCCESS;
 }
 
-CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jitOptions, void **jitOptionsValues,
-                           unsigned int numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues,
-                           unsigned int numLibraryOptions)
+static CUresult library_load(CUlibrary *library, const void *code, bool options_missing)
 {
     struct sim_library *l;
-
-    ENTER();
     SIM_GUARD();
-    (void)jitOptionsValues;
-    (void)libraryOptionValues;
-    if (!library || !code || (numJitOptions && !jitOptions) || (numLibraryOptions && !libraryOptions))
+
+    if (!library || !code || options_missing)
         return CUDA_ERROR_INVALID_VALUE;
     l = sim_handle_new(sizeof(*l), SIM_LIBRARY, NULL);
     if (!l)
@@ -317,17 +312,28 @@ CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *j
     return CUDA_SUCCESS;
 }
 
+CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jitOptions, void **jitOptionsValues,
+                           unsigned int numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues,
+                           unsigned int numLibraryOptions)
+{
+    ENTER();
+    (void)jitOptionsValues;
+    (void)libraryOptionValues;
+    return library_load(library, code, (numJitOptions && !jitOptions) || (numLibraryOptions && !libraryOptions));
+}
+
 CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions, void **jitOptionsValues,
                                unsigned int numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues,
                                unsigned int numLibraryOptions)
 {
     ENTER();
+    (void)jitOptionsValues;
+    (void)libraryOptionValues;
     if (!fileName)
         return CUDA_ERROR_INVALID_VALUE;
     if (access(fileName, R_OK) < 0)
         return CUDA_ERROR_FILE_NOT_FOUND;
-    return cuLibraryLoadData(library, fileName, jitOptions, jitOptionsValues, numJitOptions, libraryOptions, libraryOptionValues,
-                             numLibraryOptions);
+    return library_load(library, fileName, (numJitOptions && !jitOptions) || (numLibraryOptions && !libraryOptions));
 }
 
 static struct sim_module *library_module(struct sim_library *l, struct sim_ctx *ctx)

@@ -215,7 +215,7 @@ static bool machine_idle(struct sim_machine *m)
     return true;
 }
 
-static int state_open(char *path, size_t size)
+void sim_state_path(char *path, size_t size)
 {
     const char *given = getenv("SOFTSIM_STATE");
 
@@ -223,7 +223,6 @@ static int state_open(char *path, size_t size)
         snprintf(path, size, "%s", given);
     else
         snprintf(path, size, "/dev/shm/softsim-%u", (unsigned int)getuid());
-    return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 /* With the file locked: a file of another size is another build's; it is replaced, and its users keep the old one. */
@@ -263,12 +262,15 @@ static struct sim_machine *state_map(int fd, bool *foreign)
 
 struct sim_machine *sim_machine_open(void)
 {
-    char path[4096];
+    char path[SIM_PATH_MAX];
     struct sim_machine *m = NULL;
 
     for (int attempt = 0; attempt < 3 && !m; attempt++) {
         bool foreign;
-        int fd = state_open(path, sizeof(path));
+        int fd;
+
+        sim_state_path(path, sizeof(path));
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0)
             return NULL;

@@ -16,6 +16,7 @@
 #define SIM_MAX_PROCS   512
 #define SIM_MAX_OBJECTS 4096
 #define SIM_HISTORY     256
+#define SIM_PATH_MAX    200
 #define SIM_MAGIC       UINT64_C(0x3830736d69735f67)
 
 /* What SOFTSIM_* said to the first process; see docs/simulated-gpu.md. */
@@ -68,8 +69,8 @@ struct sim_object {
     uint64_t size;
     uint32_t gpu;
     int32_t payer;
-    uint16_t holds[SIM_MAX_PROCS]; /* references by process */
-    char backing[64];              /* the file that holds the bytes */
+    uint16_t holds[SIM_MAX_PROCS];   /* references by process */
+    char backing[SIM_PATH_MAX + 40]; /* the file that holds the bytes */
 };
 
 struct sim_gpu {
@@ -97,6 +98,9 @@ struct sim_machine {
 
 /* Map the machine, making it from the environment where it is absent or where nobody uses it. NULL on failure. */
 struct sim_machine *sim_machine_open(void);
+
+/* Where the machine's file is. */
+void sim_state_path(char *path, size_t size);
 
 /* The settings that the environment asks for. */
 void sim_settings_read(struct sim_settings *set);

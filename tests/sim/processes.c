@@ -2,6 +2,7 @@
 /* Several processes on one simulated GPU: they fill it together, and what a killed one had comes back. */
 #include "helper.h"
 #include <cuda.h>
+#include <dirent.h>
 
 #define CHILDREN 4
 
@@ -72,7 +73,40 @@ static void check_fullness(void)
     settle(0, "after all were killed");
 }
 
-/* A process killed at a random moment of allocating and freeing leaves nothing and stops nobody. */
+/* Files beside the machine's own: those of exported memory. */
+static unsigned files(void)
+{
+    char folder[4096];
+    DIR *dir;
+    unsigned count = 0;
+    char *slash;
+
+    snprintf(folder, sizeof(folder), "%s", getenv("SOFTSIM_STATE"));
+    slash = strrchr(folder, '/');
+    *slash = '\0';
+    dir = opendir(folder);
+    t_check(dir, "%s: %s", folder, strerror(errno));
+    for (struct dirent *e; (e = readdir(dir));)
+        count += strncmp(e->d_name, slash + 1, strlen(slash + 1)) == 0 && strcmp(e->d_name, slash + 1) != 0;
+    closedir(dir);
+    return count;
+}
+
+static void export_memory(void)
+{
+    CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                                .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    CUmemGenericAllocationHandle h;
+    int fd;
+
+    t_cuda(cuMemCreate(&h, 2 * T_MIB, &prop, 0));
+    t_cuda(cuMemExportToShareableHandle(&fd, h, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    close(fd);
+    t_cuda(cuMemRelease(h));
+}
+
+/* A process killed at a random moment of allocating, exporting and freeing leaves nothing and stops nobody. */
 static void check_kills(void)
 {
     unsigned seed = 1;
@@ -83,15 +117,18 @@ static void check_kills(void)
 
         if (child == 0) {
             use_gpu();
-            for (;;)
-                if (cuMemAlloc(&p, 4 * T_MIB) != CUDA_SUCCESS || cuMemFree(p) != CUDA_SUCCESS)
-                    _exit(1);
+            for (;;) {
+                t_cuda(cuMemAlloc(&p, 4 * T_MIB));
+                export_memory();
+                t_cuda(cuMemFree(p));
+            }
         }
         usleep((useconds_t)(rand_r(&seed) % 3000));
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
     }
     settle(0, "after 200 kills");
+    t_equal(files(), 0);
 }
 
 struct process {
