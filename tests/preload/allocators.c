@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allocators that look symbols up while they start, preloaded before and after ours. */
-// native: a sanitizer's runtime is the allocator itself
+// unsanitized: a sanitizer's runtime is the allocator itself
 // run: LD_PRELOAD="libjemalloc.so.2 $LIB" SOFTSLICE_VRAM=1GiB -- libjemalloc
 // run: LD_PRELOAD="$LIB libjemalloc.so.2" SOFTSLICE_VRAM=1GiB -- libjemalloc
 // run: LD_PRELOAD="libtcmalloc.so.4 $LIB" SOFTSLICE_VRAM=1GiB -- libtcmalloc

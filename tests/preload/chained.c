@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A second library that hooks dlsym, before or behind ours: the program gets the wrapper through both, other names as ever. */
-// native: the order of the preloaded libraries is what is tested, and a sanitizer's runtime must be first
+// unsanitized: the order of the preloaded libraries is what is tested, and a sanitizer's runtime must be first
 // run: LD_PRELOAD="$BUILD/tests/preload/lib/hook_chain.so $LIB" SOFTSLICE_VRAM=1GiB -- before
 // run: LD_PRELOAD="$LIB $BUILD/tests/preload/lib/hook_chain.so" SOFTSLICE_VRAM=1GiB
 // run: LD_PRELOAD="$BUILD/tests/preload/lib/hook_chain.so $LIB libjemalloc.so.2" SOFTSLICE_VRAM=1GiB -- before

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A program that closes or replaces every descriptor it does not know loses nothing of its place in the ledger, and keeps none of ours open. */
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=closed SOFTSIM_CONTEXT_BYTES=100M -- close
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=closed SOFTSIM_CONTEXT_BYTES=100M -- replace
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=closed SOFTSIM_CONTEXT_BYTES=100M -- limit

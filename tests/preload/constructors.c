@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Look-ups from constructors, which run under the loader's lock: in two threads at once, and in one that waits for another thread. They get what
  * they get elsewhere, and nobody waits who would not wait without us. */
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSLICE_VRAM=1GiB
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_COMPUTE=50%
 // run: LD_PRELOAD="$LIB $BUILD/tests/preload/lib/early1.so $BUILD/tests/preload/lib/early2.so" SOFTSLICE_VRAM=1GiB -- preloaded

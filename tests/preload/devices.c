@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Limits of several GPUs: by ordinal after CUDA_VISIBLE_DEVICES, by UUID, for all; what is taken on one is not missing on another. */
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSIM_GPUS=3 SOFTSIM_MEM=8G SOFTSIM_CONTEXT_BYTES=100M
 // run: SOFTSIM_GPUS=3 SOFTSIM_MEM=8G SOFTSIM_CONTEXT_BYTES=100M SOFTSLICE_TENANT=devices
 #include "../cuda_helper.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* However a process makes another - fork, _Fork, vfork, posix_spawn, exec - the parent's charge stays, the child owns nothing of it, and a child
  * that uses CUDA afresh is charged on its own. */
+// unemulated: rests on MADV_WIPEONFORK and MADV_DONTFORK, which the emulator does not pass to the kernel
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=fork SOFTSIM_CONTEXT_BYTES=100M
 #include <spawn.h>
 #include <sys/syscall.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A guest in the process. Where CUDA is never touched: one mapping of the library and no file, descriptor, thread or line more. Where it is:
  * errno, umask, signal handlers and masks, locale and descriptors as they were. */
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_COMPUTE=50% -- idle
 // run: SOFTSLICE_VRAM=3GB! -- idle
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_COMPUTE=50% -- used

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The first live process of a tenant sets its limit; a joiner's smaller one binds the joiner alone, a larger one raises nothing; when all have
  * left, the next one sets it anew. Many threads that start CUDA at once join as one process. */
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSLICE_TENANT=joining SOFTSIM_CONTEXT_BYTES=50M
 #include <pthread.h>
 

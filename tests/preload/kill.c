@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A member that is killed gives its bytes back to the others: the next allocation finds them, also where the GPU needs a moment to let go. */
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=kill SOFTSIM_CONTEXT_BYTES=100M
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=kill SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_MEM=1200M SOFTSIM_RELEASE_DELAY_MS=500
 #include "../cuda_helper.h"

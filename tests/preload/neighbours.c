@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RTLD_NEXT and RTLD_DEFAULT from the program, from a library preloaded before ours and from one after it: for names that are not the driver's
  * what they would find without us, for the driver's the wrapper where the driver would be found, and nothing where it would not. */
-// native: the order of the preloaded libraries is what is tested, and a sanitizer's runtime must be first
+// unsanitized: the order of the preloaded libraries is what is tested, and a sanitizer's runtime must be first
 // run: LD_PRELOAD="$BUILD/tests/preload/lib/front.so $LIB $BUILD/tests/preload/lib/behind.so" SOFTSLICE_VRAM=1GiB -- global
 // run: LD_PRELOAD="$BUILD/tests/preload/lib/front.so $LIB $BUILD/tests/preload/lib/behind.so" SOFTSLICE_VRAM=1GiB -- local
 // run: LD_PRELOAD="$BUILD/tests/preload/lib/front.so $LIB $BUILD/tests/preload/lib/behind.so" SOFTSLICE_VRAM=1GiB -- absent

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A forked child that outlives its parent does not keep the parent's charge alive. */
+// unemulated: rests on MADV_WIPEONFORK and MADV_DONTFORK, which the emulator does not pass to the kernel
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=orphan SOFTSIM_CONTEXT_BYTES=100M
 #include "../cuda_helper.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cuMemGetInfo, cuDeviceTotalMem and NVML's two memory calls tell one story, in the process itself, in others of its tenant, and in one that
  * uses NVML alone; without a limit all of them tell the GPU's own figures. */
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=story SOFTSIM_CONTEXT_BYTES=300M
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=300M
 // run: SOFTSLICE_TENANT=story SOFTSIM_CONTEXT_BYTES=300M
