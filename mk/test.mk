@@ -67,7 +67,7 @@ check-aarch64: ## Cross build for aarch64, and its tests in an emulator
 	    INIH_FLAGS='-isystem build/aarch64/inih' CUDA_INCLUDE='$(CUDA_INCLUDE)' check-emulated
 emulated_tests = $(ledger_tests) $(filter-out %/types,$(preload_tests))
 check-emulated: $(products) $(emulated_tests) $(preload_libs)
-	@$(RUN) --slow 10 --wrap 'qemu-aarch64-static -L /usr/aarch64-linux-gnu' $(emulated_tests)
+	@$(RUN) --slow 4 --wrap 'qemu-aarch64-static -L /usr/aarch64-linux-gnu' $(emulated_tests)
 
 # ---- fuzzing
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a program may do around the ledger without noticing it, or changing it: close every descriptor, put others over them, fork in
  * every way, also while another thread attaches. Settings: LEDGER_FORK_ROUNDS. */
+// unemulated: rests on MADV_WIPEONFORK and MADV_DONTFORK, which the emulator does not pass to the kernel
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
