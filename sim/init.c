@@ -16,6 +16,17 @@ static pthread_mutex_t init_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t driver_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool initialised; /* also true in forked children, where sim->ready reads as false */
 static bool deinitialised;
+static __thread bool in_callback;
+
+void sim_callback_begin(void)
+{
+    in_callback = true;
+}
+
+void sim_callback_end(void)
+{
+    in_callback = false;
+}
 
 int sim_lock(void)
 {
@@ -35,6 +46,8 @@ CUresult sim_enter(const char *function, bool before_init)
             return CUDA_ERROR_DEINITIALIZED;
         if (!__atomic_load_n(&initialised, __ATOMIC_ACQUIRE) || !sim->ready)
             return CUDA_ERROR_NOT_INITIALIZED;
+        if (in_callback)
+            return CUDA_ERROR_NOT_PERMITTED;
     }
     return sim_fail_next(function);
 }

@@ -66,6 +66,10 @@ CUresult sim_enter(const char *function, bool before_init);
             return enter_;                                                                                                         \
     } while (0)
 
+/* Around the program's code that the driver calls: it may not call the driver (CUDA_ERROR_NOT_PERMITTED). */
+void sim_callback_begin(void);
+void sim_callback_end(void);
+
 int sim_lock(void);
 void sim_unlock(void);
 static inline void sim_guard_end(int *guard)

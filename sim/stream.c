@@ -402,10 +402,12 @@ static void run_host(struct sim_stream *s)
 
     s->busy = true;
     sim_unlock();
+    sim_callback_begin();
     if (op.type == SIM_OP_HOST)
         op.host(op.data);
     else
         op.callback((CUstream)s, CUDA_SUCCESS, op.data);
+    sim_callback_end();
     sim_lock();
     s->busy = false;
     pop(s);

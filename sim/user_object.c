@@ -32,7 +32,9 @@ static void drop(struct sim_user_object *o, unsigned int count)
         return;
     sim_handle_free(o);
     sim_unlock();
+    sim_callback_begin();
     destroy(data);
+    sim_callback_end();
     sim_lock();
 }
 

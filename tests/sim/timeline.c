@@ -78,10 +78,13 @@ static void note(void *letter)
     order[__atomic_fetch_add(&steps, 1, __ATOMIC_SEQ_CST)] = *(char *)letter;
 }
 
+/* Such code may not call the driver. */
 static void callback(CUstream s, CUresult status, void *letter)
 {
+    size_t f;
+
     (void)s;
-    if (status == CUDA_SUCCESS)
+    if (status == CUDA_SUCCESS && cuMemGetInfo(&f, NULL) == CUDA_ERROR_NOT_PERMITTED)
         note(letter);
 }
 
