@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -72,6 +73,17 @@ static inline int test_begin(unsigned seconds)
     check(dir >= 0, "%s", ledger->error);
     free(ledger);
     return dir;
+}
+
+/* fork(), and the child ends with this process at the latest. */
+static inline pid_t test_fork(void)
+{
+    pid_t parent = getpid(), pid = fork();
+
+    check(pid >= 0, "%s", strerror(errno));
+    if (pid == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
+        _exit(1);
+    return pid;
 }
 
 static inline void *test_shared(size_t size)

@@ -43,6 +43,7 @@ static void cover_all(void)
 
 static void linger(void)
 {
+    alarm(60);
     for (;;)
         pause();
 }
@@ -139,8 +140,7 @@ static void one_happening(const struct happening *happening)
     pid_t pid;
 
     *child_pid = 0;
-    pid = fork();
-    check(pid >= 0, "%s", strerror(errno));
+    pid = test_fork();
     if (pid == 0) {
         unsigned mine = (unsigned)test_attach(ledger, dir, "forks", LIMIT);
 
@@ -186,11 +186,9 @@ static void *fork_storm(void *argument)
             kill(children[i], SIGKILL);
             waitpid(children[i], NULL, 0);
         }
-        children[i] = fork();
-        if (children[i] == 0) {
-            for (;;)
-                pause();
-        }
+        children[i] = test_fork();
+        if (children[i] == 0)
+            linger();
     }
     for (unsigned i = 0; i < 32; i++) {
         if (children[i] > 0) {

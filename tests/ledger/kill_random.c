@@ -57,9 +57,8 @@ static void member(unsigned self, uint64_t random)
 
 static pid_t start(unsigned self, uint64_t seed)
 {
-    pid_t pid = fork();
+    pid_t pid = test_fork();
 
-    check(pid >= 0, "%s", strerror(errno));
     if (pid == 0) {
         alarm(600);
         member(self, seed);

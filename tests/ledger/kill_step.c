@@ -119,9 +119,8 @@ static void victim(const struct operation *operation)
 /* A member that is dead and not buried. */
 static void leave_dead(void)
 {
-    pid_t pid = fork();
+    pid_t pid = test_fork();
 
-    check(pid >= 0, "%s", strerror(errno));
     if (pid == 0) {
         test_attach(ledger, dir, "stepped", LEDGER_NO_LIMIT);
         test_hold(ledger, (int)device, DEAD);
@@ -227,8 +226,7 @@ static int step_and_kill(const struct operation *operation, unsigned long moment
 
     *finished = 0;
     watch_close();
-    pid = fork();
-    check(pid >= 0, "%s", strerror(errno));
+    pid = test_fork();
     if (pid == 0) {
         victim(operation);
         _exit(1);

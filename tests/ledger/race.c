@@ -147,9 +147,8 @@ int main(void)
     ledger = test_handle();
     device = test_attach(ledger, dir, "race", LIMIT);
     for (unsigned i = 0; i < processes; i++) {
-        pid_t pid = fork();
+        pid_t pid = test_fork();
 
-        check(pid >= 0, "%s", strerror(errno));
         if (pid == 0)
             exit(process());
     }
