@@ -177,6 +177,18 @@ static bool wait_a_little(uint64_t *deadline, unsigned *round)
     return true;
 }
 
+bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
+{
+    struct quota_device *d = &quota->device[device];
+    uint64_t size = round_up(bytes, d->granule);
+
+    *charge = (struct quota_charge){.asked = bytes, .device = (uint16_t)device, .family = (uint8_t)family};
+    if (size > quota_limit(quota, device) || ledger_reserve(&quota->ledger, (unsigned)d->index, size, cap_of(d)))
+        return false;
+    charge->bytes = size;
+    return true;
+}
+
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
     struct quota_device *d = &quota->device[device];

@@ -234,6 +234,51 @@ bool records_find(struct records *records, uint64_t key, struct record *out)
     return get(records, key, out, false);
 }
 
+/* The record of `key`, which is not 0, in a locked shard, or NULL. */
+static struct record *find(struct shard *shard, uint64_t hash, uint64_t key)
+{
+    struct record *slot = shard->newest.key == key ? &shard->newest : shard->table ? probe(shard, hash, key) : NULL;
+
+    return slot && slot->key ? slot : NULL;
+}
+
+int records_add(struct records *records, uint64_t key, int64_t delta, struct record *before)
+{
+    uint64_t hash = mix(key);
+    struct shard *shard = enter(records, hash);
+    struct record *slot = find(shard, hash, key), old;
+    int result = 0;
+
+    *before = slot ? *slot : (struct record){0};
+    if (slot) {
+        slot->bytes += (uint64_t)delta;
+        if ((int64_t)slot->bytes <= 0)
+            remove_record(shard, slot);
+    } else if (delta > 0) {
+        if (make_room(shard)) {
+            store(shard, hash, &(struct record){.key = key, .bytes = (uint64_t)delta}, &old);
+            shard->count++;
+        } else {
+            result = -ENOMEM;
+        }
+    }
+    lock_give(&shard->lock);
+    return result;
+}
+
+bool records_mark(struct records *records, uint64_t key)
+{
+    uint64_t hash = mix(key);
+    struct shard *shard = enter(records, hash);
+    struct record *slot = find(shard, hash, key);
+    bool first = slot && !slot->small;
+
+    if (first)
+        slot->small = 1;
+    lock_give(&shard->lock);
+    return first;
+}
+
 /* Take out up to BATCH records of `context` (0: of all) from slot *at on. Fewer than BATCH: the rest of the table holds none. */
 static unsigned take_batch(struct shard *shard, uint64_t context, uint64_t *at, struct record batch[BATCH])
 {

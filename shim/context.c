@@ -8,6 +8,7 @@
 #include "figure.h"
 #include "guard.h"
 #include "real.h"
+#include "take.h"
 
 /* Reserved for a first context until one has been measured (docs/measurements/ has what drivers take). Too small is corrected after the
  * creation, too large only until then. */
@@ -255,8 +256,7 @@ bool creation_end_primary(struct creation *creation, CUresult result, CUcontext 
 
 static void refund_each(void *argument, const struct record *record)
 {
-    struct membership *m = argument;
-    quota_refund(&m->quota, record);
+    take_refund(argument, record);
 }
 
 static void drop(struct membership *m, const struct record *context)

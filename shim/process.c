@@ -16,7 +16,7 @@ struct process {
     uint32_t failure_told;
     uint64_t owners;
     uint64_t primary[QUOTA_DEVICES];
-    /* two struct records follow, which want that alignment */
+    /* two struct records and a struct slabs follow, which want that alignment */
 } __attribute__((aligned(64)));
 
 static struct process *published;
@@ -35,7 +35,7 @@ static void *map_wiped(size_t size)
 
 static size_t process_size(void)
 {
-    return sizeof(struct process) + 2 * records_size();
+    return sizeof(struct process) + 2 * records_size() + slabs_size();
 }
 
 static struct process *process(void)
@@ -61,6 +61,12 @@ struct records *process_contexts(void)
 {
     struct process *p = process();
     return p ? (struct records *)((char *)(p + 1) + records_size()) : NULL;
+}
+
+struct slabs *process_slabs(void)
+{
+    struct process *p = process();
+    return p ? (struct slabs *)((char *)(p + 1) + 2 * records_size()) : NULL;
 }
 
 uint64_t process_new_owner(void)

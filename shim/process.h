@@ -9,6 +9,7 @@
 #include "cuda_abi.h"
 #include "softslice/quota.h"
 #include "softslice/records.h"
+#include "softslice/slabs.h"
 
 #define PROCESS_NO_DEVICE (-1)
 
@@ -33,6 +34,9 @@ int process_device_of_uuid(const struct membership *membership, const uint8_t uu
 /* What this process was charged for. NULL where not even memory for that was to be had. */
 struct records *process_allocations(void); /* device pointers; record.context is the owner number of a context */
 struct records *process_contexts(void);    /* CUcontext; record.context is its owner number */
+
+/* The granules that its small allocations are in. */
+struct slabs *process_slabs(void);
 
 /* A number that no other context of this process ever had: addresses of contexts are used again. */
 uint64_t process_new_owner(void);

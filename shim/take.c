@@ -5,12 +5,31 @@
 #include "context.h"
 #include "guard.h"
 
+static uint64_t granule_of(const struct membership *m, unsigned device)
+{
+    return m->quota.device[device].granule;
+}
+
+/* Ask for what an allocation may take. A small one may take a granule, so one is reserved for it; only where the budget has none left and
+ * the process's own slabs seem to have room it is tried without. */
+static bool ask(struct take *take, struct membership *m, uint64_t bytes)
+{
+    uint64_t granule = granule_of(m, take->device);
+
+    if (!slabs_is_small(bytes, granule))
+        return quota_reserve(&m->quota, &take->charge, take->device, bytes, take->family) == 0;
+    take->small = bytes;
+    return quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family) ||
+           slabs_have_room(process_slabs(), take->device, bytes) ||
+           quota_reserve(&m->quota, &take->charge, take->device, granule, take->family) == 0;
+}
+
 CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
 {
     CUresult why;
     int device;
 
-    *take = (struct take){0};
+    *take = (struct take){.family = family};
     struct membership *m = process_membership(&why);
     if (!m) {
         if (why == CUDA_ERROR_OPERATING_SYSTEM)
@@ -19,7 +38,8 @@ CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
         return CUDA_SUCCESS;
     }
     if (bytes != 0 && context_current(m, &take->owner, &device)) {
-        if (quota_reserve(&m->quota, &take->charge, (unsigned)device, bytes, family) != 0)
+        take->device = (unsigned)device;
+        if (!ask(take, m, bytes))
             return CUDA_ERROR_OUT_OF_MEMORY;
         take->membership = m;
     }
@@ -30,19 +50,61 @@ CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
 bool take_again(struct take *take, CUresult result)
 {
     return result == CUDA_ERROR_OUT_OF_MEMORY && take->membership &&
-           quota_retry_oom(&take->membership->quota, take->charge.device, &take->attempt);
+           quota_retry_oom(&take->membership->quota, take->device, &take->attempt);
 }
 
 bool take_widen(struct take *take, uint64_t bytes)
 {
     if (!take->membership)
         return true;
+    if (take->small && slabs_is_small(bytes, granule_of(take->membership, take->device))) {
+        take->small = bytes;
+        return true;
+    }
     /* Ask for the whole again and give the first charge back: the two together are never less than what the driver gave. */
     struct quota_charge whole;
-    if (quota_reserve(&take->membership->quota, &whole, take->charge.device, bytes, take->charge.family) != 0)
+    if (quota_reserve(&take->membership->quota, &whole, take->device, bytes, take->family) != 0)
         return false;
     quota_cancel(&take->membership->quota, &take->charge);
     take->charge = whole;
+    take->small = 0;
+    return true;
+}
+
+void take_refund(struct membership *m, const struct record *record)
+{
+    uint64_t granule = granule_of(m, record->device);
+
+    if (!record->small)
+        quota_refund(&m->quota, record);
+    else if (slabs_remove(process_slabs(), record->device, granule, record->key, record->bytes))
+        quota_refund(&m->quota, &(struct record){.bytes = granule, .device = record->device, .family = record->family});
+}
+
+/* Enter a small allocation where the driver put it, and charge its slab if nobody has. False: the budget has no room for that slab. */
+static bool keep_small(struct take *take, struct record *record)
+{
+    struct membership *m = take->membership;
+    uint64_t granule = granule_of(m, take->device);
+    struct record slab;
+
+    record->bytes = take->small;
+    record->device = (uint16_t)take->device;
+    record->family = (uint8_t)take->family;
+    record->small = true;
+    int uncharged = slabs_add(process_slabs(), take->device, granule, record->key, take->small);
+    if (uncharged < 0) {
+        quota_cancel(&m->quota, &take->charge);
+        return false;
+    }
+    if (uncharged && !take->charge.bytes && quota_reserve(&m->quota, &take->charge, take->device, granule, take->family) != 0) {
+        take_refund(m, record);
+        return false;
+    }
+    if (uncharged && slabs_charge(process_slabs(), granule, record->key))
+        quota_keep(&m->quota, &take->charge, 0, &slab);
+    else
+        quota_cancel(&m->quota, &take->charge);
     return true;
 }
 
@@ -58,15 +120,18 @@ bool take_end(struct take *take, CUresult result, uint64_t pointer)
         quota_cancel(&m->quota, &take->charge);
         return true;
     }
-    quota_keep(&m->quota, &take->charge, 0, &record);
+    if (!take->small)
+        quota_keep(&m->quota, &take->charge, 0, &record);
+    else if (!keep_small(take, &record))
+        return false;
     switch (records_put(process_allocations(), &record, &old)) {
     case 0:
         return true;
     case 1: /* freed on a road that we do not see, and handed out again */
-        quota_refund(&m->quota, &old);
+        take_refund(m, &old);
         return true;
     default:
-        quota_refund(&m->quota, &record);
+        take_refund(m, &record);
         return false;
     }
 }
@@ -87,10 +152,10 @@ void give_end(struct give *give, CUresult result)
     if (!m)
         return;
     if (result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED) {
-        quota_refund(&m->quota, &give->record);
+        take_refund(m, &give->record);
         return;
     }
     struct record old;
     if (records_put(process_allocations(), &give->record, &old) == 1)
-        quota_refund(&m->quota, &old);
+        take_refund(m, &old);
 }

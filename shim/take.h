@@ -12,7 +12,9 @@
 struct take {
     struct membership *membership; /* NULL: nothing to charge, the driver answers by itself */
     uint64_t owner;                /* of the current context */
-    unsigned attempt;
+    unsigned attempt, device;
+    enum quota_family family;
+    uint64_t small; /* bytes, if it shares a granule with others: then `charge` is one granule, or nothing where a slab has room */
     struct quota_charge charge;
 };
 
@@ -28,8 +30,12 @@ bool take_again(struct take *take, CUresult result);
 bool take_widen(struct take *take, uint64_t bytes);
 
 /* Keep the charge under `pointer` if `result` is CUDA_SUCCESS, else give it back. False (the charge is given back) if it could not be
- * remembered for want of host memory: free what the driver gave and answer CUDA_ERROR_OUT_OF_MEMORY. */
+ * remembered for want of host memory, or if the driver took a granule for a small allocation where it had room and the budget has none
+ * for that: free what the driver gave and answer CUDA_ERROR_OUT_OF_MEMORY. */
 bool take_end(struct take *take, CUresult result, uint64_t pointer);
+
+/* Give back what the record of an allocation was charged with. */
+void take_refund(struct membership *membership, const struct record *record);
 
 /* A free: the record comes out before the driver's call, for the address can be handed out again at once. */
 struct give {

@@ -64,6 +64,9 @@ struct quota_charge {
  * to the granule; others (family QUOTA_LINEAR and QUOTA_MANAGED only) share slabs of one granule, each rounded up to 512 bytes. */
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
 
+/* The same for `bytes` that share nothing, in silence: false where quota_reserve() would have to look twice, or refuse. */
+bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
+
 /* The driver succeeded: keep the charge, at `actual` bytes if that is not 0 (pitch, contexts), and fill `record`'s bytes, device,
  * family, small; the caller sets key and context and puts it into records. */
 void quota_keep(struct quota *quota, const struct quota_charge *charge, uint64_t actual, struct record *record);

@@ -35,6 +35,13 @@ bool records_take(struct records *records, uint64_t key, struct record *out);
 /* Look without taking. */
 bool records_find(struct records *records, uint64_t key, struct record *out);
 
+/* Add `delta` to the bytes of the record of `key`, which is there exactly while that is above 0: it comes, with `small` 0, by the first
+ * addition and goes at 0 or below. *before receives it as it was, bytes 0 if it was not there. 0 or -ENOMEM (host memory). */
+int records_add(struct records *records, uint64_t key, int64_t delta, struct record *before);
+
+/* Set `small` of a record. True for exactly one of several callers; false too where it is not there. */
+bool records_mark(struct records *records, uint64_t key);
+
 /* Take out all records of `context` (0: none), calling `each` for every one with no lock held. */
 void records_drop_context(struct records *records, uint64_t context, void (*each)(void *argument, const struct record *record),
                           void *argument);

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, cuMemFree, in all their ABIs. */
+/* Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, cuMemFree, in all their ABIs. What is refused after all, because of where
+ * the driver put it, must not be seen: the driver writes into a variable of ours first. */
+#include <stddef.h>
+
 #include "../guard.h"
 #include "../take.h"
 
 CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
 {
     struct take take;
+    CUdeviceptr pointer = 0;
     CUresult result;
 
     if (!guard_acts(RESOLVE_VRAM))
@@ -13,17 +17,21 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
     if ((result = take_begin(&take, bytesize, QUOTA_LINEAR)) != CUDA_SUCCESS)
         return result;
     do
-        result = real.cuMemAlloc_v2(dptr, bytesize);
+        result = real.cuMemAlloc_v2(dptr ? &pointer : NULL, bytesize);
     while (take_again(&take, result));
-    if (take_end(&take, result, result == CUDA_SUCCESS ? *dptr : 0))
-        return result;
-    real.cuMemFree_v2(*dptr);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {
+        real.cuMemFree_v2(pointer);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS)
+        *dptr = pointer;
+    return result;
 }
 
 CUresult cuMemAlloc(CUdeviceptr_v1 *dptr, unsigned int bytesize)
 {
     struct take take;
+    CUdeviceptr_v1 pointer = 0;
     CUresult result;
 
     if (!guard_acts(RESOLVE_VRAM))
@@ -31,17 +39,21 @@ CUresult cuMemAlloc(CUdeviceptr_v1 *dptr, unsigned int bytesize)
     if ((result = take_begin(&take, bytesize, QUOTA_LINEAR)) != CUDA_SUCCESS)
         return result;
     do
-        result = real.cuMemAlloc(dptr, bytesize);
+        result = real.cuMemAlloc(dptr ? &pointer : NULL, bytesize);
     while (take_again(&take, result));
-    if (take_end(&take, result, result == CUDA_SUCCESS ? *dptr : 0))
-        return result;
-    real.cuMemFree(*dptr);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {
+        real.cuMemFree(pointer);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS)
+        *dptr = pointer;
+    return result;
 }
 
 CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flags)
 {
     struct take take;
+    CUdeviceptr pointer = 0;
     CUresult result;
 
     if (!guard_acts(RESOLVE_VRAM))
@@ -49,12 +61,15 @@ CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flag
     if ((result = take_begin(&take, bytesize, QUOTA_MANAGED)) != CUDA_SUCCESS)
         return result;
     do
-        result = real.cuMemAllocManaged(dptr, bytesize, flags);
+        result = real.cuMemAllocManaged(dptr ? &pointer : NULL, bytesize, flags);
     while (take_again(&take, result));
-    if (take_end(&take, result, result == CUDA_SUCCESS ? *dptr : 0))
-        return result;
-    real.cuMemFree_v2(*dptr);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {
+        real.cuMemFree_v2(pointer);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS)
+        *dptr = pointer;
+    return result;
 }
 
 /* Rows are padded to at least this: what the pitch comes to is known only afterwards. */
@@ -75,6 +90,8 @@ static uint64_t expected_pitch(uint64_t width)
 CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height, unsigned int element_size)
 {
     struct take take;
+    CUdeviceptr pointer = 0;
+    size_t wide = 0;
     CUresult result;
 
     if (!guard_acts(RESOLVE_VRAM))
@@ -82,19 +99,26 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size
     if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)
         return result;
     do
-        result = real.cuMemAllocPitch_v2(dptr, pitch, width, height, element_size);
+        result = real.cuMemAllocPitch_v2(dptr ? &pointer : NULL, pitch ? &wide : NULL, width, height, element_size);
     while (take_again(&take, result));
-    bool fits = result != CUDA_SUCCESS || *pitch <= expected_pitch(width) || take_widen(&take, pitched_bytes(*pitch, height));
-    if (take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? *dptr : 0) && fits)
-        return result;
-    real.cuMemFree_v2(*dptr);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    bool fits = result != CUDA_SUCCESS || wide <= expected_pitch(width) || take_widen(&take, pitched_bytes(wide, height));
+    if (!take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? pointer : 0) || !fits) {
+        real.cuMemFree_v2(pointer);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS) {
+        *dptr = pointer;
+        *pitch = wide;
+    }
+    return result;
 }
 
 CUresult cuMemAllocPitch(CUdeviceptr_v1 *dptr, unsigned int *pitch, unsigned int width, unsigned int height,
                          unsigned int element_size)
 {
     struct take take;
+    CUdeviceptr_v1 pointer = 0;
+    unsigned int wide = 0;
     CUresult result;
 
     if (!guard_acts(RESOLVE_VRAM))
@@ -102,13 +126,18 @@ CUresult cuMemAllocPitch(CUdeviceptr_v1 *dptr, unsigned int *pitch, unsigned int
     if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)
         return result;
     do
-        result = real.cuMemAllocPitch(dptr, pitch, width, height, element_size);
+        result = real.cuMemAllocPitch(dptr ? &pointer : NULL, pitch ? &wide : NULL, width, height, element_size);
     while (take_again(&take, result));
-    bool fits = result != CUDA_SUCCESS || *pitch <= expected_pitch(width) || take_widen(&take, pitched_bytes(*pitch, height));
-    if (take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? *dptr : 0) && fits)
-        return result;
-    real.cuMemFree(*dptr);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    bool fits = result != CUDA_SUCCESS || wide <= expected_pitch(width) || take_widen(&take, pitched_bytes(wide, height));
+    if (!take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? pointer : 0) || !fits) {
+        real.cuMemFree(pointer);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS) {
+        *dptr = pointer;
+        *pitch = wide;
+    }
+    return result;
 }
 
 CUresult cuMemFree_v2(CUdeviceptr dptr)

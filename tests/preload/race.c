@@ -134,7 +134,9 @@ int main(int argc, char **argv)
            (unsigned long long)samples);
     t_check(shared->grants && (shared->refusals || *how == 's'), "there was no race");
     t_check((uint64_t)shared->most <= limit - contexts, "more was granted than the budget has");
-    if (*how == 'l')
-        t_check(worst <= limit, "more was in use on the GPU than the budget has");
+    /* A small block may be tried in a slab that turns out to have no room for it; the granule that it brought goes back before anybody is
+     * granted anything, at most one for each thread. */
+    t_check(worst <= limit + (*how == 'l' ? 0 : PROCESSES * THREADS * t_granule()),
+            "more was in use on the GPU than the budget has");
     return 0;
 }

@@ -12,6 +12,7 @@
 #define quota_limit        model_limit
 #define quota_info         model_info
 #define quota_reserve      model_reserve
+#define quota_try_reserve  model_try_reserve
 #define quota_keep         model_keep
 #define quota_cancel       model_cancel
 #define quota_refund       model_refund
