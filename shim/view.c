@@ -66,10 +66,14 @@ bool view_of_nvml(nvmlDevice_t device, uint64_t physical, uint64_t physical_free
 {
     const struct config *config = arm_config();
     uint8_t uuid[16];
+    CUresult why;
 
     if (config->error[0] || !uuid_of(device, uuid))
         return false;
-    struct membership *m = process_membership(NULL);
+    struct membership *m = process_membership(&why);
+    /* It could not join: CUDA does not start, or runs without limits, and either way NVML stays real. */
+    if (!m && (why == CUDA_ERROR_OPERATING_SYSTEM || why == CUDA_SUCCESS))
+        return false;
     int index = m ? process_device_of_uuid(m, uuid) : PROCESS_NO_DEVICE;
     if (index == PROCESS_NO_DEVICE)
         return view_from_outside(config, uuid, physical, physical_free, total, free_bytes);
