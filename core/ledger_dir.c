@@ -39,6 +39,8 @@ const char *ledger_reason(int code)
         return "read-only file system";
     case ENOTDIR:
         return "not a directory";
+    case EISDIR:
+        return "a directory";
     case ELOOP:
         return "a symbolic link";
     case EMFILE:
