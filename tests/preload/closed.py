@@ -54,6 +54,16 @@ def path(name):
     return os.path.join(TMP, name)
 
 
+def move_to(place):
+    """From here on run copies of the products: another user may not be able to look into the home that they are in."""
+    global PROGRAM
+    shutil.copytree(os.environ["TEST_SIM"], place, ignore=lambda _, names: [name for name in names if ".so" not in name])
+    PROGRAM = shutil.copy(PROGRAM, place)
+    os.environ["TEST_PRELOAD"] = shutil.copy(os.environ["TEST_PRELOAD"], place)
+    os.environ["LD_LIBRARY_PATH"] = place
+    os.chmod(place, 0o755)
+
+
 def values():
     for value in ("3GB!", "3GB", "0", "-1", "1e9", "GiB", "1.5", "1GiB 2GiB", "0x400", "9999999999GiB", "0%", "101%", "25%%", "25.125%",
                   "1GiB,", "0=", "0=1GiB,x=1GiB", "=1GiB", "00=1GiB", "GPU-=1GiB", "unlimited", "\u0663GiB"):
@@ -122,7 +132,7 @@ def directories():
     if os.geteuid() == 0 and shutil.which("setpriv"):
         os.mkdir(path("roots"), 0o755)
         os.chmod(TMP, 0o755)
-        os.chmod(os.path.join(TMP, "sim"), 0o777)
+        move_to(path("build"))
         shutil.rmtree(os.path.join(TMP, "sim"))
         os.mkdir(os.path.join(TMP, "sim"))
         os.chmod(os.path.join(TMP, "sim"), 0o777)
