@@ -15,7 +15,7 @@ for the simulated driver does not forge the runtime's private tables."""
 # run: -- curand
 # run: -- cusparse
 # run: -- cusolver
-# timeout: 180
+# timeout: 600
 import collections
 import glob
 import os
