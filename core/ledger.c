@@ -13,8 +13,8 @@
 #include "ledger_sys.h"
 
 #define RESERVE_PATIENCE UINT64_C(1000000000) /* ns that a refusal may be put off while others' charges are unsettled */
-#define LOOK_INTERVAL UINT64_C(100000000)     /* ns between two looks for the dead by ledger_current() */
-#define CONTEXT_CAP (UINT64_C(1) << 40)       /* a context's size above it was scribbled */
+#define LOOK_INTERVAL    UINT64_C(100000000)  /* ns between two looks for the dead by ledger_current() */
+#define CONTEXT_CAP      (UINT64_C(1) << 40)  /* a context's size above it was scribbled */
 
 static bool usable(const struct ledger *ledger, unsigned device)
 {
@@ -67,7 +67,8 @@ static bool take_off(uint64_t *word, uint64_t bytes)
 {
     uint64_t before = ledger_load(word);
 
-    while (!__atomic_compare_exchange_n(word, &before, before > bytes ? before - bytes : 0, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    while (
+        !__atomic_compare_exchange_n(word, &before, before > bytes ? before - bytes : 0, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
     return before >= bytes;
 }

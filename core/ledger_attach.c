@@ -10,7 +10,7 @@
 
 #define ATTACH_PATIENCE UINT64_C(5000000000) /* ns that another process may keep the attach lock */
 #define ATTACH_ATTEMPTS 64                   /* of what a concurrent creation, removal or fork makes one repeat */
-#define ATTACH_AGAIN 1                       /* such a thing happened */
+#define ATTACH_AGAIN    1                    /* such a thing happened */
 
 /* What one attach works with. Descriptors are those of the task that it runs in. */
 struct attach {
@@ -86,8 +86,8 @@ static int map_alone(struct attach *attach)
 
 static int damaged(struct attach *attach, const char *what)
 {
-    return ledger_fail(attach->ledger, -EPROTO, "ledger %s is damaged: %s",
-                       attach->made.path[0] ? attach->made.path : attach->name, what);
+    return ledger_fail(attach->ledger, -EPROTO, "ledger %s is damaged: %s", attach->made.path[0] ? attach->made.path : attach->name,
+                       what);
 }
 
 static int cannot(struct attach *attach, const char *what, int code)
@@ -202,9 +202,8 @@ static bool still_named(struct attach *attach)
     struct stat folder, named, file;
 
     return sys_fstat(attach->folder, &folder) == 0 && sys_lstatat(attach->dirfd, attach->name, &named) == 0 &&
-           folder.st_ino == named.st_ino && folder.st_dev == named.st_dev &&
-           sys_lstatat(attach->folder, LEDGER_NAME, &file) == 0 && file.st_ino == attach->made.file_inode &&
-           file.st_dev == attach->made.file_device;
+           folder.st_ino == named.st_ino && folder.st_dev == named.st_dev && sys_lstatat(attach->folder, LEDGER_NAME, &file) == 0 &&
+           file.st_ino == attach->made.file_inode && file.st_dev == attach->made.file_device;
 }
 
 /* ---- the slot */

@@ -10,9 +10,9 @@
 #include "softslice/log.h"
 #include "text.h"
 
-#define COLLECT_MAX 64                             /* folders that one attach looks into */
-#define COLLECT_AGE UINT64_C(2000000000)           /* ns that a folder without a ledger is left to its maker */
-#define OVERFLOW_UID 65534                         /* how a user namespace shows owners that it does not map */
+#define COLLECT_MAX  64                   /* folders that one attach looks into */
+#define COLLECT_AGE  UINT64_C(2000000000) /* ns that a folder without a ledger is left to its maker */
+#define OVERFLOW_UID 65534                /* how a user namespace shows owners that it does not map */
 
 int ledger_fail(struct ledger *ledger, int code, const char *format, ...)
 {
@@ -167,7 +167,8 @@ int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum 
         return ledger_fail(ledger, fd, "%s tenant folder %s in the state directory: %s",
                            fd == result ? "cannot create" : "cannot open", name, ledger_reason(fd));
     trust = ledger_dir_trust(&status);
-    if (trust == LEDGER_FOREIGN || (trust == LEDGER_SHARED && state == LEDGER_PRIVATE && status.st_uid != geteuid() && status.st_uid)) {
+    if (trust == LEDGER_FOREIGN ||
+        (trust == LEDGER_SHARED && state == LEDGER_PRIVATE && status.st_uid != geteuid() && status.st_uid)) {
         sys_close(fd);
         return ledger_fail(ledger, -EPERM, "tenant folder %s belongs to uid %u", name, status.st_uid);
     }

@@ -53,7 +53,8 @@ const char *ledger_header_fault(const struct ledger_header *header, const void *
         header->hold_stride != sizeof(struct ledger_hold) ||
         !section_fits(header->device_offset, header->devices, header->device_stride, sizeof(struct ledger_device),
                       sizeof(struct ledger_header), header->slot_offset) ||
-        !section_fits(header->slot_offset, header->slots, header->slot_stride, sizeof(struct ledger_slot), 0, header->hold_offset) ||
+        !section_fits(header->slot_offset, header->slots, header->slot_stride, sizeof(struct ledger_slot), 0,
+                      header->hold_offset) ||
         !section_fits(header->hold_offset, (uint64_t)header->devices * header->slots, header->hold_stride,
                       sizeof(struct ledger_hold), 0, size))
         return "scribbled over (sections)";

@@ -10,10 +10,10 @@
 #include "ledger_layout.h"
 #include "softslice/ledger.h"
 
-#define LEDGER_NAME "ledger"       /* the file in a tenant's folder */
+#define LEDGER_NAME       "ledger" /* the file in a tenant's folder */
 #define LEDGER_OWN_PREFIX "proc-"  /* a process-own tenant's folder: the prefix and 16 hexadecimal digits */
 #define LEDGER_OWN_LENGTH 21
-#define LEDGER_TEMPORARY ".new-"   /* a file that is not published yet, where O_TMPFILE does not work */
+#define LEDGER_TEMPORARY  ".new-" /* a file that is not published yet, where O_TMPFILE does not work */
 
 /* Set ledger->error and return `code`. */
 int ledger_fail(struct ledger *ledger, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));

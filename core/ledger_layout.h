@@ -19,13 +19,13 @@
 /* Locks are on bytes far behind the file's end, so that they never collide with a lock on its content. The first is held while a
  * process attaches, slot i's owner holds the byte LEDGER_LOCK_SLOTS + i for as long as it lives. */
 #define LEDGER_LOCK_ATTACH UINT64_C(0x4000000000000000)
-#define LEDGER_LOCK_SLOTS UINT64_C(0x4000000100000000)
+#define LEDGER_LOCK_SLOTS  UINT64_C(0x4000000100000000)
 
-#define LEDGER_HEADER_SIZE 4096
+#define LEDGER_HEADER_SIZE   4096
 #define LEDGER_CONSTANT_SIZE 128
-#define LEDGER_SLOTS_CAP 4096                   /* what a reader accepts from another minor version */
-#define LEDGER_FILE_CAP (UINT64_C(64) << 20)    /* the same for the file's size */
-#define LEDGER_BYTES_CAP (UINT64_C(1) << 47)    /* limits and single charges are below it: 128 TiB */
+#define LEDGER_SLOTS_CAP     4096                 /* what a reader accepts from another minor version */
+#define LEDGER_FILE_CAP      (UINT64_C(64) << 20) /* the same for the file's size */
+#define LEDGER_BYTES_CAP     (UINT64_C(1) << 47)  /* limits and single charges are below it: 128 TiB */
 
 /* The constant part is written before the file is published and never after; `check` is over all of it in front of `check`. */
 struct ledger_header {
@@ -80,7 +80,7 @@ struct ledger_hold {
     uint64_t committed;
 };
 
-#define LEDGER_AT(type, member, offset) \
+#define LEDGER_AT(type, member, offset)                                                                                            \
     _Static_assert(offsetof(struct ledger_##type, member) == (offset), "layout of " #type "." #member)
 
 LEDGER_AT(header, magic, 0);
@@ -149,7 +149,7 @@ static inline uint64_t ledger_key(const uint64_t uuid[2])
 /* A limit is one word, so that it changes at once, and checks itself, so that scribbling is found: bits 0-46 bytes, bit 47 "replaced
  * by ledger_set_limit()", bits 48-63 a check in which every change of one byte shows (a test tries them all). */
 #define LEDGER_LIMIT_REPLACED (UINT64_C(1) << 47)
-#define LEDGER_LIMIT_NONE (LEDGER_BYTES_CAP - 1) /* no limit, said expressly */
+#define LEDGER_LIMIT_NONE     (LEDGER_BYTES_CAP - 1) /* no limit, said expressly */
 
 static inline uint64_t ledger_limit_check(uint64_t value)
 {
@@ -158,9 +158,7 @@ static inline uint64_t ledger_limit_check(uint64_t value)
 
 static inline uint64_t ledger_limit_encode(uint64_t limit, uint64_t replaced)
 {
-    uint64_t value = limit == LEDGER_NO_LIMIT      ? LEDGER_LIMIT_NONE
-                     : limit < LEDGER_LIMIT_NONE - 1 ? limit
-                                                     : LEDGER_LIMIT_NONE - 1;
+    uint64_t value = limit == LEDGER_NO_LIMIT ? LEDGER_LIMIT_NONE : limit < LEDGER_LIMIT_NONE - 1 ? limit : LEDGER_LIMIT_NONE - 1;
 
     value |= replaced;
     return value | ledger_limit_check(value) << 48;

@@ -26,14 +26,14 @@ static const uint8_t test_uuid[16] = {0x47, 0x50, 0x55, 1, 2, 3, 4, 5, 6, 7, 8, 
 static char test_state[64];
 static pid_t test_owner;
 
-#define check(condition, ...)                                                            \
-    do {                                                                                 \
-        if (!(condition)) {                                                              \
-            fprintf(stderr, "%s:%d: not so: %s: ", __FILE__, __LINE__, #condition);      \
-            fprintf(stderr, __VA_ARGS__);                                                \
-            fputc('\n', stderr);                                                         \
-            exit(1);                                                                     \
-        }                                                                                \
+#define check(condition, ...)                                                                                                      \
+    do {                                                                                                                           \
+        if (!(condition)) {                                                                                                        \
+            fprintf(stderr, "%s:%d: not so: %s: ", __FILE__, __LINE__, #condition);                                                \
+            fprintf(stderr, __VA_ARGS__);                                                                                          \
+            fputc('\n', stderr);                                                                                                   \
+            exit(1);                                                                                                               \
+        }                                                                                                                          \
     } while (0)
 
 static void test_remove(int dir, const char *name)

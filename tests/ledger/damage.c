@@ -4,8 +4,8 @@
 #include "common.h"
 #include "ledger_layout.h"
 
-#define LIMIT UINT64_C(1000000)
-#define HELD UINT64_C(800000)
+#define LIMIT  UINT64_C(1000000)
+#define HELD   UINT64_C(800000)
 #define TABLES (LEDGER_HEADER_SIZE + LEDGER_DEVICES * sizeof(struct ledger_device) + 8 * sizeof(struct ledger_slot))
 
 static struct ledger *member, *other;
@@ -50,7 +50,8 @@ static bool refused(const char *what, size_t at)
     check(result == 0, "%s, byte %zu: %d, %s", what, at, result, other->error);
     index = ledger_add_device(other, test_uuid, LIMIT);
     if (index >= 0)
-        check(ledger_reserve(other, (unsigned)index, room + 1, LEDGER_NO_LIMIT) == -ENOMEM, "%s, byte %zu: over the limit", what, at);
+        check(ledger_reserve(other, (unsigned)index, room + 1, LEDGER_NO_LIMIT) == -ENOMEM, "%s, byte %zu: over the limit", what,
+              at);
     ledger_detach(other);
     return false;
 }
@@ -78,7 +79,8 @@ static void every_byte(bool alive)
     }
     check(!refused("restored", 0), "%s", other->error);
     end();
-    printf("%u single changes with%s a live member: %u refused as damage, all others harmless\n", tries, alive ? "" : "out", refusals);
+    printf("%u single changes with%s a live member: %u refused as damage, all others harmless\n", tries, alive ? "" : "out",
+           refusals);
 }
 
 static void truncated(void)

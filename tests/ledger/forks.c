@@ -10,7 +10,7 @@
 #include "common.h"
 
 #define LIMIT UINT64_C(1000000)
-#define HELD UINT64_C(1000)
+#define HELD  UINT64_C(1000)
 
 static struct ledger *ledger, *watcher;
 static int dir;
@@ -157,7 +157,8 @@ static void one_happening(const struct happening *happening)
         usleep(100);
     }
     test_await_members(watcher, 2);
-    check(ledger_current(watcher, device) == HELD, "%s: %llu", happening->name, (unsigned long long)ledger_current(watcher, device));
+    check(ledger_current(watcher, device) == HELD, "%s: %llu", happening->name,
+          (unsigned long long)ledger_current(watcher, device));
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     /* Its child lives on, if it made one. */

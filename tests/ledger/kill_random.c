@@ -3,15 +3,15 @@
  * can join again. Settings: LEDGER_KILLS, LEDGER_KILL_PROCESSES, LEDGER_KILL_SEED. */
 #include "common.h"
 
-#define LIMIT (UINT64_C(1) << 24)
-#define HELD_MAX 8
+#define LIMIT         (UINT64_C(1) << 24)
+#define HELD_MAX      8
 #define PROCESSES_MAX 64
-#define ROUND 64 /* kills between two comparisons */
+#define ROUND         64 /* kills between two comparisons */
 
 /* A member's own account, written while it stands still. */
 static struct member {
     uint64_t held, round;
-} *members;
+} * members;
 static uint64_t *round_asked; /* raised to make all stand still, 0 to go on */
 
 static struct ledger *ledger;
@@ -79,8 +79,8 @@ static void compare(unsigned processes, unsigned device, uint64_t round)
         sum += members[i].held;
     }
     test_await_members(ledger, processes + 1);
-    check(ledger_current(ledger, device) == sum, "%llu in the ledger, %llu held", (unsigned long long)ledger_current(ledger, device),
-          (unsigned long long)sum);
+    check(ledger_current(ledger, device) == sum, "%llu in the ledger, %llu held",
+          (unsigned long long)ledger_current(ledger, device), (unsigned long long)sum);
     __atomic_store_n(round_asked, 0, __ATOMIC_SEQ_CST);
 }
 
@@ -107,8 +107,8 @@ int main(void)
         usleep((useconds_t)(test_random(&random) % 1500));
         kill(pid[victim], SIGKILL);
         check(waitpid(pid[victim], &status, 0) == pid[victim], "%s", strerror(errno));
-        check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "a member ended with status %d after %lu kills, seed %llu", status,
-              done, (unsigned long long)seed);
+        check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "a member ended with status %d after %lu kills, seed %llu",
+              status, done, (unsigned long long)seed);
         pid[victim] = start(victim, test_random(&random) | 1);
         if (done % ROUND == ROUND - 1)
             compare(processes, device, done / ROUND + 1);
@@ -122,8 +122,9 @@ int main(void)
     check(ledger_reserve(ledger, device, LIMIT, LEDGER_NO_LIMIT) == 0, "the whole budget is free and cannot be had");
     check(ledger_device_state(ledger, device, &state) == 0 && state.events[LEDGER_EVENT_UNDERFLOW] == 0, "%llu underflows",
           (unsigned long long)state.events[LEDGER_EVENT_UNDERFLOW]);
-    printf("%lu kills among %u processes in %.1f s, %llu of them buried with bytes: nothing lost, nothing left, no hang (seed %llu)\n",
-           kills, processes, (double)(test_now() - began) / 1e9, (unsigned long long)state.events[LEDGER_EVENT_BURIED],
-           (unsigned long long)seed);
+    printf(
+        "%lu kills among %u processes in %.1f s, %llu of them buried with bytes: nothing lost, nothing left, no hang (seed %llu)\n",
+        kills, processes, (double)(test_now() - began) / 1e9, (unsigned long long)state.events[LEDGER_EVENT_BURIED],
+        (unsigned long long)seed);
     return 0;
 }

@@ -16,10 +16,10 @@
 #include "common.h"
 #include "ledger_layout.h"
 
-#define LIMIT UINT64_C(1000000)
-#define KEPT UINT64_C(1000)   /* what the test itself holds */
+#define LIMIT  UINT64_C(1000000)
+#define KEPT   UINT64_C(1000) /* what the test itself holds */
 #define VICTIM UINT64_C(3000) /* what the victim holds before the operation */
-#define DEAD UINT64_C(500)    /* what an unburied dead member holds */
+#define DEAD   UINT64_C(500)  /* what an unburied dead member holds */
 
 static struct ledger *ledger, *other;
 static int dir;
@@ -131,7 +131,7 @@ static void leave_dead(void)
 
 /* ---- what others can notice */
 
-#define WATCHED_SLOTS 8
+#define WATCHED_SLOTS   8
 #define WATCHED_DEVICES 3
 
 static struct watch {
@@ -232,7 +232,8 @@ static int step_and_kill(const struct operation *operation, unsigned long moment
         _exit(1);
     }
     check(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status), "victim: status %x", status);
-    if (ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE) < 0 ||
+    if (ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE) <
+            0 ||
         ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0) {
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);

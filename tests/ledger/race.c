@@ -5,8 +5,8 @@
 
 #include "common.h"
 
-#define LIMIT (UINT64_C(1) << 30)
-#define HELD_MAX 16
+#define LIMIT       (UINT64_C(1) << 30)
+#define HELD_MAX    16
 #define THREADS_MAX 64
 
 static struct shared {
@@ -15,7 +15,7 @@ static struct shared {
     uint64_t winners, errors;
     int stop;
     pthread_barrier_t barrier;
-} *shared;
+} * shared;
 
 static struct ledger *ledger;
 static unsigned processes, threads, rounds, seconds;
@@ -178,8 +178,8 @@ int main(void)
     check(ledger_current(ledger, (unsigned)device) == left || ledger_members(ledger) == 1, "the dead were not buried");
     check(ledger_current(ledger, (unsigned)device) == left, "%llu left of the dead",
           (unsigned long long)(ledger_current(ledger, (unsigned)device) - left));
-    printf("%u processes of %u threads: %llu grants, %llu refusals, at most %llu of %llu bytes granted at a time\n", processes, threads,
-           (unsigned long long)shared->grants, (unsigned long long)shared->refusals, (unsigned long long)shared->most,
+    printf("%u processes of %u threads: %llu grants, %llu refusals, at most %llu of %llu bytes granted at a time\n", processes,
+           threads, (unsigned long long)shared->grants, (unsigned long long)shared->refusals, (unsigned long long)shared->most,
            (unsigned long long)LIMIT);
     return 0;
 }
