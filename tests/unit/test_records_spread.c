@@ -9,6 +9,8 @@
 #define records_drop_context inner_drop_context
 #define records_drop_all     inner_drop_all
 #define records_count        inner_count
+#define records_add          inner_add
+#define records_mark         inner_mark
 #include "records.c"
 
 static struct records records;
