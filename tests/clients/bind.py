@@ -137,8 +137,9 @@ def main():
     library = find(name, wheel)
     if name.endswith(".a"):
         program = os.path.join(TMP, "static")
-        subprocess.run([os.environ.get("CC", "gcc").split()[0], "-x", "c", "-", "-x", "none", "-o", program, library, "-ldl", "-lpthread", "-lrt"], input=STATIC,
-                       text=True, check=True)
+        compiler = os.environ.get("CC", "gcc").split()[0]
+        subprocess.run([compiler, "-x", "c", "-", "-x", "none", "-o", program, library, "-ldl", "-lpthread", "-lrt"], input=STATIC, text=True,
+                       check=True)
         command = [program]
     else:
         command = [os.path.join(BUILD, "tests", "snippets", "load"), library] + calls
