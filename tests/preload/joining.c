@@ -10,15 +10,17 @@
 enum { THREADS = 200 };
 
 static pthread_barrier_t barrier;
-static CUcontext context;
 
-static void *start(void *argument)
+static void *start(void *context_of_one)
 {
-    (void)argument;
+    CUcontext context;
+
     pthread_barrier_wait(&barrier);
     t_cuda(cuInit(0));
     t_cuda(cuDevicePrimaryCtxRetain(&context, 0));
     t_cuda(cuCtxSetCurrent(context));
+    if (context_of_one)
+        *(CUcontext *)context_of_one = context;
     for (int i = 0; i < 20; i++) {
         CUdeviceptr p = t_alloc(T_MIB);
         t_check(p, "refused");
@@ -33,12 +35,15 @@ static void joiner(uint64_t total, uint64_t others)
     uint64_t cost = t_bytes("SOFTSIM_CONTEXT_BYTES", 0), blocks = 0;
     pthread_t thread[THREADS];
     pthread_attr_t small;
+    CUcontext context = NULL;
 
+    if (t_thread_sanitizer())
+        t_cuda(cuInit(0));
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, 256 * 1024);
     pthread_barrier_init(&barrier, NULL, THREADS);
     for (int i = 0; i < THREADS; i++)
-        t_check(!pthread_create(&thread[i], &small, start, NULL), "pthread_create");
+        t_check(!pthread_create(&thread[i], &small, start, i ? NULL : &context), "pthread_create");
     for (int i = 0; i < THREADS; i++)
         pthread_join(thread[i], NULL);
     t_cuda(cuCtxSetCurrent(context));

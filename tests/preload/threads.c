@@ -40,6 +40,8 @@ int main(void)
     static pthread_t thread[THREADS];
     pthread_attr_t small;
 
+    if (t_thread_sanitizer())
+        dlsym(dlopen("libcuda.so.1", RTLD_NOW), "cuMemAlloc_v2");
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, 128 * 1024);
     pthread_barrier_init(&barrier, NULL, THREADS);
