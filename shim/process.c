@@ -180,6 +180,12 @@ static CUresult join(struct membership *m, const struct config *config)
     if (error)
         return CUDA_ERROR_OPERATING_SYSTEM;
     CUresult result = add_devices(m, config);
+    /* It has devices, for it was asked how many: one without its limit would be one without any. */
+    if (result != CUDA_SUCCESS && result != CUDA_ERROR_OPERATING_SYSTEM && result != CUDA_ERROR_DEINITIALIZED) {
+        log_format(m->quota.ledger.error, sizeof(m->quota.ledger.error), "the driver does not tell its devices apart (error %d)",
+                   (int)result);
+        result = CUDA_ERROR_OPERATING_SYSTEM;
+    }
     if (result == CUDA_SUCCESS && !limits_fit(m, config))
         result = CUDA_ERROR_OPERATING_SYSTEM;
     if (result != CUDA_SUCCESS)
@@ -216,6 +222,9 @@ CUresult process_attach(void)
         return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
     if (__atomic_load_n(&p->membership, __ATOMIC_ACQUIRE))
         return CUDA_SUCCESS;
+    /* Once without limits, always: what was taken meanwhile is not charged, and every call would try, and perhaps wait, again. */
+    if (config->on_error == CONFIG_OPEN && __atomic_load_n(&p->failure_told, __ATOMIC_RELAXED))
+        return CUDA_SUCCESS;
 
     int count;
     CUresult result = called.cuDeviceGetCount(&count);
@@ -227,7 +236,9 @@ CUresult process_attach(void)
         return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
     result = join(mine, config);
     if (result != CUDA_SUCCESS) {
-        if (result == CUDA_ERROR_OPERATING_SYSTEM) {
+        if (__atomic_load_n(&p->membership, __ATOMIC_ACQUIRE)) {
+            result = CUDA_SUCCESS; /* another thread did join */
+        } else if (result == CUDA_ERROR_OPERATING_SYSTEM) {
             tell_failure(p, config, mine->quota.ledger.error);
             if (config->on_error == CONFIG_OPEN)
                 result = CUDA_SUCCESS;

@@ -8,6 +8,11 @@
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_FAIL=cuDevicePrimaryCtxRetain:1:2,cuDevicePrimaryCtxRelease_v2:1:999 -- primary
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_FAIL=cuInit:1:100,cuInit:2:3 -- init
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_MEM=500M -- physical
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_FAIL=cuDeviceGetUuid_v2:1+:999 -- devices
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_GPUS=2 SOFTSIM_FAIL=cuDeviceTotalMem_v2:2+:101 -- devices
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSLICE_ON_ERROR=open SOFTSLICE_STATE_DIR=$TMP/late -- late
+#include <sys/stat.h>
+
 #include "../cuda_helper.h"
 
 static uint64_t limit, cost;
@@ -127,13 +132,34 @@ static void physical(void)
     holds(t_used(0));
 }
 
+/* A driver that has devices and does not say which is no reason to run without limits. */
+static void devices(void)
+{
+    CUcontext c = (CUcontext)0x77;
+
+    t_result(cuInit(0), CUDA_ERROR_OPERATING_SYSTEM);
+    t_result(cuCtxCreate(&c, NULL, 0, 0), CUDA_ERROR_OPERATING_SYSTEM);
+    t_check(c == (CUcontext)0x77, "a failing cuCtxCreate wrote its output");
+    t_equal(t_used(0), 0);
+}
+
+/* The state directory comes too late: who went on without limits does not fall under them half-way. */
+static void late(void)
+{
+    t_context(0);
+    t_check(t_alloc(T_GIB), "refused, though without limits");
+    t_check(mkdir(getenv("SOFTSLICE_STATE_DIR"), 0700) == 0, "mkdir: %s", strerror(errno));
+    t_check(t_alloc(T_GIB), "refused, though without limits");
+    t_equal(t_total(), t_physical(0));
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } parts[] = {{"alloc", alloc},     {"free", release}, {"others", others},    {"context", context},
-                 {"primary", primary}, {"init", init},    {"physical", physical}};
+    } parts[] = {{"alloc", alloc}, {"free", release},      {"others", others},   {"context", context}, {"primary", primary},
+                 {"init", init},   {"physical", physical}, {"devices", devices}, {"late", late}};
 
     limit = t_bytes("SOFTSLICE_VRAM", 0);
     cost = t_bytes("SOFTSIM_CONTEXT_BYTES", 0);
