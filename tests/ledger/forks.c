@@ -12,6 +12,15 @@
 #define LIMIT UINT64_C(1000000)
 #define HELD  UINT64_C(1000)
 
+#if defined(__SANITIZE_THREAD__)
+/* It would rather end the program than see a thread started by one that has forked with several. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+#endif
+
 static struct ledger *ledger, *watcher;
 static int dir;
 static unsigned device;
@@ -51,8 +60,10 @@ static void linger(void)
 /* A child that lives on for as long as the test wants, and must be in nobody's way. */
 static void check_child(void)
 {
-    if (ledger->file)
-        _exit(3);
+    if (ledger->file) {
+        *child_pid = -1;
+        _exit(1);
+    }
     *child_pid = getpid();
     linger();
 }
@@ -156,6 +167,7 @@ static void one_happening(const struct happening *happening)
         check(waitpid(pid, &status, WNOHANG) == 0, "%s: the member ended with status %x", happening->name, status);
         usleep(100);
     }
+    check(!happening->child || *child_pid > 0, "%s: the child believes to be a member", happening->name);
     test_await_members(watcher, 2);
     check(ledger_current(watcher, device) == HELD, "%s: %llu", happening->name,
           (unsigned long long)ledger_current(watcher, device));
@@ -238,18 +250,43 @@ static void storm(const char *name, void *(*body)(void *), unsigned long rounds)
     printf("%s in another thread: %lu times attached, nothing left behind\n", name, rounds);
 }
 
+/* Whether madvise() keeps memory from a child, as Linux does and an emulator may not. */
+static bool forks_are_real(void)
+{
+    char *wiped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *absent = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int status;
+    pid_t pid;
+
+    *wiped = 1;
+    if (madvise(wiped, 4096, MADV_WIPEONFORK) < 0 || madvise(absent, 4096, MADV_DONTFORK) < 0)
+        return false;
+    pid = test_fork();
+    if (pid == 0)
+        _exit(*wiped || msync(absent, 4096, MS_ASYNC) == 0);
+    waitpid(pid, &status, 0);
+    return status == 0;
+}
+
 int main(void)
 {
+    bool real = forks_are_real();
     unsigned long rounds = test_setting("LEDGER_FORK_ROUNDS", 1000);
 
     dir = test_begin(240);
+    setvbuf(stdout, NULL, _IOLBF, 0);
     child_pid = test_shared(sizeof(*child_pid));
     ledger = test_handle();
     watcher = test_handle();
     device = (unsigned)test_attach(watcher, dir, "forks", LIMIT);
     for (unsigned i = 0; i < sizeof(happenings) / sizeof(*happenings); i++)
-        one_happening(&happenings[i]);
-    storm("forks", fork_storm, rounds);
-    storm("closing of descriptors", close_storm, rounds);
+        if (real || !happenings[i].child)
+            one_happening(&happenings[i]);
+    if (real) {
+        storm("forks", fork_storm, rounds);
+        storm("closing of descriptors", close_storm, rounds);
+    } else {
+        printf("not tried: forks (children get a copy of all memory here: an emulator?)\n");
+    }
     return 0;
 }

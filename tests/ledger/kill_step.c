@@ -108,7 +108,8 @@ static void victim(const struct operation *operation)
         if (operation->flags & TENTATIVE)
             check(ledger_reserve(ledger, device, 2000, LEDGER_NO_LIMIT) == 0, "no room");
     }
-    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+        _exit(77);
     raise(SIGSTOP);
     operation->run();
     *finished = 1;
@@ -231,7 +232,10 @@ static int step_and_kill(const struct operation *operation, unsigned long moment
         victim(operation);
         _exit(1);
     }
-    check(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status), "victim: status %x", status);
+    check(waitpid(pid, &status, 0) == pid, "%s", strerror(errno));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        return -1;
+    check(WIFSTOPPED(status), "victim: status %x", status);
     if (ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_EXITKILL | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE) <
             0 ||
         ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0) {
