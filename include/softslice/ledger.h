@@ -99,6 +99,16 @@ int ledger_read_device(int dirfd, const char *name, const uint8_t uuid[16], stru
 uint64_t ledger_context_bytes(const struct ledger *ledger, unsigned device);
 void ledger_set_context_bytes(struct ledger *ledger, unsigned device, uint64_t bytes);
 
+/* A tenant's ledger seen from outside, without joining or changing it: for status and exporters. */
+struct ledger_view {
+    unsigned members, devices; /* live members; devices known */
+    struct ledger_device_state device[LEDGER_DEVICES];
+};
+
+/* Look at tenant `name` in `dirfd`. Reads with bounded buffers and follows no symbolic link; the dead count for nothing, though they
+ * stay unburied. 0, or -errno: -ENOENT (no such tenant), -ELOOP or -ENOTDIR, -EPROTO (damaged, of another major version, not a ledger). */
+int ledger_read(int dirfd, const char *name, struct ledger_view *view);
+
 /* Number of live members, the caller included; buries the dead first. */
 unsigned ledger_members(struct ledger *ledger);
 
