@@ -79,7 +79,7 @@ $(BUILD)/core/%.o $(BUILD)/shim/%.o: override COMPILE += $(LIBFLAGS)
 $(BUILD)/core/ini.o: override COMPILE += $(INIH_FLAGS)
 $(BUILD)/shim/%.o: override COMPILE += $(CUDA_FLAGS)
 # The sanitizers' runtimes look symbols up before their shadow memory exists.
-$(BUILD)/shim/dlsym.o $(BUILD)/shim/resolve.o: override SANFLAGS :=
+$(BUILD)/shim/dlsym.o $(BUILD)/shim/defined.o $(BUILD)/shim/resolve.o: override SANFLAGS :=
 
 # ---- the command
 

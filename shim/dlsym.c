@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "defined.h"
 #include "libc_versions.h"
 #include "resolve.h"
 
@@ -57,26 +58,6 @@ static struct link_map *object_of(const void *address)
     return dladdr1(address, &info, (void **)&map, RTLD_DL_LINKMAP) ? map : NULL;
 }
 
-/* The definition of `name` in `map` itself, not in what it depends on. */
-static void *defined_in(struct link_map *map, const char *name)
-{
-    void *handle = map->l_name[0] ? dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
-    if (!handle)
-        return NULL;
-    void *address = dlsym_next(handle, name);
-    dlclose(handle);
-    return address && object_of(address) == map ? address : NULL;
-}
-
-static void *defined_after(struct link_map *map, const char *name)
-{
-    void *address = NULL;
-
-    for (map = map ? map->l_next : NULL; map && !address; map = map->l_next)
-        address = defined_in(map, name);
-    return address;
-}
-
 static const struct dlsym_answer ask_real = {NULL, 0};
 
 static struct dlsym_answer answer(int index, void *address)
@@ -109,18 +90,19 @@ static struct dlsym_answer without_us(int index, const char *name, struct link_m
  * wrapper. */
 static struct dlsym_answer next_of(int index, const char *name, void *caller)
 {
-    struct link_map *us = object_of((const void *)dlsym_filter), *map = object_of(caller), *between = map;
+    struct link_map *us = object_of((const void *)dlsym_filter), *map = object_of(caller), *before = us ? us->l_prev : NULL;
 
-    while (between && between != us)
-        between = between->l_next;
-    if (between && map != us) {
-        for (between = map->l_next; between != us; between = between->l_next)
-            if (defined_in(between, name))
+    /* What stands before us was loaded at the start and stays; behind us the list may change while it is read. */
+    while (before && before != map)
+        before = before->l_prev;
+    if (before && map) {
+        for (struct link_map *between = map->l_next; between != us; between = between->l_next)
+            if (defined_in(between->l_addr, between->l_ld, name))
                 return ask_real;
         return without_us(index, name, NULL);
     }
     void *real_one = real_address((unsigned)index);
-    return real_one && defined_after(map, name) == real_one ? answer(index, real_one) : ask_real;
+    return real_one && map && defined_after(caller, name) == real_one ? answer(index, real_one) : ask_real;
 }
 
 /* RTLD_DEFAULT and the program's own handle search the global scope. A library before us that defines the name has been asked for first and
