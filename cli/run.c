@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/wait.h>
 
 #include "cli.h"
@@ -82,24 +81,6 @@ static int parse(int argc, char **argv, struct request *request, struct cli_erro
     return 0;
 }
 
-/* A name for a tenant that nobody named, so that all processes of the program share one budget. */
-static void make_tenant(char name[CONFIG_TENANT_MAX])
-{
-    unsigned random = 0;
-
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
-        random = 0; /* early in boot: the pid alone tells the living apart */
-    snprintf(name, CONFIG_TENANT_MAX, "run-%d-%08x", (int)getpid(), random);
-}
-
-static bool is_made(const char *name)
-{
-    unsigned random;
-    int pid, end = 0;
-
-    return sscanf(name, "run-%d-%8x%n", &pid, &random, &end) == 2 && !name[end];
-}
-
 static int set(const char *variable, const char *value, struct cli_error *error)
 {
     if (setenv(variable, value, 1) < 0)
@@ -112,9 +93,10 @@ static int set_environment(const struct request *request, struct cli_error *erro
 {
     const char *tenant = getenv("SOFTSLICE_TENANT");
     char path[PATH_MAX];
+    int maker;
 
     unsetenv("SOFTSLICE_LIBRARY"); /* is for this command alone */
-    if (tenant && is_made(tenant) &&
+    if (tenant && ledger_name_is_made(tenant, &maker) &&
         (request->value[OPTION_VRAM] || request->value[OPTION_COMPUTE] || request->value[OPTION_WEIGHT]))
         unsetenv("SOFTSLICE_TENANT");
     for (unsigned i = 0; i < SETTINGS; i++) {
@@ -222,7 +204,7 @@ static int run(int argc, char **argv, struct cli_error *error)
     if (library_find(request.library, library, error) || set_environment(&request, error) || check(&request, &config, error))
         return CLI_FAILED;
     if (!config.tenant_named) {
-        make_tenant(tenant);
+        ledger_make_name(tenant);
         if (set("SOFTSLICE_TENANT", tenant, error))
             return CLI_FAILED;
     }

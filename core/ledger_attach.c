@@ -185,7 +185,7 @@ static int lock_attach(struct attach *attach)
     uint64_t deadline = sys_now(CLOCK_MONOTONIC) + ATTACH_PATIENCE, pause = 20000;
     int result;
 
-    while ((result = sys_lock(attach->fd, LEDGER_LOCK_ATTACH)) == -EAGAIN) {
+    while ((result = sys_lock(attach->fd, LEDGER_LOCK_ATTACH, 1)) == -EAGAIN) {
         if (sys_now(CLOCK_MONOTONIC) >= deadline)
             return ledger_fail(attach->ledger, -EAGAIN,
                                "another process has been joining tenant %s for 5 s: is it stopped? (ledger %s)", attach->name,
@@ -247,7 +247,7 @@ static int take_slot(struct attach *attach)
     for (uint32_t i = 0; i < used; i++) {
         if (!ledger_load(&ledger_slot_at(made, i)->state))
             continue;
-        result = sys_lock(attach->fd, LEDGER_LOCK_SLOTS + i);
+        result = sys_lock(attach->fd, LEDGER_LOCK_SLOTS + i, 1);
         if (result == 0) {
             ledger_bury_slot(made, i);
             sys_unlock(attach->fd, LEDGER_LOCK_SLOTS + i);
@@ -265,7 +265,7 @@ static int take_slot(struct attach *attach)
         slot = ledger_slot_at(made, made->slot);
         if (ledger_load(&slot->state))
             continue;
-        result = sys_lock(attach->fd, LEDGER_LOCK_SLOTS + made->slot);
+        result = sys_lock(attach->fd, LEDGER_LOCK_SLOTS + made->slot, 1);
         if (result == 0)
             break;
         if (result != -EAGAIN)

@@ -43,7 +43,7 @@ static int bury_work(void *argument)
 
         if (i == ledger->slot || !ledger_load(&slot->state))
             continue;
-        result = sys_lock(fd, LEDGER_LOCK_SLOTS + i);
+        result = sys_lock(fd, LEDGER_LOCK_SLOTS + i, 1);
         if (result == -EAGAIN) {
             live++;
         } else if (result < 0) {

@@ -191,6 +191,39 @@ bool ledger_name_is_own(const char *name)
     return true;
 }
 
+void ledger_make_name(char name[64])
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t length = log_format(name, 64 - LEDGER_MADE_DIGITS, LEDGER_MADE_PREFIX "%d-", (int)syscall(SYS_getpid));
+    uint64_t random = sys_random();
+
+    for (unsigned i = 0; i < LEDGER_MADE_DIGITS; i++, random >>= 4)
+        name[length++] = digits[random & 15];
+    name[length] = '\0';
+}
+
+bool ledger_name_is_made(const char *name, int *pid)
+{
+    const char *at = name + strlen(LEDGER_MADE_PREFIX);
+    long value = 0;
+
+    if (strncmp(name, LEDGER_MADE_PREFIX, strlen(LEDGER_MADE_PREFIX)) != 0 || !text_is_digit(*at))
+        return false;
+    for (; text_is_digit(*at) && value < INT_MAX / 10; at++)
+        value = value * 10 + (*at - '0');
+    *pid = (int)value;
+    return *at == '-' && strlen(at + 1) == LEDGER_MADE_DIGITS && strspn(at + 1, "0123456789abcdef") == LEDGER_MADE_DIGITS;
+}
+
+/* Whether a folder of that name may be collected once nobody holds a slot in it. */
+static bool is_collected(const char *name)
+{
+    int pid;
+
+    /* A program that `softslice run` started can be between two members, a shell script say. */
+    return ledger_name_is_own(name) || (ledger_name_is_made(name, &pid) && sys_result(syscall(SYS_kill, pid, 0)) == -ESRCH);
+}
+
 void ledger_sweep(int folder)
 {
     char entries[2048] __attribute__((aligned(8)));
@@ -207,8 +240,8 @@ void ledger_sweep(int folder)
     }
 }
 
-/* Remove one folder if its owner has ended. Whoever creates one holds the attach lock from before the file has a name until it owns
- * the slot, so a file on which both locks can be had is nobody's. */
+/* Remove one folder if its members have ended. Whoever joins holds the attach lock until it owns a slot and has seen that the file still has
+ * its name, so a file on which all locks can be had is nobody's. */
 static void collect_one(int dirfd, const char *name)
 {
     struct ledger_header header;
@@ -221,7 +254,8 @@ static void collect_one(int dirfd, const char *name)
     fd = sys_openat(folder, LEDGER_NAME, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
     made = (uint64_t)status.st_mtim.tv_sec * UINT64_C(1000000000) + (uint64_t)status.st_mtim.tv_nsec;
     if (fd >= 0 && sys_pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) && header.magic == LEDGER_MAGIC &&
-        header.major == LEDGER_MAJOR && sys_lock(fd, LEDGER_LOCK_ATTACH) == 0 && sys_lock(fd, LEDGER_LOCK_SLOTS) == 0) {
+        header.major == LEDGER_MAJOR && header.slots <= LEDGER_SLOTS_CAP && sys_lock(fd, LEDGER_LOCK_ATTACH, 1) == 0 &&
+        sys_lock(fd, LEDGER_LOCK_SLOTS, header.slots ? header.slots : 1) == 0) {
         sys_unlinkat(folder, LEDGER_NAME, 0);
         sys_unlinkat(dirfd, name, AT_REMOVEDIR);
     } else if (fd == -ENOENT && sys_now(CLOCK_REALTIME) - made > COLLECT_AGE) {
@@ -233,7 +267,7 @@ static void collect_one(int dirfd, const char *name)
     sys_close(folder);
 }
 
-/* Count the folders of process-own tenants, collecting COLLECT_MAX of them from number `from` on. */
+/* Count the folders that go with their members, collecting COLLECT_MAX of them from number `from` on. */
 static unsigned collect_pass(int dir, int dirfd, unsigned from, bool collect)
 {
     char entries[4096] __attribute__((aligned(8)));
@@ -245,7 +279,7 @@ static unsigned collect_pass(int dir, int dirfd, unsigned from, bool collect)
             struct dirent64 *entry = (struct dirent64 *)(entries + at);
 
             at += entry->d_reclen;
-            if (!ledger_name_is_own(entry->d_name))
+            if (!is_collected(entry->d_name))
                 continue;
             if (collect && count >= from && count - from < COLLECT_MAX)
                 collect_one(dirfd, entry->d_name);

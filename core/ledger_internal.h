@@ -10,10 +10,12 @@
 #include "ledger_layout.h"
 #include "softslice/ledger.h"
 
-#define LEDGER_NAME       "ledger" /* the file in a tenant's folder */
-#define LEDGER_OWN_PREFIX "proc-"  /* a process-own tenant's folder: the prefix and 16 hexadecimal digits */
-#define LEDGER_OWN_LENGTH 21
-#define LEDGER_TEMPORARY  ".new-" /* a file that is not published yet, where O_TMPFILE does not work */
+#define LEDGER_NAME        "ledger" /* the file in a tenant's folder */
+#define LEDGER_OWN_PREFIX  "proc-"  /* a process-own tenant's folder: the prefix and 16 hexadecimal digits */
+#define LEDGER_OWN_LENGTH  21
+#define LEDGER_MADE_PREFIX "run-" /* a tenant whose name was made up: the prefix, a pid, '-' and so many hexadecimal digits */
+#define LEDGER_MADE_DIGITS 8
+#define LEDGER_TEMPORARY   ".new-" /* a file that is not published yet, where O_TMPFILE does not work */
 
 /* Set ledger->error and return `code`. */
 int ledger_fail(struct ledger *ledger, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -39,7 +41,7 @@ int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum 
 
 bool ledger_name_is_own(const char *name);
 
-/* Remove folders of process-own tenants that have ended; looks at a bounded number of them, from a random one on. */
+/* Remove folders of process-own and made-up tenants that have ended; looks at a bounded number of them, from a random one on. */
 void ledger_collect(int dirfd);
 
 /* Remove files that were never published from a folder: their makers died, or find that out and begin again. */

@@ -93,10 +93,10 @@ static inline ssize_t sys_readlinkat(int dir, const char *path, char *buffer, si
     return sys_result(syscall(SYS_readlinkat, dir, path, buffer, size));
 }
 
-/* A write lock on one byte for the open file, without waiting: 0, -EAGAIN. */
-static inline int sys_lock(int fd, uint64_t byte)
+/* A write lock on `length` bytes for the open file, without waiting: 0, -EAGAIN. */
+static inline int sys_lock(int fd, uint64_t byte, uint64_t length)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)length};
     int result = (int)sys_result(syscall(SYS_fcntl, fd, F_OFD_SETLK, &lock));
 
     return result == -EACCES ? -EAGAIN : result;

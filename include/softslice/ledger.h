@@ -45,6 +45,13 @@ int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, 
  * -EAGAIN (another process kept the attach lock for 5 s). Several threads may call it at once on different handles; publish one. */
 int ledger_attach(struct ledger *ledger, int dirfd, const char *name);
 
+/* A name for a tenant that nobody named, as `softslice run` makes it up: "run-PID-" of this process and 8 hexadecimal digits. Its folder is
+ * collected like a process-own tenant's, once the process PID and all members have ended. */
+void ledger_make_name(char name[64]);
+
+/* Whether `name` has that form, and whose it is. */
+bool ledger_name_is_made(const char *name, int *pid);
+
 /* Give up the slot and unmap. Bytes still held vanish from the total. */
 void ledger_detach(struct ledger *ledger);
 

@@ -246,6 +246,59 @@ static void collected(void)
     check(ledger_attach(other, dir, "proc-0123456789abcdef") == -EINVAL, "%s", other->error);
 }
 
+/* A made-up tenant's folder goes when its maker and all members have ended, not before, and not that of a tenant that somebody named. */
+static void collected_made_up(void)
+{
+    char name[64], dead[64];
+    int pid, ready[2], go[2];
+    pid_t maker;
+
+    check(!ledger_name_is_made("run-", &pid) && !ledger_name_is_made("run-12-", &pid) &&
+              !ledger_name_is_made("run-12-0123456", &pid) && !ledger_name_is_made("run--01234567", &pid) &&
+              !ledger_name_is_made("run-12-0123456g", &pid) && !ledger_name_is_made("run-99999999999999999999-01234567", &pid) &&
+              !ledger_name_is_made("run-12-012345678", &pid),
+          "a name that somebody may have chosen");
+    ledger_make_name(name);
+    check(ledger_name_is_made(name, &pid) && pid == getpid(), "%s", name);
+    check(ledger_attach(ledger, dir, name) == 0, "%s", ledger->error);
+    ledger_detach(ledger);
+    check(ledger_attach(ledger, dir, "named") == 0, "%s", ledger->error);
+    ledger_detach(ledger);
+
+    /* Another maker, dead soon, whose second slot a longer-lived process has. */
+    check(pipe(ready) == 0 && pipe(go) == 0, "pipe");
+    maker = test_fork();
+    if (maker == 0) {
+        ledger_make_name(dead);
+        check(ledger_attach(ledger, dir, dead) == 0, "%s", ledger->error);
+        if (fork() == 0) {
+            close(go[1]);
+            check(ledger_attach(other, dir, dead) == 0, "%s", other->error);
+            check(write(ready[1], dead, sizeof(dead)) == sizeof(dead) && read(go[0], name, 1) == 0, "pipes");
+            _exit(0);
+        }
+        pause();
+    }
+    close(ready[1]);
+    check(read(ready[0], dead, sizeof(dead)) == sizeof(dead), "the member did not come up");
+    kill(maker, SIGKILL);
+    finish(maker);
+    check(ledger_attach(other, dir, NULL) == 0, "%s", other->error);
+    ledger_detach(other);
+    check(faccessat(dir, dead, F_OK, 0) == 0 && faccessat(dir, name, F_OK, 0) == 0, "collected from under a member, or its maker");
+    close(go[1]);
+    check(read(ready[0], dead, 1) == 0, "the member lives on"); /* its end of the pipe went with it */
+    close(go[0]);
+    close(ready[0]);
+    for (unsigned i = 0; i < 1000 && faccessat(dir, dead, F_OK, 0) == 0; i++) {
+        check(ledger_attach(other, dir, NULL) == 0, "%s", other->error);
+        ledger_detach(other);
+        usleep(1000);
+    }
+    check(faccessat(dir, dead, F_OK, 0) != 0, "%s was left", dead);
+    check(faccessat(dir, name, F_OK, 0) == 0 && faccessat(dir, "named", F_OK, 0) == 0, "collected too much");
+}
+
 static void state_dir_fails(const char *path, int code, const char *word)
 {
     char name[PATH_MAX];
@@ -330,6 +383,7 @@ int main(void)
     stopped_joiner();
     stopped_charge();
     collected();
+    collected_made_up();
     state_dirs();
     if (!pid_namespaces())
         printf("not tried: PID namespaces (not allowed here)\n");
