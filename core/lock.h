@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A lock of four bytes for sections of nanoseconds: never hold one across a callback or a driver call. Zero is unlocked, so memory
- * that is wiped at fork holds no lock.
+/* A lock of four bytes for sections of nanoseconds: never hold one across a driver call, or a callback that does more than a few memory
+ * accesses. Zero is unlocked, so memory that is wiped at fork holds no lock.
  *
  * Who waits looks again: at once for a while, then after letting others run, then every 50 us. A futex would need an atomic
  * exchange at each unlock to learn of sleepers; a plain store lets the processor go on while the slot of the record is still on

@@ -22,9 +22,9 @@ _Static_assert(sizeof(struct record) == 32, "two records in a cache line");
 
 struct shard {
     uint32_t lock;
-    uint32_t count; /* the newest included */
-    uint32_t moves; /* changes whenever a record may have got another slot */
-    uint32_t unused;
+    uint32_t count;       /* the newest included */
+    uint32_t moves;       /* changes whenever a record may have got another slot */
+    uint32_t changes;     /* records that came or went by records_add() and records_subtract() */
     struct record *table; /* key 0: a free slot; at least one is free */
     uint64_t mask;        /* slots - 1 */
     struct record newest; /* not in the table yet; key 0: none. Stands before one of the same key in the table */
@@ -242,22 +242,22 @@ static struct record *find(struct shard *shard, uint64_t hash, uint64_t key)
     return slot && slot->key ? slot : NULL;
 }
 
-int records_add(struct records *records, uint64_t key, int64_t delta, struct record *before)
+int records_add(struct records *records, const struct record *part)
 {
-    uint64_t hash = mix(key);
+    uint64_t hash = mix(part->key);
     struct shard *shard = enter(records, hash);
-    struct record *slot = find(shard, hash, key), old;
-    int result = 0;
+    struct record *slot = find(shard, hash, part->key), old;
+    int result = 1;
 
-    *before = slot ? *slot : (struct record){0};
     if (slot) {
-        slot->bytes += (uint64_t)delta;
-        if ((int64_t)slot->bytes <= 0)
-            remove_record(shard, slot);
-    } else if (delta > 0) {
+        result = !slot->small;
+        slot->bytes += part->bytes;
+        slot->small |= part->small;
+    } else if (part->bytes) {
         if (make_room(shard)) {
-            store(shard, hash, &(struct record){.key = key, .bytes = (uint64_t)delta}, &old);
+            store(shard, hash, part, &old);
             shard->count++;
+            shard->changes++;
         } else {
             result = -ENOMEM;
         }
@@ -266,17 +266,55 @@ int records_add(struct records *records, uint64_t key, int64_t delta, struct rec
     return result;
 }
 
-bool records_mark(struct records *records, uint64_t key)
+void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
+                      void (*last)(void *argument, const struct record *record), void *argument)
 {
     uint64_t hash = mix(key);
     struct shard *shard = enter(records, hash);
     struct record *slot = find(shard, hash, key);
-    bool first = slot && !slot->small;
 
-    if (first)
-        slot->small = 1;
+    if (slot && slot->bytes > bytes) {
+        slot->bytes -= bytes;
+    } else if (slot) {
+        if (slot->small)
+            last(argument, slot);
+        remove_record(shard, slot);
+        shard->changes++;
+    }
     lock_give(&shard->lock);
-    return first;
+}
+
+static bool search_shard(const struct shard *shard, bool (*match)(const void *argument, const struct record *record),
+                         const void *argument)
+{
+    if (shard->newest.key && match(argument, &shard->newest))
+        return true;
+    if (shard->count)
+        for (uint64_t i = 0; i <= shard->mask; i++)
+            if (shard->table[i].key && match(argument, &shard->table[i]))
+                return true;
+    return false;
+}
+
+bool records_search(struct records *records, bool (*match)(const void *argument, const struct record *record), const void *argument,
+                    uint32_t *from, uint64_t *changes)
+{
+    uint32_t first = __atomic_load_n(from, __ATOMIC_RELAXED);
+
+    *changes = 0;
+    for (uint32_t i = first; i != first + SHARDS; i++) {
+        struct shard *shard = &records->shard[i % SHARDS];
+
+        lock_take(&shard->lock);
+        bool found = search_shard(shard, match, argument);
+        *changes += shard->changes;
+        lock_give(&shard->lock);
+        if (found) {
+            __atomic_store_n(from, i % SHARDS, __ATOMIC_RELAXED);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Take out up to BATCH records of `context` (0: of all) from slot *at on. Fewer than BATCH: the rest of the table holds none. */

@@ -10,18 +10,28 @@ static uint64_t granule_of(const struct membership *m, unsigned device)
     return m->quota.device[device].granule;
 }
 
+#define ASK_ATTEMPTS 100 /* of one who sees slabs come and go each time */
+
 /* Ask for what an allocation may take. A small one may take a granule, so one is reserved for it; only where the budget has none left and
- * the process's own slabs seem to have room it is tried without. */
+ * the process's own slabs have room it is tried without. Between the two looks a granule may have gone from the one side to the other, so
+ * a refusal is final when it holds twice with no slab come or gone in between. */
 static bool ask(struct take *take, struct membership *m, uint64_t bytes)
 {
-    uint64_t granule = granule_of(m, take->device);
+    uint64_t granule = granule_of(m, take->device), changes = UINT64_MAX, before;
 
     if (!slabs_is_small(bytes, granule))
         return quota_reserve(&m->quota, &take->charge, take->device, bytes, take->family) == 0;
     take->small = bytes;
-    return quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family) ||
-           slabs_have_room(process_slabs(), take->device, bytes) ||
-           quota_reserve(&m->quota, &take->charge, take->device, granule, take->family) == 0;
+    for (unsigned attempt = 0; attempt < ASK_ATTEMPTS; attempt++) {
+        before = changes;
+        if (quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family) ||
+            slabs_have_room(process_slabs(), take->device, granule, bytes, &changes))
+            return true;
+        if (changes == before)
+            break;
+    }
+    quota_refuse(&m->quota, take->device, bytes);
+    return false;
 }
 
 CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
@@ -71,14 +81,19 @@ bool take_widen(struct take *take, uint64_t bytes)
     return true;
 }
 
+static void refund_slab(void *argument, const struct record *slab)
+{
+    struct membership *m = argument;
+
+    quota_refund(&m->quota, &(struct record){.bytes = granule_of(m, slab->device), .device = slab->device});
+}
+
 void take_refund(struct membership *m, const struct record *record)
 {
-    uint64_t granule = granule_of(m, record->device);
-
     if (!record->small)
         quota_refund(&m->quota, record);
-    else if (slabs_remove(process_slabs(), record->device, granule, record->key, record->bytes))
-        quota_refund(&m->quota, &(struct record){.bytes = granule, .device = record->device, .family = record->family});
+    else
+        slabs_remove(process_slabs(), granule_of(m, record->device), record->key, record->bytes, refund_slab, m);
 }
 
 /* Enter a small allocation where the driver put it, and charge its slab if nobody has. False: the budget has no room for that slab. */
@@ -86,22 +101,28 @@ static bool keep_small(struct take *take, struct record *record)
 {
     struct membership *m = take->membership;
     uint64_t granule = granule_of(m, take->device);
+    bool reserved = take->charge.bytes;
     struct record slab;
 
     record->bytes = take->small;
     record->device = (uint16_t)take->device;
     record->family = (uint8_t)take->family;
     record->small = true;
-    int uncharged = slabs_add(process_slabs(), take->device, granule, record->key, take->small);
+    int uncharged = slabs_add(process_slabs(), take->device, granule, record->key, take->small, reserved);
     if (uncharged < 0) {
         quota_cancel(&m->quota, &take->charge);
         return false;
     }
-    if (uncharged && !take->charge.bytes && quota_reserve(&m->quota, &take->charge, take->device, granule, take->family) != 0) {
-        take_refund(m, record);
-        return false;
+    if (uncharged && !reserved) {
+        reserved = quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family);
+        uncharged = slabs_add(process_slabs(), take->device, granule, record->key, 0, reserved);
+        if (uncharged && !reserved) {
+            quota_refuse(&m->quota, take->device, take->small);
+            take_refund(m, record);
+            return false;
+        }
     }
-    if (uncharged && slabs_charge(process_slabs(), granule, record->key))
+    if (uncharged)
         quota_keep(&m->quota, &take->charge, 0, &slab);
     else
         quota_cancel(&m->quota, &take->charge);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* May these bytes be taken? The policy between the hooks and the ledger: which limit holds, rounding to what the GPU really takes,
- * small allocations that share slabs, and the one line that a first refusal says. No CUDA in here. */
+/* May these bytes be taken? The policy between the hooks and the ledger: which limit holds, rounding to what the GPU really takes, and the
+ * one line that a first refusal says. Small allocations, which share granules, are told apart by softslice/slabs.h. No CUDA in here. */
 #ifndef SOFTSLICE_QUOTA_H
 #define SOFTSLICE_QUOTA_H
 
@@ -29,7 +29,6 @@ struct quota_device {
     uint64_t admin;    /* the admin's */
     uint64_t native;   /* the driver's own limit, UINT64_MAX if none */
     uint64_t granule;  /* bytes, a power of two */
-    uint64_t slabs;    /* atomic: small units in use, and threads busy with them (core/quota.c) */
     uint32_t refusals; /* atomic: refusals so far; the first is logged */
 };
 
@@ -52,23 +51,23 @@ void quota_info(struct quota *quota, unsigned device, uint64_t physical_free, ui
 
 /* A charge between reserve and settle; lives on the wrapper's stack. */
 struct quota_charge {
-    uint64_t bytes; /* reserved in the ledger; 0 for a small one that found room in a slab */
-    uint64_t asked; /* by the program */
+    uint64_t bytes; /* reserved in the ledger, whole granules */
     uint16_t device;
     uint8_t family;
-    bool small;
 };
 
-/* Ask for `bytes` on `device`. 0 with *charge filled, or -ENOMEM (over the limit, sums that overflow included): counts the event and
- * logs one line at the first refusal: who asked for how much, what is used. Sizes above half the granule, or above 1 MiB, are rounded up
- * to the granule; others (family QUOTA_LINEAR and QUOTA_MANAGED only) share slabs of one granule, each rounded up to 512 bytes. */
+/* Ask for `bytes` on `device`, rounded up to whole granules. 0 with *charge filled, or what quota_refuse() says (over the limit, sums that
+ * overflow included). */
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
 
-/* The same for `bytes` that share nothing, in silence: false where quota_reserve() would have to look twice, or refuse. */
+/* The same in silence: false, with nothing in *charge to give back, where quota_reserve() would refuse. */
 bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
 
+/* Refuse the `asked` bytes: counts the event and logs one line at the first: who asked for how much, what is used. -ENOMEM. */
+int quota_refuse(struct quota *quota, unsigned device, uint64_t asked);
+
 /* The driver succeeded: keep the charge, at `actual` bytes if that is not 0 (pitch, contexts), and fill `record`'s bytes, device,
- * family, small; the caller sets key and context and puts it into records. */
+ * family, small (0); the caller sets key and context and puts it into records. */
 void quota_keep(struct quota *quota, const struct quota_charge *charge, uint64_t actual, struct record *record);
 
 /* The driver failed: give the charge back. */

@@ -35,12 +35,19 @@ bool records_take(struct records *records, uint64_t key, struct record *out);
 /* Look without taking. */
 bool records_find(struct records *records, uint64_t key, struct record *out);
 
-/* Add `delta` to the bytes of the record of `key`, which is there exactly while that is above 0: it comes, with `small` 0, by the first
- * addition and goes at 0 or below. *before receives it as it was, bytes 0 if it was not there. 0 or -ENOMEM (host memory). */
-int records_add(struct records *records, uint64_t key, int64_t delta, struct record *before);
+/* Records that are sums: add part->bytes to the one of part->key, and set `small` if part's is. It comes, as a copy of *part, with the first
+ * bytes. 0 if `small` was set before, 1 if not, -ENOMEM (host memory). */
+int records_add(struct records *records, const struct record *part);
 
-/* Set `small` of a record. True for exactly one of several callers; false too where it is not there. */
-bool records_mark(struct records *records, uint64_t key);
+/* Take bytes off again; with the last of them the record goes. If its `small` is set then, `last` is called with it first, under a
+ * lock: it may make a few memory accesses, and nothing of these records. */
+void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
+                      void (*last)(void *argument, const struct record *record), void *argument);
+
+/* Whether there is a record that `match`, called under a lock as above, is true for. *from, shared by threads, is where the last search found
+ * one and this one begins. If there is none, *changes differs from what it was before if sums came or went since. */
+bool records_search(struct records *records, bool (*match)(const void *argument, const struct record *record), const void *argument,
+                    uint32_t *from, uint64_t *changes);
 
 /* Take out all records of `context` (0: none), calling `each` for every one with no lock held. */
 void records_drop_context(struct records *records, uint64_t context, void (*each)(void *argument, const struct record *record),

@@ -15,16 +15,18 @@ size_t slabs_size(void);
 /* Whether an allocation of `bytes` shares a granule with others. */
 bool slabs_is_small(uint64_t bytes, uint64_t granule);
 
-/* Whether some slab of `device` may have room for `bytes`. A guess, for the room may be in pieces, in another context's slab, or gone. */
-bool slabs_have_room(const struct slabs *slabs, unsigned device, uint64_t bytes);
+/* Whether some slab of `device` has room for `bytes`. The driver may see that otherwise: the room may be in pieces, or in another
+ * context's slab. If there is none, *changes differs from what it was before if slabs came or went since. */
+bool slabs_have_room(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t bytes, uint64_t *changes);
 
-/* The driver put `bytes` at `address`. 0: into a slab that is charged; 1: into one that nobody has charged yet; -ENOMEM (host memory). */
-int slabs_add(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes);
+/* The driver put `bytes` at `address`. 0: into a slab that is charged; 1: into one that nobody has charged yet, and if `charge` is set it
+ * is the caller who does now, with the granule that it has reserved; -ENOMEM (host memory). With 0 bytes it asks, or charges, later. */
+int slabs_add(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes, bool charge);
 
-/* The slab of `address` is to be charged: true for exactly one caller, who has reserved a granule and keeps it. */
-bool slabs_charge(struct slabs *slabs, uint64_t granule, uint64_t address);
-
-/* The same bytes are gone again. True: the slab was charged and is empty now, and the caller refunds it. */
-bool slabs_remove(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes);
+/* The same bytes are gone again. If the slab was charged and is empty now, `refund` is called, under a lock so that nobody finds neither
+ * the slab nor its granule: it gives a granule of slab->device back and does nothing else. */
+struct record;
+void slabs_remove(struct slabs *slabs, uint64_t granule, uint64_t address, uint64_t bytes,
+                  void (*refund)(void *argument, const struct record *slab), void *argument);
 
 #endif

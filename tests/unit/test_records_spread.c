@@ -10,7 +10,8 @@
 #define records_drop_all     inner_drop_all
 #define records_count        inner_count
 #define records_add          inner_add
-#define records_mark         inner_mark
+#define records_subtract     inner_subtract
+#define records_search       inner_search
 #include "records.c"
 
 static struct records records;
