@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the parts of softslice that know no CUDA cost by themselves: one measurement a run, one line of tab-separated figures.
  *
- *   core steps BYTES LIVE   ns of each step of an allocation (reserve, keep, put) and of a free (take, refund) of a random one of
- *                           LIVE blocks; medians of rounds, each step timed over many blocks
+ *   core steps LIVE         ns of each step of an allocation (reserve, keep, put) and of a free (take, refund) of a random one of
+ *                           LIVE blocks of 2 MiB; medians of rounds, each step timed over many blocks
  *   core memory             ns of one dependent random read in 64 MiB: what one trip to memory costs on this machine */
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +14,7 @@
 #define ROUNDS 15
 #define BLOCKS 20000 /* of a round, in batches so small that they stay in the cache */
 #define BATCH  64
+#define BYTES  (UINT64_C(2) << 20)
 
 enum step { RESERVE, KEEP, PUT, TAKE, REFUND, STEPS };
 
@@ -46,12 +47,12 @@ static void join(void)
     close(directory);
 }
 
-static void make(uint64_t *key, uint64_t bytes, uint64_t *next)
+static void make(uint64_t *key, uint64_t *next)
 {
     struct quota_charge charge;
-    struct record record = {.key = *key = (*next += 2 << 20), .context = 1}, old;
+    struct record record = {.key = *key = (*next += BYTES), .context = 1}, old;
 
-    if (quota_reserve(quota, &charge, 0, bytes, QUOTA_LINEAR) != 0)
+    if (quota_reserve(quota, &charge, 0, BYTES, QUOTA_LINEAR) != 0)
         exit(1);
     quota_keep(quota, &charge, 0, &record);
     if (records_put(records, &record, &old) != 0)
@@ -59,7 +60,7 @@ static void make(uint64_t *key, uint64_t bytes, uint64_t *next)
 }
 
 /* The same step for a whole batch, then the next step, so that the clock is read seldom and between equal things. */
-static void round_of(uint64_t *ring, size_t live, size_t *at, uint64_t bytes, uint64_t *next, double ns[STEPS])
+static void round_of(uint64_t *ring, size_t live, size_t *at, uint64_t *next, double ns[STEPS])
 {
     struct quota_charge charge[BATCH];
     struct record record[BATCH], old;
@@ -78,14 +79,14 @@ static void round_of(uint64_t *ring, size_t live, size_t *at, uint64_t bytes, ui
             quota_refund(quota, &record[i]);
         mark[RESERVE] = bench_now();
         for (unsigned i = 0; i < BATCH; i++)
-            if (quota_reserve(quota, &charge[i], 0, bytes, QUOTA_LINEAR) != 0)
+            if (quota_reserve(quota, &charge[i], 0, BYTES, QUOTA_LINEAR) != 0)
                 exit(1);
         mark[KEEP] = bench_now();
         for (unsigned i = 0; i < BATCH; i++)
             quota_keep(quota, &charge[i], 0, &record[i]);
         mark[PUT] = bench_now();
         for (unsigned i = 0; i < BATCH; i++) {
-            record[i].key = keys[i] = (*next += 2 << 20);
+            record[i].key = keys[i] = (*next += BYTES);
             if (records_put(records, &record[i], &old) != 0)
                 exit(1);
         }
@@ -98,7 +99,7 @@ static void round_of(uint64_t *ring, size_t live, size_t *at, uint64_t bytes, ui
     }
 }
 
-static int steps(uint64_t bytes, size_t live)
+static int steps(size_t live)
 {
     double ns[STEPS][ROUNDS] = {{0}};
     uint64_t seed = 88172645463325252u, next = UINT64_C(1) << 40;
@@ -109,12 +110,12 @@ static int steps(uint64_t bytes, size_t live)
     ring = bench_need(calloc(live, sizeof(*ring)), "memory");
     join();
     for (size_t i = 0; i < live; i++)
-        make(&ring[i], bytes, &next);
+        make(&ring[i], &next);
     bench_shuffle(ring, live, &seed);
     for (unsigned round = 0; round < ROUNDS; round++) {
         double sum[STEPS] = {0};
 
-        round_of(ring, live, &at, bytes, &next, sum);
+        round_of(ring, live, &at, &next, sum);
         for (unsigned i = 0; i < STEPS; i++)
             ns[i][round] = sum[i] / BLOCKS;
     }
@@ -144,10 +145,10 @@ static int memory(void)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4 && !strcmp(argv[1], "steps"))
-        return steps(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
+    if (argc == 3 && !strcmp(argv[1], "steps"))
+        return steps(strtoul(argv[2], NULL, 0));
     if (argc == 2 && !strcmp(argv[1], "memory"))
         return memory();
-    fprintf(stderr, "usage: core steps BYTES LIVE | core memory\n");
+    fprintf(stderr, "usage: core steps LIVE | core memory\n");
     return 2;
 }

@@ -133,13 +133,13 @@ CUresult NAME(cuMemAlloc_v2)(CUdeviceptr *pointer, size_t bytes)
 {
     if (!bytes)
         return CUDA_ERROR_INVALID_VALUE;
-    *pointer = null_address();
+    *pointer = bytes > NULL_SMALL ? null_address() : null_small_address(bytes);
     return CUDA_SUCCESS;
 }
 
 CUresult NAME(cuMemFree_v2)(CUdeviceptr pointer)
 {
-    return pointer % NULL_ALIGNMENT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+    return pointer % NULL_UNIT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
 CUresult NAME(cuMemGetAllocationGranularity)(size_t *granularity, const CUmemAllocationProp *prop,

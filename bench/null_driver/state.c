@@ -6,6 +6,7 @@
 
 __thread CUcontext null_context;
 __thread uint64_t null_next;
+__thread uint64_t null_small;
 
 static uint64_t chunks;
 static uintptr_t contexts;

@@ -12,6 +12,8 @@
 #define NULL_HIDDEN    __attribute__((visibility("hidden")))
 #define NULL_MEMORY    (UINT64_C(16) << 40) /* a million blocks of 2 MiB must fit */
 #define NULL_ALIGNMENT (UINT64_C(2) << 20)
+#define NULL_SMALL     (UINT64_C(1) << 20) /* what is not larger shares */
+#define NULL_UNIT      UINT64_C(512)
 #define NULL_PRIMARY   ((CUcontext)(uintptr_t)0x10000)
 #define NULL_CHUNK     65536 /* addresses that a thread takes at a time */
 
@@ -22,6 +24,7 @@
 #include "entries.def"
 
 extern __thread CUcontext null_context NULL_HIDDEN __attribute__((tls_model("initial-exec")));
+extern __thread uint64_t null_small NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 extern __thread uint64_t null_next NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 
 uint64_t null_new_chunk(void) NULL_HIDDEN;
@@ -36,6 +39,18 @@ static inline CUdeviceptr null_address(void)
     if (null_next % NULL_CHUNK == 0)
         null_next = null_new_chunk();
     return (null_next++ % (UINT64_C(1) << 28) + 1) * NULL_ALIGNMENT;
+}
+
+/* The same for a block that shares 2 MiB with others: the thread's blocks stand one behind the other, and none where one was freed. */
+static inline CUdeviceptr null_small_address(size_t bytes)
+{
+    CUdeviceptr address = null_small;
+
+    bytes = (bytes + NULL_UNIT - 1) & -NULL_UNIT;
+    if (address % NULL_ALIGNMENT == 0 || address % NULL_ALIGNMENT + bytes > NULL_ALIGNMENT)
+        address = null_address();
+    null_small = address + bytes;
+    return address;
 }
 
 #endif
