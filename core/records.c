@@ -203,7 +203,8 @@ int records_put(struct records *records, const struct record *record, struct rec
     return result;
 }
 
-static bool get(struct records *records, uint64_t key, struct record *out, bool take)
+/* `context` 0: of whatever context. */
+static inline bool get(struct records *records, uint64_t key, uint64_t context, struct record *out, bool take)
 {
     uint64_t hash = mix(key);
     struct shard *shard = enter(records, hash);
@@ -214,7 +215,7 @@ static bool get(struct records *records, uint64_t key, struct record *out, bool 
         slot = &shard->newest;
     else if (key && shard->table)
         slot = probe(shard, hash, key);
-    found = slot && slot->key;
+    found = slot && slot->key && (!context || slot->context == context);
     if (found) {
         *out = *slot;
         if (take)
@@ -226,12 +227,17 @@ static bool get(struct records *records, uint64_t key, struct record *out, bool 
 
 bool records_take(struct records *records, uint64_t key, struct record *out)
 {
-    return get(records, key, out, true);
+    return get(records, key, 0, out, true);
+}
+
+bool records_take_of(struct records *records, uint64_t key, uint64_t context, struct record *out)
+{
+    return get(records, key, context, out, true);
 }
 
 bool records_find(struct records *records, uint64_t key, struct record *out)
 {
-    return get(records, key, out, false);
+    return get(records, key, 0, out, false);
 }
 
 /* The record of `key`, which is not 0, in a locked shard, or NULL. */
@@ -240,6 +246,24 @@ static struct record *find(struct shard *shard, uint64_t hash, uint64_t key)
     struct record *slot = shard->newest.key == key ? &shard->newest : shard->table ? probe(shard, hash, key) : NULL;
 
     return slot && slot->key ? slot : NULL;
+}
+
+int records_enter(struct records *records, const struct record *record, struct record *known)
+{
+    uint64_t hash = mix(record->key);
+    struct shard *shard = enter(records, hash);
+    struct record *slot = find(shard, hash, record->key);
+    int result = -ENOMEM;
+
+    if (slot) {
+        *known = *slot;
+        result = 1;
+    } else if (make_room(shard)) {
+        result = store(shard, hash, record, known);
+        shard->count++;
+    }
+    lock_give(&shard->lock);
+    return result;
 }
 
 int records_add(struct records *records, const struct record *part)
@@ -373,6 +397,28 @@ void records_drop_all(struct records *records, void (*each)(void *argument, cons
 {
     for (unsigned i = 0; i < SHARDS; i++)
         drop(&records->shard[i], 0, each, argument);
+}
+
+static bool holds(const struct shard *shard, uint64_t context)
+{
+    if (shard->newest.key && shard->newest.context == context)
+        return true;
+    for (uint64_t i = 0; shard->table && i <= shard->mask; i++)
+        if (shard->table[i].key && shard->table[i].context == context)
+            return true;
+    return false;
+}
+
+bool records_of_context(struct records *records, uint64_t context)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < SHARDS && !found; i++) {
+        lock_take(&records->shard[i].lock);
+        found = holds(&records->shard[i], context);
+        lock_give(&records->shard[i].lock);
+    }
+    return found;
 }
 
 size_t records_count(struct records *records)

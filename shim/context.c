@@ -50,10 +50,18 @@ static uint64_t measured_bytes(struct membership *m, int device, uint64_t expect
         if (!figure_of_process(m->quota.device[device].id.uuid, &figure))
             return expected;
     } while (own != ledger_own(&m->quota.ledger, index) && ++attempt < MEASURE_ATTEMPTS);
-    uint64_t bytes = figure > own ? figure - own : 0;
-    if (own == 0 && bytes)
+    return figure > own ? figure - own : 0;
+}
+
+/* Remember what a first context took, for those that come. The smallest counts: memory that is not charged may be in a figure, and one
+ * that is too large would refuse contexts that fit. */
+static void remember_bytes(struct membership *m, int device, uint64_t bytes)
+{
+    unsigned index = (unsigned)m->quota.device[device].index;
+    uint64_t seen = ledger_context_bytes(&m->quota.ledger, index);
+
+    if (bytes && (!seen || bytes < seen))
         ledger_set_context_bytes(&m->quota.ledger, index, bytes);
-    return bytes;
 }
 
 static uint64_t endings; /* of contexts, so far */
@@ -61,20 +69,61 @@ static uint64_t endings; /* of contexts, so far */
 /* A context's record is gone or is another: what threads remember of it is no longer so. */
 static void forget(void)
 {
-    __atomic_fetch_add(&endings, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(&endings, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Remember a charged context, and give the charge of one that had the same address back. False for want of host memory. */
-static bool remember(struct membership *m, const struct record *record)
+uint64_t context_endings(void)
+{
+    return __atomic_load_n(&endings, __ATOMIC_ACQUIRE);
+}
+
+bool context_ended(uint64_t owner, uint64_t before)
+{
+    /* The caller has locked its record's shard before it reads the count here, and who ends a context counts before it locks the shards
+     * to look for records: one of the two sees the other. On x86-64 taking a lock is the fence that this needs. */
+#if !defined(__x86_64__)
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+    return context_endings() != before && !records_of_context(process_contexts(), owner);
+}
+
+static void refund_each(void *argument, const struct record *record)
+{
+    take_refund(argument, record);
+}
+
+/* A context's record is out of the table: so is, now, what threads remember of it and what it owned. */
+static void drop(struct membership *m, const struct record *context)
+{
+    forget();
+    quota_refund(&m->quota, context);
+    records_drop_context(process_allocations(), context->context, refund_each, m);
+}
+
+/* Enter a charged context that was just made, in place of one that had the same address. False for want of host memory. */
+static bool enter_new(struct membership *m, const struct record *record)
 {
     struct record old;
     int put = records_put(process_contexts(), record, &old);
 
-    if (put == 1) {
-        forget();
-        quota_refund(&m->quota, &old);
-    }
+    if (put == 1)
+        drop(m, &old);
     return put >= 0;
+}
+
+/* Enter a charged context that others may see and charge too: the first keeps its charge, and is *record afterwards. */
+static bool enter_shared(struct membership *m, struct record *record)
+{
+    struct record known;
+    int put = records_enter(process_contexts(), record, &known);
+
+    if (put == 0)
+        return true;
+    quota_refund(&m->quota, record);
+    if (put < 0)
+        return false;
+    *record = known;
+    return true;
 }
 
 /* Charge a context that exists already. */
@@ -90,10 +139,7 @@ static bool adopt(struct membership *m, CUcontext context, int device, struct re
                               .bytes = bytes,
                               .device = (uint16_t)device,
                               .family = QUOTA_CONTEXT};
-    if (remember(m, record))
-        return true;
-    quota_refund(&m->quota, record);
-    return false;
+    return enter_shared(m, record);
 }
 
 /* What the last look of this thread found. A membership's address is its own in a forked child, and a context's end counts `endings` up. */
@@ -193,7 +239,7 @@ static bool settle(struct membership *m, const struct quota_charge *expected, ui
     return true;
 }
 
-bool creation_end(struct creation *creation, CUresult result, CUcontext context)
+static bool finish(struct creation *creation, CUresult result, CUcontext context, bool shared)
 {
     struct membership *m = creation->membership;
     struct record record = {.key = (uint64_t)(uintptr_t)context};
@@ -205,14 +251,24 @@ bool creation_end(struct creation *creation, CUresult result, CUcontext context)
         quota_cancel(&m->quota, &creation->charge);
         return true;
     }
+    bool alone = ledger_own(&m->quota.ledger, (unsigned)m->quota.device[creation->device].index) == 0;
     uint64_t bytes = measured_bytes(m, creation->device, expected_bytes(m, creation->device));
     if (!settle(m, &creation->charge, bytes, &record))
         return false;
+    if (alone)
+        remember_bytes(m, creation->device, bytes);
     record.context = process_new_owner();
-    if (remember(m, &record))
+    if (shared)
+        return enter_shared(m, &record);
+    if (enter_new(m, &record))
         return true;
     quota_refund(&m->quota, &record);
     return false;
+}
+
+bool creation_end(struct creation *creation, CUresult result, CUcontext context)
+{
+    return finish(creation, result, context, false);
 }
 
 /* Wait until the thread that is charging the primary context is done: what this one allocates before that would be taken for a part of it. */
@@ -228,6 +284,23 @@ static void wait_for_charge(int device, uint64_t context)
     errno = saved;
 }
 
+/* This thread retained a primary context that it thinks another one has charged. That one may have given the charge back meanwhile, or have
+ * charged one before, which is no more: there is only one at a time, and it stays while it is retained. */
+static void charge_retained(int device, CUcontext context)
+{
+    struct membership *m = process_membership(NULL);
+    uint64_t key = (uint64_t)(uintptr_t)context, before = __atomic_load_n(process_primary(device), __ATOMIC_ACQUIRE);
+    struct record record;
+
+    while (before != key &&
+           !__atomic_compare_exchange_n(process_primary(device), &before, key, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        ;
+    if (m && before && before != key && records_take(process_contexts(), before, &record))
+        drop(m, &record);
+    if (m && !records_find(process_contexts(), key, &record))
+        adopt(m, context, device, &record);
+}
+
 bool creation_end_primary(struct creation *creation, CUresult result, CUcontext context)
 {
     struct membership *m = creation->membership;
@@ -235,34 +308,26 @@ bool creation_end_primary(struct creation *creation, CUresult result, CUcontext 
     struct record known;
 
     if (!m || result != CUDA_SUCCESS) {
-        bool kept = creation_end(creation, result, context);
-        if (result == CUDA_SUCCESS && creation->device != PROCESS_NO_DEVICE)
+        bool kept = finish(creation, result, context, true);
+        if (result == CUDA_SUCCESS && creation->device != PROCESS_NO_DEVICE) {
             wait_for_charge(creation->device, key);
+            charge_retained(creation->device, context);
+        }
         return kept;
     }
     /* Charged already by another thread that made it active first, or at first sight: give ours back. */
     bool first =
         __atomic_compare_exchange_n(process_primary(creation->device), &nobody, key, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     if (!first || records_find(process_contexts(), key, &known)) {
-        creation_end(creation, CUDA_ERROR_UNKNOWN, context);
+        finish(creation, CUDA_ERROR_UNKNOWN, context, true);
         wait_for_charge(creation->device, key);
+        charge_retained(creation->device, context);
         return true;
     }
-    if (creation_end(creation, result, context))
+    if (finish(creation, result, context, true))
         return true;
     __atomic_store_n(process_primary(creation->device), 0, __ATOMIC_RELEASE);
     return false;
-}
-
-static void refund_each(void *argument, const struct record *record)
-{
-    take_refund(argument, record);
-}
-
-static void drop(struct membership *m, const struct record *context)
-{
-    quota_refund(&m->quota, context);
-    records_drop_context(process_allocations(), context->context, refund_each, m);
 }
 
 void ending_begin(struct ending *ending, CUcontext context)
@@ -270,22 +335,21 @@ void ending_begin(struct ending *ending, CUcontext context)
     struct membership *m = process_membership(NULL);
     uint64_t key = (uint64_t)(uintptr_t)context;
 
-    ending->membership = m && key && records_take(process_contexts(), key, &ending->context) ? m : NULL;
-    forget();
+    ending->membership = m && key && records_find(process_contexts(), key, &ending->context) ? m : NULL;
     guard_enter();
 }
 
 void ending_end(struct ending *ending, CUresult result)
 {
     struct membership *m = ending->membership;
+    struct record record;
 
     guard_leave();
-    if (!m)
+    if (!m || (result != CUDA_SUCCESS && result != CUDA_ERROR_DEINITIALIZED))
         return;
-    if (result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED)
-        drop(m, &ending->context);
-    else
-        remember(m, &ending->context);
+    /* By its owner: another context may have got the address meanwhile, and has dropped this one then. */
+    if (records_take_of(process_contexts(), ending->context.key, ending->context.context, &record))
+        drop(m, &record);
 }
 
 static bool primary_active(CUdevice device)
@@ -308,7 +372,6 @@ void context_primary_ended(CUdevice device, CUresult result, bool reset)
     uint64_t context = __atomic_exchange_n(process_primary(index), 0, __ATOMIC_ACQ_REL);
     if (!context || !records_take(process_contexts(), context, &record))
         return;
-    forget();
     drop(m, &record);
     /* Still active after a reset, or made active again by another thread that saw it charged: charge it once more, it exists. */
     if (primary_active(device) && adopt(m, (CUcontext)(uintptr_t)context, index, &record)) {

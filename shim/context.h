@@ -11,6 +11,11 @@
  * that was created on a road that we do not see is charged here, at first sight: it exists, so it is never refused. */
 bool context_current(struct membership *membership, uint64_t *owner, int *device);
 
+/* What an allocation asks after it was entered under `owner`, which it found current after it had read `before` from context_endings():
+ * whether that context ended meanwhile, so that nobody will come to refund what it owned. */
+uint64_t context_endings(void);
+bool context_ended(uint64_t owner, uint64_t before);
+
 /* A context's creation: reserve what the last one on this device took (or a default) before the driver's call. */
 struct creation {
     struct membership *membership; /* NULL: nothing to charge */
@@ -31,7 +36,8 @@ bool creation_again(struct creation *creation, CUresult result);
 bool creation_end(struct creation *creation, CUresult result, CUcontext context);
 bool creation_end_primary(struct creation *creation, CUresult result, CUcontext context);
 
-/* A context's end: take it out before the driver's call, then settle. Its allocations' charges die with it; VMM handles' do not. */
+/* A context's end. It stays in its table until the driver has ended it, so that whoever does not find it there knows that it is gone. Its
+ * allocations' charges die with it; VMM handles' do not. */
 struct ending {
     struct membership *membership;
     struct record context;

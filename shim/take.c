@@ -47,6 +47,7 @@ CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
         guard_enter();
         return CUDA_SUCCESS;
     }
+    take->endings = context_endings();
     if (bytes != 0 && context_current(m, &take->owner, &device)) {
         take->device = (unsigned)device;
         if (!ask(take, m, bytes))
@@ -129,6 +130,15 @@ static bool keep_small(struct take *take, struct record *record)
     return true;
 }
 
+/* After `record` was entered: give it back at once if its context ended before that, together with what it owned. */
+static void settle_ended(struct membership *m, const struct record *record, uint64_t endings)
+{
+    struct record mine;
+
+    if (context_ended(record->context, endings) && records_take_of(process_allocations(), record->key, record->context, &mine))
+        take_refund(m, &mine);
+}
+
 bool take_end(struct take *take, CUresult result, uint64_t pointer)
 {
     struct membership *m = take->membership;
@@ -145,22 +155,22 @@ bool take_end(struct take *take, CUresult result, uint64_t pointer)
         quota_keep(&m->quota, &take->charge, 0, &record);
     else if (!keep_small(take, &record))
         return false;
-    switch (records_put(process_allocations(), &record, &old)) {
-    case 0:
-        return true;
-    case 1: /* freed on a road that we do not see, and handed out again */
-        take_refund(m, &old);
-        return true;
-    default:
+    int put = records_put(process_allocations(), &record, &old);
+    if (put < 0) {
         take_refund(m, &record);
         return false;
     }
+    if (put == 1) /* freed on a road that we do not see, and handed out again */
+        take_refund(m, &old);
+    settle_ended(m, &record, take->endings);
+    return true;
 }
 
 void give_begin(struct give *give, uint64_t pointer)
 {
     struct membership *m = process_membership(NULL);
 
+    give->endings = context_endings();
     give->membership = m && pointer && records_take(process_allocations(), pointer, &give->record) ? m : NULL;
     guard_enter();
 }
@@ -179,4 +189,5 @@ void give_end(struct give *give, CUresult result)
     struct record old;
     if (records_put(process_allocations(), &give->record, &old) == 1)
         take_refund(m, &old);
+    settle_ended(m, &give->record, give->endings);
 }

@@ -12,6 +12,7 @@
 struct take {
     struct membership *membership; /* NULL: nothing to charge, the driver answers by itself */
     uint64_t owner;                /* of the current context */
+    uint64_t endings;              /* context_endings() before that */
     unsigned attempt, device;
     enum quota_family family;
     uint64_t small; /* bytes, if it shares a granule with others: then `charge` is one granule, or nothing where a slab has room */
@@ -41,6 +42,7 @@ void take_refund(struct membership *membership, const struct record *record);
 struct give {
     struct membership *membership; /* NULL: not ours, only forwarded */
     struct record record;
+    uint64_t endings;
 };
 void give_begin(struct give *give, uint64_t pointer);
 

@@ -32,6 +32,12 @@ int records_put(struct records *records, const struct record *record, struct rec
 /* Take a record out: exactly one of several racing callers gets it. Returns false if it is not there. */
 bool records_take(struct records *records, uint64_t key, struct record *out);
 
+/* The same, if it is a record of `context`. */
+bool records_take_of(struct records *records, uint64_t key, uint64_t context, struct record *out);
+
+/* Put a record where none of its key is: 0 or -ENOMEM. 1: there is one, *known is it, and it stays. */
+int records_enter(struct records *records, const struct record *record, struct record *known);
+
 /* Look without taking. */
 bool records_find(struct records *records, uint64_t key, struct record *out);
 
@@ -48,6 +54,9 @@ void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
  * one and this one begins. If there is none, *changes differs from what it was before if sums came or went since. */
 bool records_search(struct records *records, bool (*match)(const void *argument, const struct record *record), const void *argument,
                     uint32_t *from, uint64_t *changes);
+
+/* Whether there is any record of `context`. Looks at all of them: for small tables. */
+bool records_of_context(struct records *records, uint64_t context);
 
 /* Take out all records of `context` (0: none), calling `each` for every one with no lock held. */
 void records_drop_context(struct records *records, uint64_t context, void (*each)(void *argument, const struct record *record),

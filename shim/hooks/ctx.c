@@ -3,24 +3,29 @@
 #include "../context.h"
 #include "../guard.h"
 
-/* A context creation: the ABIs differ in their parameters alone. */
+/* A context creation: the ABIs differ in their parameters alone. One that is refused after the driver made it leaves the output as it was. */
 #define CREATE(symbol, parameters, arguments)                                                                                      \
     CUresult symbol parameters                                                                                                     \
     {                                                                                                                              \
         struct creation creation;                                                                                                  \
+        CUcontext context = NULL, *told = pctx;                                                                                    \
         CUresult result;                                                                                                           \
                                                                                                                                    \
         if (!guard_acts(RESOLVE_VRAM))                                                                                             \
             return real.symbol arguments;                                                                                          \
         if ((result = creation_begin(&creation, dev)) != CUDA_SUCCESS)                                                             \
             return result;                                                                                                         \
+        pctx = told ? &context : NULL;                                                                                             \
         do                                                                                                                         \
             result = real.symbol arguments;                                                                                        \
         while (creation_again(&creation, result));                                                                                 \
-        if (creation_end(&creation, result, result == CUDA_SUCCESS ? *pctx : NULL))                                                \
-            return result;                                                                                                         \
-        real.cuCtxDestroy_v2(*pctx);                                                                                               \
-        return CUDA_ERROR_OUT_OF_MEMORY;                                                                                           \
+        if (!creation_end(&creation, result, context)) {                                                                           \
+            real.cuCtxDestroy_v2(context);                                                                                         \
+            return CUDA_ERROR_OUT_OF_MEMORY;                                                                                       \
+        }                                                                                                                          \
+        if (result == CUDA_SUCCESS)                                                                                                \
+            *told = context;                                                                                                       \
+        return result;                                                                                                             \
     }
 
 CREATE(cuCtxCreate, (CUcontext * pctx, unsigned int flags, CUdevice dev), (pctx, flags, dev))
@@ -63,6 +68,7 @@ CUresult cuCtxDetach(CUcontext ctx)
 CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
 {
     struct creation creation;
+    CUcontext context = NULL;
     CUresult result;
 
     if (!guard_acts(RESOLVE_VRAM))
@@ -70,12 +76,15 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
     if ((result = creation_begin_primary(&creation, dev)) != CUDA_SUCCESS)
         return result;
     do
-        result = real.cuDevicePrimaryCtxRetain(pctx, dev);
+        result = real.cuDevicePrimaryCtxRetain(pctx ? &context : NULL, dev);
     while (creation_again(&creation, result));
-    if (creation_end_primary(&creation, result, result == CUDA_SUCCESS ? *pctx : NULL))
-        return result;
-    real.cuDevicePrimaryCtxRelease_v2(dev);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!creation_end_primary(&creation, result, context)) {
+        real.cuDevicePrimaryCtxRelease_v2(dev);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS)
+        *pctx = context;
+    return result;
 }
 
 #define END_PRIMARY(symbol, reset)                                                                                                 \
