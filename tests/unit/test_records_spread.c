@@ -12,6 +12,9 @@
 #define records_add          inner_add
 #define records_subtract     inner_subtract
 #define records_search       inner_search
+#define records_take_of      inner_take_of
+#define records_enter        inner_enter
+#define records_of_context   inner_of_context
 #include "records.c"
 
 static struct records records;
