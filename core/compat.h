@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* System calls made without their wrappers in libc: fstat's symbol is newer than GLIBC_2.31, and open, read, write, close, poll are
+/* System calls made without their wrappers in libc: fstat's symbol is newer than GLIBC_2.31, and open, read, write, close, poll, nanosleep are
  * cancellation points, where a program's pthread_cancel() would unwind out of the middle of us. All of them set errno. */
 #ifndef SOFTSLICE_CORE_COMPAT_H
 #define SOFTSLICE_CORE_COMPAT_H
@@ -50,6 +50,14 @@ static inline int compat_poll(struct pollfd *fds, unsigned count, int millisecon
     struct timespec limit = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
 
     return (int)syscall(SYS_ppoll, fds, count, &limit, NULL, 0);
+}
+
+/* A signal ends it early. */
+static inline void compat_sleep(long ns)
+{
+    struct timespec time = {ns / 1000000000L, ns % 1000000000L};
+
+    syscall(SYS_nanosleep, &time, NULL);
 }
 
 /* Take the signals of `set` that are pending; their number, or -1 at once. */

@@ -134,9 +134,7 @@ static inline uint64_t sys_now(clockid_t clock)
 /* A sleep that is no cancellation point; a signal ends it early. */
 static inline void sys_sleep(uint64_t ns)
 {
-    struct timespec time = {(time_t)(ns / UINT64_C(1000000000)), (long)(ns % UINT64_C(1000000000))};
-
-    syscall(SYS_nanosleep, &time, NULL);
+    compat_sleep((long)ns);
 }
 
 static inline uint64_t sys_random(void)

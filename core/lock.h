@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "compat.h"
+
 static inline bool lock_try(uint32_t *lock)
 {
     uint32_t expected = 0;
@@ -36,7 +38,7 @@ static __attribute__((noinline, cold, unused)) void lock_wait(uint32_t *lock)
         } else if (round < 72) {
             sched_yield();
         } else {
-            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+            compat_sleep(50000);
         }
     }
     errno = saved;

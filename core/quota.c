@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "compat.h"
 #include "softslice/log.h"
 
 #define GRANULE_MIN   1024
@@ -31,7 +32,7 @@ static void sleep_ns(long ns)
 {
     int saved = errno;
 
-    nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+    compat_sleep(ns);
     errno = saved;
 }
 

@@ -3,7 +3,9 @@
 #include "context.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "figure.h"
 #include "guard.h"
@@ -280,7 +282,7 @@ static void wait_for_charge(int device, uint64_t context)
     for (int i = 0; i < CHARGE_ATTEMPTS && __atomic_load_n(process_primary(device), __ATOMIC_ACQUIRE) == context &&
                     !records_find(process_contexts(), context, &known);
          i++)
-        nanosleep(&(struct timespec){.tv_nsec = CHARGE_POLL_NS}, NULL);
+        syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = CHARGE_POLL_NS}, NULL); /* which is no cancellation point */
     errno = saved;
 }
 
