@@ -8,44 +8,37 @@ static size_t clamp32(uint64_t bytes)
     return bytes > UINT32_MAX ? UINT32_MAX : (size_t)bytes;
 }
 
-CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
+/* What to tell in the current context, whose driver's figure for free memory is `physical_free`. False: what the driver said. */
+static bool budget(uint64_t physical_free, uint64_t *total, uint64_t *free_bytes)
 {
-    CUresult result = real.cuMemGetInfo_v2(free_bytes, total);
-    uint64_t owner, told_total, told_free;
+    struct membership *m = guard_acts(RESOLVE_VRAM) ? process_membership(NULL) : NULL;
+    uint64_t owner;
     int device;
 
-    if (result != CUDA_SUCCESS || !guard_acts(RESOLVE_VRAM))
-        return result;
-    struct membership *m = process_membership(NULL);
     if (!m || !context_current(m, &owner, &device))
-        return result;
-    quota_info(&m->quota, (unsigned)device, free_bytes ? *free_bytes : 0, &told_total, &told_free);
-    if (free_bytes)
-        *free_bytes = told_free;
-    if (total)
-        *total = told_total;
-    return result;
+        return false;
+    quota_info(&m->quota, (unsigned)device, physical_free, total, free_bytes);
+    return true;
 }
 
-/* The first ABI has 32 bits: what does not fit is told as all that fits. */
-CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total)
-{
-    CUresult result = real.cuMemGetInfo(free_bytes, total);
-    uint64_t owner, told_total, told_free;
-    int device;
+/* Each output may be NULL. The first ABI has 32 bits: what does not fit is told as all that fits. */
+#define GET_INFO(symbol, type, fit)                                                                                                \
+    CUresult symbol(type *free_bytes, type *total)                                                                                 \
+    {                                                                                                                              \
+        CUresult result = real.symbol(free_bytes, total);                                                                          \
+        uint64_t told_total, told_free;                                                                                            \
+                                                                                                                                   \
+        if (result != CUDA_SUCCESS || !budget(free_bytes ? *free_bytes : 0, &told_total, &told_free))                              \
+            return result;                                                                                                         \
+        if (free_bytes)                                                                                                            \
+            *free_bytes = (type)fit(told_free);                                                                                    \
+        if (total)                                                                                                                 \
+            *total = (type)fit(told_total);                                                                                        \
+        return result;                                                                                                             \
+    }
 
-    if (result != CUDA_SUCCESS || !guard_acts(RESOLVE_VRAM))
-        return result;
-    struct membership *m = process_membership(NULL);
-    if (!m || !context_current(m, &owner, &device))
-        return result;
-    quota_info(&m->quota, (unsigned)device, free_bytes ? *free_bytes : 0, &told_total, &told_free);
-    if (free_bytes)
-        *free_bytes = (unsigned int)clamp32(told_free);
-    if (total)
-        *total = (unsigned int)clamp32(told_total);
-    return result;
-}
+GET_INFO(cuMemGetInfo_v2, size_t, )
+GET_INFO(cuMemGetInfo, unsigned int, clamp32)
 
 /* The limit of a device that the process has joined with, else (not initialised, unknown) what the driver said. */
 static uint64_t limit_of(CUdevice dev, uint64_t physical)

@@ -1,76 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, cuMemFree, in all their ABIs. What is refused after all, because of where
- * the driver put it, must not be seen: the driver writes into a variable of ours first. */
+/* Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, cuMemFree, in all their ABIs, which differ in types alone.
+ *
+ * What is refused after all, because of where the driver put it, must not be seen, so the driver writes into variables of ours; whatever
+ * else it left there, an error's zero for one, the program gets. */
 #include <stddef.h>
 
 #include "../guard.h"
 #include "../take.h"
 
-CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
-{
-    struct take take;
-    CUdeviceptr pointer = 0;
-    CUresult result;
-
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuMemAlloc_v2(dptr, bytesize);
-    if ((result = take_begin(&take, bytesize, QUOTA_LINEAR)) != CUDA_SUCCESS)
-        return result;
-    do
-        result = real.cuMemAlloc_v2(dptr ? &pointer : NULL, bytesize);
-    while (take_again(&take, result));
-    if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {
-        real.cuMemFree_v2(pointer);
-        return CUDA_ERROR_OUT_OF_MEMORY;
+/* An allocation of `bytes`: `given` are the program's arguments, `ours` the same with our own outputs. */
+#define ALLOCATE(symbol, type, undo, family, bytes, parameters, given, ours)                                                       \
+    CUresult symbol parameters                                                                                                     \
+    {                                                                                                                              \
+        struct take take;                                                                                                          \
+        type pointer = dptr ? *dptr : 0;                                                                                           \
+        CUresult result;                                                                                                           \
+                                                                                                                                   \
+        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
+            return real.symbol given;                                                                                              \
+        if ((result = take_begin(&take, bytes, family)) != CUDA_SUCCESS)                                                           \
+            return result;                                                                                                         \
+        do                                                                                                                         \
+            result = real.symbol ours;                                                                                             \
+        while (take_again(&take, result));                                                                                         \
+        if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {                                                      \
+            real.undo(pointer);                                                                                                    \
+            return CUDA_ERROR_OUT_OF_MEMORY;                                                                                       \
+        }                                                                                                                          \
+        if (dptr)                                                                                                                  \
+            *dptr = pointer;                                                                                                       \
+        return result;                                                                                                             \
     }
-    if (result == CUDA_SUCCESS)
-        *dptr = pointer;
-    return result;
-}
 
-CUresult cuMemAlloc(CUdeviceptr_v1 *dptr, unsigned int bytesize)
-{
-    struct take take;
-    CUdeviceptr_v1 pointer = 0;
-    CUresult result;
-
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuMemAlloc(dptr, bytesize);
-    if ((result = take_begin(&take, bytesize, QUOTA_LINEAR)) != CUDA_SUCCESS)
-        return result;
-    do
-        result = real.cuMemAlloc(dptr ? &pointer : NULL, bytesize);
-    while (take_again(&take, result));
-    if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {
-        real.cuMemFree(pointer);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (result == CUDA_SUCCESS)
-        *dptr = pointer;
-    return result;
-}
-
-CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flags)
-{
-    struct take take;
-    CUdeviceptr pointer = 0;
-    CUresult result;
-
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuMemAllocManaged(dptr, bytesize, flags);
-    if ((result = take_begin(&take, bytesize, QUOTA_MANAGED)) != CUDA_SUCCESS)
-        return result;
-    do
-        result = real.cuMemAllocManaged(dptr ? &pointer : NULL, bytesize, flags);
-    while (take_again(&take, result));
-    if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {
-        real.cuMemFree_v2(pointer);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (result == CUDA_SUCCESS)
-        *dptr = pointer;
-    return result;
-}
+ALLOCATE(cuMemAlloc_v2, CUdeviceptr, cuMemFree_v2, QUOTA_LINEAR, bytesize, (CUdeviceptr * dptr, size_t bytesize), (dptr, bytesize),
+         (dptr ? &pointer : NULL, bytesize))
+ALLOCATE(cuMemAlloc, CUdeviceptr_v1, cuMemFree, QUOTA_LINEAR, bytesize, (CUdeviceptr_v1 * dptr, unsigned int bytesize),
+         (dptr, bytesize), (dptr ? &pointer : NULL, bytesize))
+ALLOCATE(cuMemAllocManaged, CUdeviceptr, cuMemFree_v2, QUOTA_MANAGED, bytesize,
+         (CUdeviceptr * dptr, size_t bytesize, unsigned int flags), (dptr, bytesize, flags),
+         (dptr ? &pointer : NULL, bytesize, flags))
 
 /* Rows are padded to at least this: what the pitch comes to is known only afterwards. */
 #define PITCH_ALIGNMENT 512
@@ -87,79 +55,48 @@ static uint64_t expected_pitch(uint64_t width)
     return width > UINT64_MAX - PITCH_ALIGNMENT ? width : (width + PITCH_ALIGNMENT - 1) & ~(uint64_t)(PITCH_ALIGNMENT - 1);
 }
 
-CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height, unsigned int element_size)
-{
-    struct take take;
-    CUdeviceptr pointer = 0;
-    size_t wide = 0;
-    CUresult result;
-
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuMemAllocPitch_v2(dptr, pitch, width, height, element_size);
-    if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)
-        return result;
-    do
-        result = real.cuMemAllocPitch_v2(dptr ? &pointer : NULL, pitch ? &wide : NULL, width, height, element_size);
-    while (take_again(&take, result));
-    bool fits = result != CUDA_SUCCESS || wide <= expected_pitch(width) || take_widen(&take, pitched_bytes(wide, height));
-    if (!take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? pointer : 0) || !fits) {
-        real.cuMemFree_v2(pointer);
-        return CUDA_ERROR_OUT_OF_MEMORY;
+#define ALLOCATE_PITCH(symbol, type, size, undo)                                                                                   \
+    CUresult symbol(type *dptr, size *pitch, size width, size height, unsigned int element_size)                                   \
+    {                                                                                                                              \
+        struct take take;                                                                                                          \
+        type pointer = dptr ? *dptr : 0;                                                                                           \
+        size wide = pitch ? *pitch : 0;                                                                                            \
+        CUresult result;                                                                                                           \
+                                                                                                                                   \
+        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
+            return real.symbol(dptr, pitch, width, height, element_size);                                                          \
+        if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)              \
+            return result;                                                                                                         \
+        do                                                                                                                         \
+            result = real.symbol(dptr ? &pointer : NULL, pitch ? &wide : NULL, width, height, element_size);                       \
+        while (take_again(&take, result));                                                                                         \
+        bool fits = result != CUDA_SUCCESS || wide <= expected_pitch(width) || take_widen(&take, pitched_bytes(wide, height));     \
+        if (!take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? pointer : 0) || !fits) {           \
+            real.undo(pointer);                                                                                                    \
+            return CUDA_ERROR_OUT_OF_MEMORY;                                                                                       \
+        }                                                                                                                          \
+        if (dptr)                                                                                                                  \
+            *dptr = pointer;                                                                                                       \
+        if (pitch)                                                                                                                 \
+            *pitch = wide;                                                                                                         \
+        return result;                                                                                                             \
     }
-    if (result == CUDA_SUCCESS) {
-        *dptr = pointer;
-        *pitch = wide;
+
+ALLOCATE_PITCH(cuMemAllocPitch_v2, CUdeviceptr, size_t, cuMemFree_v2)
+ALLOCATE_PITCH(cuMemAllocPitch, CUdeviceptr_v1, unsigned int, cuMemFree)
+
+#define FREE(symbol, type)                                                                                                         \
+    CUresult symbol(type dptr)                                                                                                     \
+    {                                                                                                                              \
+        struct give give;                                                                                                          \
+                                                                                                                                   \
+        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
+            return real.symbol(dptr);                                                                                              \
+        give_begin(&give, dptr);                                                                                                   \
+        CUresult result = real.symbol(dptr);                                                                                       \
+        give_end(&give, result);                                                                                                   \
+        return result;                                                                                                             \
     }
-    return result;
-}
 
-CUresult cuMemAllocPitch(CUdeviceptr_v1 *dptr, unsigned int *pitch, unsigned int width, unsigned int height,
-                         unsigned int element_size)
-{
-    struct take take;
-    CUdeviceptr_v1 pointer = 0;
-    unsigned int wide = 0;
-    CUresult result;
-
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuMemAllocPitch(dptr, pitch, width, height, element_size);
-    if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)
-        return result;
-    do
-        result = real.cuMemAllocPitch(dptr ? &pointer : NULL, pitch ? &wide : NULL, width, height, element_size);
-    while (take_again(&take, result));
-    bool fits = result != CUDA_SUCCESS || wide <= expected_pitch(width) || take_widen(&take, pitched_bytes(wide, height));
-    if (!take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? pointer : 0) || !fits) {
-        real.cuMemFree(pointer);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (result == CUDA_SUCCESS) {
-        *dptr = pointer;
-        *pitch = wide;
-    }
-    return result;
-}
-
-CUresult cuMemFree_v2(CUdeviceptr dptr)
-{
-    struct give give;
-
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuMemFree_v2(dptr);
-    give_begin(&give, dptr);
-    CUresult result = real.cuMemFree_v2(dptr);
-    give_end(&give, result);
-    return result;
-}
-
-CUresult cuMemFree(CUdeviceptr_v1 dptr)
-{
-    struct give give;
-
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuMemFree(dptr);
-    give_begin(&give, dptr);
-    CUresult result = real.cuMemFree(dptr);
-    give_end(&give, result);
-    return result;
-}
+FREE(cuMemFree_v2, CUdeviceptr)
+FREE(cuMemFree, CUdeviceptr_v1)
