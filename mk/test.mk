@@ -73,7 +73,10 @@ check-emulated: $(products) $(emulated_tests) $(preload_libs)
 
 fuzzers := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
-fuzz: $(fuzzers) ## Fuzz the parsers, FUZZ_SECONDS each (needs clang)
+fuzz: ## Fuzz the parsers, FUZZ_SECONDS each (60)
+	@scripts/setup lint
+	@$(AGAIN) run-fuzzers
+run-fuzzers: $(fuzzers)
 	@set -e; for fuzzer in $(fuzzers); do mkdir -p $(BUILD)/corpus/$${fuzzer##*/}; \
 	    $$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD)/corpus/ $(BUILD)/corpus/$${fuzzer##*/}; done
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(core_src)
@@ -117,4 +120,4 @@ lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spel
 	@scripts/setup lint
 	@scripts/lint $(c_files)
 
-.PHONY: demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-gpu bench bench-gpu fuzz lint
+.PHONY: demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-gpu bench bench-gpu fuzz run-fuzzers lint
