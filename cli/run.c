@@ -2,6 +2,7 @@
 /* `softslice run`: checks what was asked for, puts it into the environment and becomes the program. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -129,7 +130,13 @@ static int check_state(const struct config *config, struct cli_error *error)
     char path[PATH_MAX];
     CLEANUP_CLOSE int directory = ledger_state_dir(&ledger, config->state_dir, path, sizeof(path));
 
-    return directory < 0 ? cli_fail(error, -1, "%s", ledger.error) : 0;
+    if (directory < 0)
+        return cli_fail(error, -1, "%s", ledger.error);
+    /* A tenant's folder that is there already needs no more than itself. */
+    if (!(config->tenant_named && faccessat(directory, config->tenant, F_OK, AT_EACCESS) == 0) &&
+        faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) < 0)
+        return cli_fail(error, -1, "state directory %s: cannot write: %s", path, strerror(errno));
+    return 0;
 }
 
 /* All that can be known before the program starts. */
