@@ -72,7 +72,7 @@ void preload_warn(const char *path);
 /* The file that execvp(3) would run for `name`. False where it would run none. */
 bool preload_find_program(const char *name, char path[PATH_MAX]);
 
-/* Whether `path` is a shared object that a process of our kind can load; if not, *why says so in a few words. */
+/* Whether `path` is softslice's library, for a process of our kind; if not, *why says so in a few words. */
 bool preload_is_library(const char *path, const char **why);
 
 /* The configuration of this very environment, as a program started from here would read it. As config_load(). */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -80,6 +81,25 @@ static int read_program(const char *path, struct program *program)
     return 0;
 }
 
+/* Whether the file names itself as softslice's library does (DT_SONAME), whatever it was copied to. */
+static bool names_softslice(const char *path)
+{
+    static const char name[] = "\0" CLI_LIBRARY; /* and its NUL: a whole string of the file's */
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    void *file;
+    bool found;
+
+    if (fd < 0 || fstat(fd, &status) < 0 || status.st_size <= 0)
+        return false;
+    file = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (file == MAP_FAILED)
+        return false;
+    found = memmem(file, (size_t)status.st_size, name, sizeof(name)) != NULL;
+    munmap(file, (size_t)status.st_size);
+    return found;
+}
+
 bool preload_is_library(const char *path, const char **why)
 {
     struct program program;
@@ -94,6 +114,8 @@ bool preload_is_library(const char *path, const char **why)
         *why = "not a shared library";
     else if (!program.ours)
         *why = "a library for another kind of processor";
+    else if (*program.interpreter || !names_softslice(path))
+        *why = "not " CLI_LIBRARY;
     return !*why;
 }
 

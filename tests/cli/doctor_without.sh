@@ -29,13 +29,18 @@ if [ ! -e /usr/local/lib/softslice/libsoftslice.so ]; then
     expect_out '^  problem +libsoftslice.so is not in '
 fi
 
-# A library that is none of ours is preloaded but stands in front of nothing.
 try "$softslice" doctor --library "$TEST_SIM/libnvidia-ml.so.1"
+expect_status 1
+expect_out '^  problem +--library: .*: not libsoftslice.so$'
+# One that has only the name of ours is preloaded but stands in front of nothing.
+echo 'int nothing;' >"$TEST_TMP/empty.c"
+${CC:-cc} -shared -fPIC -Wl,-soname,libsoftslice.so -o "$TEST_TMP/empty.so" "$TEST_TMP/empty.c" || exit 1
+try "$softslice" doctor --library "$TEST_TMP/empty.so"
 expect_status 1
 expect_out '^  problem +the loader does not preload '
 # One that kills every program which loads it.
 printf '#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n' >"$TEST_TMP/die.c"
-${CC:-cc} -shared -fPIC -o "$TEST_TMP/die.so" "$TEST_TMP/die.c" || exit 1
+${CC:-cc} -shared -fPIC -Wl,-soname,libsoftslice.so -o "$TEST_TMP/die.so" "$TEST_TMP/die.c" || exit 1
 try "$softslice" doctor --library "$TEST_TMP/die.so"
 expect_status 1
 expect_out '^  problem +.* killed by signal 6 '

@@ -44,6 +44,11 @@ try "$softslice" run --library "$TEST_TMP/text.so" --vram 1GiB -- echo started
 expect_refusal 'not a shared library'
 try "$softslice" run --library "$TEST_TMP" --vram 1GiB -- echo started
 expect_refusal 'not a regular file'
+# Other libraries and programs would leave the program without a limit.
+for other in "$TEST_SIM/libcuda.so.1" "$softslice"; do
+    try "$softslice" run --library "$other" --vram 1GiB -- echo started
+    expect_refusal 'not libsoftslice.so'
+done
 
 # ld.so would split or expand these.
 for name in 'a b' 'a:b' 'a$ORIGIN'; do
