@@ -20,6 +20,7 @@
 #define DEVICES_MAX   64
 #define GLIBC_MINOR   31 /* of 2.x: the oldest that the library is built for */
 #define LINE_BYTES    1024
+#define LEDGER_ROOM   (UINT64_C(1) << 20) /* a named tenant's ledger needs a little more than half of this */
 
 struct report {
     bool all_rows;
@@ -132,11 +133,14 @@ static void look_at_state(struct report *report)
         return;
     }
     ledger_detach(&ledger);
-    if (statvfs(path, &space) == 0)
-        found(report, FINDING_OK, "%s works (%s free)", path,
-              units_format_size(size, ((uint64_t)space.f_bavail * space.f_frsize) & ~UINT64_C(0xfffff)));
-    else
+    if (statvfs(path, &space) != 0)
         found(report, FINDING_OK, "%s works", path);
+    else if (space.f_blocks && (uint64_t)space.f_bavail * space.f_frsize < LEDGER_ROOM)
+        found(report, FINDING_PROBLEM, "%s has less than 1 MiB free: the next tenant's ledger may not fit, and CUDA then not start",
+              path);
+    else
+        found(report, FINDING_OK, "%s works (%s free)", path,
+              units_format_size(size, ((uint64_t)space.f_bavail * space.f_frsize) & ~(LEDGER_ROOM - 1)));
 }
 
 /* ---- the probe */
@@ -319,8 +323,10 @@ static void look_at_limits(struct report *report)
             own = admin;
         }
         if (own && limit != UINT64_MAX)
-            found(report, FINDING_OK, "GPU %d: VRAM %s (%s)", report->device[i].ordinal, units_format_size(size, limit),
-                  config_rule_origin(&report->config, CONFIG_VRAM, own, origin, sizeof(origin)));
+            found(report, limit > report->device[i].physical ? FINDING_NOTE : FINDING_OK, "GPU %d: VRAM %s (%s)%s",
+                  report->device[i].ordinal, units_format_size(size, limit),
+                  config_rule_origin(&report->config, CONFIG_VRAM, own, origin, sizeof(origin)),
+                  limit > report->device[i].physical ? ": more than the card has" : "");
         else
             found(report, FINDING_NOTE, "GPU %d: no VRAM limit", report->device[i].ordinal);
     }
@@ -336,16 +342,19 @@ static int diagnose(struct report *report, const char *named)
     look_at_config(report);
     look_at_state(report);
     if (library_find(named, library, &missing) == 0) {
-        if (report->config.disable && report->config.from[CONFIG_DISABLE].source == CONFIG_ADMIN)
+        if (report->config.disable && report->config.from[CONFIG_DISABLE].source == CONFIG_ADMIN) {
+            section("Preload");
             found(report, FINDING_NOTE, "the admin's file switches softslice off: there are no hooks to look at");
-        else
+        } else {
             probe(report, library);
+        }
     } else {
         section("Library");
         found(report, FINDING_PROBLEM, "%s", missing.text);
     }
     look_at_limits(report);
-    printf("\n%u ok, %u problem%s\n", report->count[FINDING_OK], report->count[FINDING_PROBLEM],
+    printf("\n%u ok, %u note%s, %u problem%s\n", report->count[FINDING_OK], report->count[FINDING_NOTE],
+           report->count[FINDING_NOTE] == 1 ? "" : "s", report->count[FINDING_PROBLEM],
            report->count[FINDING_PROBLEM] == 1 ? "" : "s");
     return report->count[FINDING_PROBLEM] ? 1 : 0;
 }

@@ -14,7 +14,7 @@ expect_out '^  ok +NVML: ([0-9]+) of \1 entry points bind'
 expect_out '^  ok +GPU 1: Simulated GPU, GPU-[-0-9a-f]{36}, '
 expect_out '^  ok +.* works \([0-9.]+ [KMGT]?i?B free\)$'
 expect_out '^  note +GPU 0: no VRAM limit$'
-expect_out '^[0-9]+ ok, 0 problems$'
+expect_out '^[0-9]+ ok, [0-9]+ notes, 0 problems$'
 expect_no_out '^  problem'
 
 # Each entry point: none is left bare, and whatever this driver has is bound by every road.
@@ -31,6 +31,9 @@ try env SOFTSLICE_VRAM=25% "$softslice" doctor
 expect_status 0
 expect_out '^  ok +GPU 0: VRAM 4 GiB \(SOFTSLICE_VRAM\)$'
 expect_out 'armed here: VRAM yes, compute no'
+try env SOFTSLICE_VRAM=17GiB "$softslice" doctor
+expect_status 0
+expect_out '^  note +GPU 0: VRAM 17 GiB \(SOFTSLICE_VRAM\): more than the card has$'
 try env SOFTSLICE_VRAM=1=4GiB "$softslice" doctor
 expect_status 1
 expect_out '^  problem +SOFTSLICE_VRAM: 1=4 GiB: there is no such GPU here$'
@@ -38,6 +41,16 @@ expect_out ', 1 problem$'
 try "$softslice" run --vram 1GiB -- "$softslice" doctor
 expect_status 0
 expect_out "softslice is active: LD_PRELOAD=$TEST_LIB\$"
+
+# A state directory without room for another ledger, where a file system can be made that small.
+if unshare -rm true 2>/dev/null; then
+    mkdir "$TEST_TMP/small"
+    # shellcheck disable=SC2016  # for the inner shell
+    try env SOFTSLICE_STATE_DIR="$TEST_TMP/small" unshare -rm \
+        sh -c 'mount -t tmpfs -o size=512k none "$SOFTSLICE_STATE_DIR" && "$1" doctor' sh "$softslice"
+    expect_status 1
+    expect_out '^  problem +.*/small has less than 1 MiB free'
+fi
 
 # A driver that does not start, and one that shows nothing.
 try env SOFTSIM_FAIL=cuInit:1+:999 "$softslice" doctor

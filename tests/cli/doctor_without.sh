@@ -10,7 +10,7 @@ if ! /sbin/ldconfig -p | grep -q 'libcuda\.so\.1 '; then
     expect_quiet
     expect_out '^  ok +.* is preloaded, and linked programs bind to it$'
     expect_out '^  problem +no driver: libcuda.so.1: .*install the NVIDIA driver'
-    expect_out '^[0-9]+ ok, 1 problem$'
+    expect_out '^[0-9]+ ok, [0-9]+ notes, 1 problem$'
 fi
 
 try env SOFTSLICE_VRAM=3GB "$softslice" doctor
