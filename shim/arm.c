@@ -31,8 +31,8 @@ static void report(const struct config *config)
     if (config->on_error == CONFIG_OPEN)
         log_error("%s; running without limits (on_error = open)", config->error);
     else
-        log_error("%s; CUDA will not start (a framework may fall back to the CPU); SOFTSLICE_ON_ERROR=open runs without limits",
-                  config->error);
+        log_error("%s; CUDA will not start (a framework may fall back to the CPU)%s", config->error,
+                  config->admin_present ? "" : "; SOFTSLICE_ON_ERROR=open runs without limits");
 }
 
 const struct config *arm_config(void)
