@@ -119,16 +119,18 @@ man_pages := $(wildcard docs/man/*.1 docs/man/*.5)
 installed = $(PREFIX)/lib/softslice/libsoftslice.so $(PREFIX)/bin/softslice $(PREFIX)/share/softslice/softslice.ini \
             $(foreach page,$(man_pages),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
+one_word = $(if $(word 2,x$(DESTDIR)$(PREFIX)x),$(error DESTDIR and PREFIX cannot have a blank: LD_PRELOAD could not name the library))
+
 install: $(lib) $(command) ## Install under PREFIX (/usr/local), below DESTDIR; running programs are not disturbed
-	$(Q)$(call put,755,$(lib),$(PREFIX)/lib/softslice/libsoftslice.so)
+	$(one_word)$(Q)$(call put,755,$(lib),$(PREFIX)/lib/softslice/libsoftslice.so)
 	$(Q)$(call put,755,$(command),$(PREFIX)/bin/softslice)
 	$(Q)$(call put,644,examples/softslice.ini,$(PREFIX)/share/softslice/softslice.ini)
 	$(Q)$(foreach page,$(man_pages),$(call put,644,$(page),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) &&) :
 	@printf '  %s\n' $(installed:%='$(DESTDIR)%')
 
 uninstall: ## Remove what `make install` put there; configuration and state stay
-	$(Q)rm -f $(installed:%='$(DESTDIR)%')
-	$(Q)rmdir '$(DESTDIR)$(PREFIX)/lib/softslice' '$(DESTDIR)$(PREFIX)/share/softslice'
+	$(one_word)$(Q)rm -f $(installed:%='$(DESTDIR)%')
+	$(Q)for folder in lib share; do [ ! -d '$(DESTDIR)$(PREFIX)'/$$folder/softslice ] || rmdir '$(DESTDIR)$(PREFIX)'/$$folder/softslice; done
 
 # ---- upkeep
 
