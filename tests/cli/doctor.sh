@@ -43,7 +43,7 @@ expect_status 0
 expect_out "softslice is active: LD_PRELOAD=$TEST_LIB\$"
 
 # A state directory without room for another ledger, where a file system can be made that small.
-if unshare -rm true 2>/dev/null; then
+if unshare -rm mount -t tmpfs none "$TEST_TMP" 2>/dev/null; then
     mkdir "$TEST_TMP/small"
     # shellcheck disable=SC2016  # for the inner shell
     try env SOFTSLICE_STATE_DIR="$TEST_TMP/small" unshare -rm \

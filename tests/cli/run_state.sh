@@ -17,7 +17,7 @@ try env SOFTSLICE_STATE_DIR="$TEST_TMP/none" SOFTSLICE_ON_ERROR=open "$softslice
 expect_status 0
 expect_out '^started$'
 expect_err 'running without limits'
-if unshare -rm true 2>/dev/null; then
+if unshare -rm mount -t tmpfs none "$TEST_TMP" 2>/dev/null; then
     mkdir "$TEST_TMP/sealed"
     # shellcheck disable=SC2016  # for the inner shell
     sealed='mount -t tmpfs none "$1" && mkdir "$1/team" && mount -o remount,ro "$1" && exec "$2" run --vram 1GiB $3 -- echo started'
