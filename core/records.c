@@ -308,8 +308,7 @@ void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
     lock_give(&shard->lock);
 }
 
-static bool search_shard(const struct shard *shard, bool (*match)(const void *argument, const struct record *record),
-                         const void *argument)
+static bool search_shard(const struct shard *shard, bool (*match)(void *argument, const struct record *record), void *argument)
 {
     if (shard->newest.key && match(argument, &shard->newest))
         return true;
@@ -320,7 +319,7 @@ static bool search_shard(const struct shard *shard, bool (*match)(const void *ar
     return false;
 }
 
-bool records_search(struct records *records, bool (*match)(const void *argument, const struct record *record), const void *argument,
+bool records_search(struct records *records, bool (*match)(void *argument, const struct record *record), void *argument,
                     uint32_t *from, uint64_t *changes)
 {
     uint32_t first = __atomic_load_n(from, __ATOMIC_RELAXED);

@@ -43,7 +43,7 @@ struct wish {
     uint64_t most; /* units in use, for there to be room */
 };
 
-static bool has_room(const void *argument, const struct record *slab)
+static bool has_room(void *argument, const struct record *slab)
 {
     const struct wish *wish = argument;
 
@@ -68,4 +68,33 @@ void slabs_remove(struct slabs *slabs, uint64_t granule, uint64_t address, uint6
                   void (*refund)(void *argument, const struct record *slab), void *argument)
 {
     records_subtract(records_of(slabs), key_of(granule, address), units_of(bytes), refund, argument);
+}
+
+static bool add_block(void *units, const struct record *block)
+{
+    *(uint64_t *)units += block->small ? units_of(block->bytes) : 0;
+    return false;
+}
+
+static bool add_slab(void *units, const struct record *slab)
+{
+    *(uint64_t *)units += slab->bytes;
+    return false;
+}
+
+static uint64_t sum(struct records *records, bool (*add)(void *units, const struct record *record))
+{
+    uint64_t units = 0, changes;
+
+    records_search(records, add, &units, &(uint32_t){0}, &changes);
+    return units;
+}
+
+/* A block comes into its slab first and goes from it last, so what is on its way makes the slabs' sum larger, and if it ends between the
+ * readings the blocks' change. */
+bool slabs_settled(struct slabs *slabs, struct records *blocks)
+{
+    uint64_t before = sum(blocks, add_block);
+
+    return sum(records_of(slabs), add_slab) == before && sum(blocks, add_block) == before;
 }

@@ -2,6 +2,11 @@
 /* Charges around one driver call. */
 #include "take.h"
 
+#include <errno.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
 #include "context.h"
 #include "guard.h"
 
@@ -11,6 +16,11 @@ static uint64_t granule_of(const struct membership *m, unsigned device)
 }
 
 #define ASK_ATTEMPTS 100 /* of one who sees slabs come and go each time */
+
+/* How often an allocation begins anew, and how long it waits for others each time: a thread may be put aside in the middle of a free. */
+#define ANEW_TIMES    3
+#define ANEW_ROUNDS   200
+#define ANEW_SLEEP_NS 100000
 
 /* Ask for what an allocation may take. A small one may take a granule, so one is reserved for it; only where the budget has none left and
  * the process's own slabs have room it is tried without. Between the two looks a granule may have gone from the one side to the other, so
@@ -97,7 +107,8 @@ void take_refund(struct membership *m, const struct record *record)
         slabs_remove(process_slabs(), granule_of(m, record->device), record->key, record->bytes, refund_slab, m);
 }
 
-/* Enter a small allocation where the driver put it, and charge its slab if nobody has. False: the budget has no room for that slab. */
+/* Enter a small allocation where the driver put it, and charge its slab if nobody has. False: no host memory, or the budget has no room for
+ * that slab (`displaced`). */
 static bool keep_small(struct take *take, struct record *record)
 {
     struct membership *m = take->membership;
@@ -118,7 +129,7 @@ static bool keep_small(struct take *take, struct record *record)
         reserved = quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family);
         uncharged = slabs_add(process_slabs(), take->device, granule, record->key, 0, reserved);
         if (uncharged && !reserved) {
-            quota_refuse(&m->quota, take->device, take->small);
+            take->displaced = true;
             take_refund(m, record);
             return false;
         }
@@ -163,6 +174,23 @@ bool take_end(struct take *take, CUresult result, uint64_t pointer)
     if (put == 1) /* freed on a road that we do not see, and handed out again */
         take_refund(m, &old);
     settle_ended(m, &record, take->endings);
+    return true;
+}
+
+bool take_anew(struct take *take, unsigned *times)
+{
+    struct membership *m = take->membership;
+
+    if (!take->displaced)
+        return false;
+    if (++*times > ANEW_TIMES) {
+        quota_refuse(&m->quota, take->device, take->small);
+        return false;
+    }
+    int saved = errno;
+    for (unsigned round = 0; round < ANEW_ROUNDS && !slabs_settled(process_slabs(), process_allocations()); round++)
+        syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = ANEW_SLEEP_NS}, NULL); /* which is no cancellation point */
+    errno = saved;
     return true;
 }
 

@@ -16,6 +16,7 @@ struct take {
     unsigned attempt, device;
     enum quota_family family;
     uint64_t small; /* bytes, if it shares a granule with others: then `charge` is one granule, or nothing where a slab has room */
+    bool displaced; /* by take_end() */
     struct quota_charge charge;
 };
 
@@ -34,6 +35,10 @@ bool take_widen(struct take *take, uint64_t bytes);
  * remembered for want of host memory, or if the driver took a granule for a small allocation where it had room and the budget has none
  * for that: free what the driver gave and answer CUDA_ERROR_OUT_OF_MEMORY. */
 bool take_end(struct take *take, CUresult result, uint64_t pointer);
+
+/* After take_end() said no and the driver was told to free: whether to begin anew, because the slab that had room was on its way out when the
+ * driver was asked: it has gone by now. `times` counts, from 0. If not, this was a refusal. */
+bool take_anew(struct take *take, unsigned *times);
 
 /* Give back what the record of an allocation was charged with. */
 void take_refund(struct membership *membership, const struct record *record);

@@ -52,7 +52,7 @@ void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
 
 /* Whether there is a record that `match`, called under a lock as above, is true for. *from, shared by threads, is where the last search found
  * one and this one begins. If there is none, *changes differs from what it was before if sums came or went since. */
-bool records_search(struct records *records, bool (*match)(const void *argument, const struct record *record), const void *argument,
+bool records_search(struct records *records, bool (*match)(void *argument, const struct record *record), void *argument,
                     uint32_t *from, uint64_t *changes);
 
 /* Whether there is any record of `context`. Looks at all of them: for small tables. */

@@ -13,20 +13,26 @@
     CUresult symbol parameters                                                                                                     \
     {                                                                                                                              \
         struct take take;                                                                                                          \
-        type pointer = dptr ? *dptr : 0;                                                                                           \
+        type pointer;                                                                                                              \
         CUresult result;                                                                                                           \
+        unsigned times = 0;                                                                                                        \
+        bool kept;                                                                                                                 \
                                                                                                                                    \
         if (!guard_acts(RESOLVE_VRAM))                                                                                             \
             return real.symbol given;                                                                                              \
-        if ((result = take_begin(&take, bytes, family)) != CUDA_SUCCESS)                                                           \
-            return result;                                                                                                         \
-        do                                                                                                                         \
-            result = real.symbol ours;                                                                                             \
-        while (take_again(&take, result));                                                                                         \
-        if (!take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0)) {                                                      \
-            real.undo(pointer);                                                                                                    \
+        do {                                                                                                                       \
+            pointer = dptr ? *dptr : 0;                                                                                            \
+            if ((result = take_begin(&take, bytes, family)) != CUDA_SUCCESS)                                                       \
+                return result;                                                                                                     \
+            do                                                                                                                     \
+                result = real.symbol ours;                                                                                         \
+            while (take_again(&take, result));                                                                                     \
+            kept = take_end(&take, result, result == CUDA_SUCCESS ? pointer : 0);                                                  \
+            if (!kept)                                                                                                             \
+                real.undo(pointer);                                                                                                \
+        } while (!kept && take_anew(&take, &times));                                                                               \
+        if (!kept)                                                                                                                 \
             return CUDA_ERROR_OUT_OF_MEMORY;                                                                                       \
-        }                                                                                                                          \
         if (dptr)                                                                                                                  \
             *dptr = pointer;                                                                                                       \
         return result;                                                                                                             \
@@ -59,22 +65,29 @@ static uint64_t expected_pitch(uint64_t width)
     CUresult symbol(type *dptr, size *pitch, size width, size height, unsigned int element_size)                                   \
     {                                                                                                                              \
         struct take take;                                                                                                          \
-        type pointer = dptr ? *dptr : 0;                                                                                           \
-        size wide = pitch ? *pitch : 0;                                                                                            \
+        type pointer;                                                                                                              \
+        size wide;                                                                                                                 \
         CUresult result;                                                                                                           \
+        unsigned times = 0;                                                                                                        \
+        bool kept;                                                                                                                 \
                                                                                                                                    \
         if (!guard_acts(RESOLVE_VRAM))                                                                                             \
             return real.symbol(dptr, pitch, width, height, element_size);                                                          \
-        if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)              \
-            return result;                                                                                                         \
-        do                                                                                                                         \
-            result = real.symbol(dptr ? &pointer : NULL, pitch ? &wide : NULL, width, height, element_size);                       \
-        while (take_again(&take, result));                                                                                         \
-        bool fits = result != CUDA_SUCCESS || wide <= expected_pitch(width) || take_widen(&take, pitched_bytes(wide, height));     \
-        if (!take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? pointer : 0) || !fits) {           \
-            real.undo(pointer);                                                                                                    \
+        do {                                                                                                                       \
+            pointer = dptr ? *dptr : 0;                                                                                            \
+            wide = pitch ? *pitch : 0;                                                                                             \
+            if ((result = take_begin(&take, pitched_bytes(expected_pitch(width), height), QUOTA_LINEAR)) != CUDA_SUCCESS)          \
+                return result;                                                                                                     \
+            do                                                                                                                     \
+                result = real.symbol(dptr ? &pointer : NULL, pitch ? &wide : NULL, width, height, element_size);                   \
+            while (take_again(&take, result));                                                                                     \
+            bool fits = result != CUDA_SUCCESS || wide <= expected_pitch(width) || take_widen(&take, pitched_bytes(wide, height)); \
+            kept = take_end(&take, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, result == CUDA_SUCCESS ? pointer : 0) && fits;        \
+            if (!kept)                                                                                                             \
+                real.undo(pointer);                                                                                                \
+        } while (!kept && take_anew(&take, &times));                                                                               \
+        if (!kept)                                                                                                                 \
             return CUDA_ERROR_OUT_OF_MEMORY;                                                                                       \
-        }                                                                                                                          \
         if (dptr)                                                                                                                  \
             *dptr = pointer;                                                                                                       \
         if (pitch)                                                                                                                 \

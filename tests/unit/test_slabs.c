@@ -129,6 +129,29 @@ Test(slabs, who_finds_no_room_learns_of_changes)
     free(slabs);
 }
 
+Test(slabs, what_is_on_its_way_is_not_settled)
+{
+    struct slabs *slabs = fresh();
+    struct records *blocks = aligned_alloc(64, records_size());
+    struct record block = {.key = A, .bytes = 1000, .small = 1}, large = {.key = A + G, .bytes = G}, old;
+
+    cr_assert(blocks);
+    memset(blocks, 0, records_size());
+    cr_assert(slabs_settled(slabs, blocks));
+    cr_assert_eq(records_put(blocks, &large, &old), 0);
+    cr_assert(slabs_settled(slabs, blocks), "that one is in no slab");
+    slabs_add(slabs, 0, G, A, 1000, true);
+    cr_assert_not(slabs_settled(slabs, blocks), "allocated, but not recorded yet");
+    cr_assert_eq(records_put(blocks, &block, &old), 0);
+    cr_assert(slabs_settled(slabs, blocks));
+    cr_assert(records_take(blocks, A, &old));
+    cr_assert_not(slabs_settled(slabs, blocks), "on its way to be freed");
+    removed(slabs, 0, A, 1000);
+    cr_assert(slabs_settled(slabs, blocks));
+    free(blocks);
+    free(slabs);
+}
+
 static struct slabs *shared;
 static uint64_t charged; /* slabs, as the threads count them */
 
