@@ -72,6 +72,20 @@ static void look_at_system_preload(struct report *report)
         fclose(file);
 }
 
+/* Whether it is in this very process: /etc/ld.so.preload needs no variable. */
+static bool is_here(void)
+{
+    char line[PATH_MAX + LINE_BYTES];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    bool found = false;
+
+    while (maps && !found && fgets(line, sizeof(line), maps))
+        found = strstr(line, "/" CLI_LIBRARY) != NULL;
+    if (maps)
+        fclose(maps);
+    return found;
+}
+
 static void look_at_environment(struct report *report)
 {
     const char *preload = getenv("LD_PRELOAD"), *mps;
@@ -80,6 +94,8 @@ static void look_at_environment(struct report *report)
     section("This environment");
     if (preload && strstr(preload, CLI_LIBRARY))
         found(report, FINDING_OK, "softslice is active: LD_PRELOAD=%s", preload);
+    else if (is_here())
+        found(report, FINDING_OK, "softslice is active: the loader preloads it without LD_PRELOAD");
     else
         found(report, FINDING_NOTE,
               "softslice is not active in this environment: 'softslice run' makes it so for the program it starts");

@@ -42,6 +42,11 @@ try "$softslice" run --vram 1GiB -- "$softslice" doctor
 expect_status 0
 expect_out "softslice is active: LD_PRELOAD=$TEST_LIB\$"
 
+# Preloaded without the variable, as /etc/ld.so.preload does. The probe, which would start the loader once more, is of no interest here.
+loader=$(readelf -lW "$softslice" | sed -n 's/.*program interpreter: \(.*\)\]/\1/p')
+try "$loader" --preload "$TEST_LIB" "$softslice" doctor --library "$TEST_LIB"
+expect_out '^  ok +softslice is active: the loader preloads it without LD_PRELOAD$'
+
 # A state directory without room for another ledger, where a file system can be made that small.
 if unshare -rm mount -t tmpfs none "$TEST_TMP" 2>/dev/null; then
     mkdir "$TEST_TMP/small"
