@@ -35,6 +35,8 @@ const char *ledger_reason(int code)
     case ENOSPC:
     case EDQUOT:
         return "no space left";
+    case EFBIG:
+        return "the limit on file sizes (ulimit -f) is too small";
     case EROFS:
         return "read-only file system";
     case ENOTDIR:

@@ -21,6 +21,11 @@ try env SOFTSLICE_STATE_DIR="$TEST_TMP/none" "$softslice" doctor
 expect_status 1
 expect_out "^  problem +state directory $TEST_TMP/none: does not exist\$"
 
+# Its own output fits into the limit, a ledger does not.
+try prlimit --fsize=4096 "$softslice" doctor
+expect_status 1
+expect_out '^  problem +cannot create the ledger .*ulimit -f'
+
 mkdir "$TEST_TMP/alone"
 cp "$softslice" "$TEST_TMP/alone/"
 if [ ! -e /usr/local/lib/softslice/libsoftslice.so ]; then
