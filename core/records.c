@@ -398,6 +398,30 @@ void records_drop_all(struct records *records, void (*each)(void *argument, cons
         drop(&records->shard[i], 0, each, argument);
 }
 
+static struct record *any_on(struct shard *shard, unsigned device)
+{
+    if (shard->newest.key && shard->newest.device == device)
+        return &shard->newest;
+    for (uint64_t i = 0; shard->table && i <= shard->mask; i++)
+        if (shard->table[i].key && shard->table[i].device == device)
+            return &shard->table[i];
+    return NULL;
+}
+
+bool records_enlarge(struct records *records, unsigned device, uint64_t bytes)
+{
+    struct record *record = NULL;
+
+    for (unsigned i = 0; i < SHARDS && !record; i++) {
+        lock_take(&records->shard[i].lock);
+        record = any_on(&records->shard[i], device);
+        if (record)
+            record->bytes += bytes;
+        lock_give(&records->shard[i].lock);
+    }
+    return record;
+}
+
 static bool holds(const struct shard *shard, uint64_t context)
 {
     if (shard->newest.key && shard->newest.context == context)

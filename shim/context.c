@@ -40,18 +40,27 @@ static uint64_t reserved_bytes(struct membership *m, int device)
     return left && left < expected ? left : expected;
 }
 
-/* What the driver took for the context that was just made: its own figure for this process less what the ledger already knows. Where
- * other threads allocate or free meanwhile the two do not fit together, so it is asked again. */
-static uint64_t measured_bytes(struct membership *m, int device, uint64_t expected)
+/* The driver's own figure for this process, and what the ledger knows of that. Where other threads allocate or free meanwhile the two do not
+ * fit together, so it is asked again. False where there is no figure. */
+static bool sample(struct membership *m, int device, uint64_t *figure, uint64_t *own)
 {
     unsigned index = (unsigned)m->quota.device[device].index, attempt = 0;
-    uint64_t figure, own;
 
     do {
-        own = ledger_own(&m->quota.ledger, index);
-        if (!figure_of_process(m->quota.device[device].id.uuid, &figure))
-            return expected;
-    } while (own != ledger_own(&m->quota.ledger, index) && ++attempt < MEASURE_ATTEMPTS);
+        *own = ledger_own(&m->quota.ledger, index);
+        if (!figure_of_process(m->quota.device[device].id.uuid, figure))
+            return false;
+    } while (*own != ledger_own(&m->quota.ledger, index) && ++attempt < MEASURE_ATTEMPTS);
+    return true;
+}
+
+/* What the driver took beside that: for the context that was just made. */
+static uint64_t measured_bytes(struct membership *m, int device, uint64_t expected)
+{
+    uint64_t figure, own;
+
+    if (!sample(m, device, &figure, &own))
+        return expected;
     return figure > own ? figure - own : 0;
 }
 
@@ -94,15 +103,35 @@ static void refund_each(void *argument, const struct record *record)
     take_refund(argument, record);
 }
 
+/* What of an ended context's charge the driver keeps for the others on its device: what all share was charged to the first of them. */
+static uint64_t kept_bytes(struct membership *m, const struct record *context)
+{
+    uint64_t figure, own;
+
+    if (!context->bytes || !records_enlarge(process_contexts(), context->device, 0) || !sample(m, context->device, &figure, &own) ||
+        figure <= own - context->bytes)
+        return 0;
+    return figure >= own ? context->bytes : figure - (own - context->bytes);
+}
+
 /* A context's record is out of the table: so is, now, what threads remember of it and what it owned. */
 static void drop(struct membership *m, const struct record *context)
 {
+    struct process_drops *drops = process_drops();
+    struct record rest = *context;
+
     forget();
-    quota_refund(&m->quota, context);
+    __atomic_fetch_add(&drops->begun, 1, __ATOMIC_SEQ_CST);
     records_drop_context(process_allocations(), context->context, refund_each, m);
+    uint64_t kept = kept_bytes(m, context);
+    if (kept && records_enlarge(process_contexts(), context->device, kept))
+        rest.bytes -= kept;
+    quota_refund(&m->quota, &rest);
+    __atomic_fetch_add(&drops->done, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Enter a charged context that was just made, in place of one that had the same address. False for want of host memory. */
+/* Enter a charged context that was just made, in place of one that had the same address. False, with the charge given back, for want of
+ * host memory. */
 static bool enter_new(struct membership *m, const struct record *record)
 {
     struct record old;
@@ -110,6 +139,8 @@ static bool enter_new(struct membership *m, const struct record *record)
 
     if (put == 1)
         drop(m, &old);
+    else if (put < 0)
+        quota_refund(&m->quota, record);
     return put >= 0;
 }
 
@@ -196,6 +227,7 @@ CUresult creation_begin(struct creation *creation, CUdevice device)
                           QUOTA_CONTEXT) != 0)
             return CUDA_ERROR_OUT_OF_MEMORY;
         creation->membership = m;
+        creation->drops = __atomic_load_n(&process_drops()->done, __ATOMIC_SEQ_CST);
     }
     guard_enter();
     return CUDA_SUCCESS;
@@ -241,6 +273,27 @@ static bool settle(struct membership *m, const struct quota_charge *expected, ui
     return true;
 }
 
+/* A context's charge was given back while this one was measured, and may have been counted as there: measure again, now that it is not. */
+static void measure_again(struct membership *m, int device)
+{
+    uint64_t figure, own, most = expected_bytes(m, device);
+    unsigned index = (unsigned)m->quota.device[device].index;
+    const struct process_drops *drops = process_drops();
+    int saved = errno;
+
+    for (int i = 0;
+         i < CHARGE_ATTEMPTS && __atomic_load_n(&drops->done, __ATOMIC_SEQ_CST) != __atomic_load_n(&drops->begun, __ATOMIC_SEQ_CST);
+         i++)
+        syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = CHARGE_POLL_NS}, NULL);
+    errno = saved;
+    if (!sample(m, device, &figure, &own) || figure <= own)
+        return;
+    uint64_t more = figure - own < most ? figure - own : most;
+    ledger_settle(&m->quota.ledger, index, 0, more);
+    if (!records_enlarge(process_contexts(), (unsigned)device, more))
+        ledger_refund(&m->quota.ledger, index, more);
+}
+
 static bool finish(struct creation *creation, CUresult result, CUcontext context, bool shared)
 {
     struct membership *m = creation->membership;
@@ -260,12 +313,11 @@ static bool finish(struct creation *creation, CUresult result, CUcontext context
     if (alone)
         remember_bytes(m, creation->device, bytes);
     record.context = process_new_owner();
-    if (shared)
-        return enter_shared(m, &record);
-    if (enter_new(m, &record))
-        return true;
-    quota_refund(&m->quota, &record);
-    return false;
+    if (shared ? !enter_shared(m, &record) : !enter_new(m, &record))
+        return false;
+    if (__atomic_load_n(&process_drops()->begun, __ATOMIC_SEQ_CST) != creation->drops)
+        measure_again(m, creation->device);
+    return true;
 }
 
 bool creation_end(struct creation *creation, CUresult result, CUcontext context)
@@ -363,21 +415,34 @@ static bool primary_active(CUdevice device)
     return called.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active;
 }
 
-void context_primary_ended(CUdevice device, CUresult result, bool reset)
+uint64_t context_primary_ending(CUdevice device)
 {
     struct membership *m = process_membership(NULL);
     int index = m ? process_device(m, device) : PROCESS_NO_DEVICE;
+
+    return index == PROCESS_NO_DEVICE ? 0 : __atomic_load_n(process_primary(index), __ATOMIC_ACQUIRE);
+}
+
+void context_primary_ended(CUdevice device, uint64_t context, CUresult result, bool reset)
+{
+    struct membership *m = process_membership(NULL);
+    int index = m && context ? process_device(m, device) : PROCESS_NO_DEVICE;
+    uint64_t before = context, nobody = 0;
     struct record record;
 
     if (result != CUDA_SUCCESS || index == PROCESS_NO_DEVICE || (!reset && primary_active(device)))
         return;
-    uint64_t context = __atomic_exchange_n(process_primary(index), 0, __ATOMIC_ACQ_REL);
-    if (!context || !records_take(process_contexts(), context, &record))
-        return;
-    drop(m, &record);
-    /* Still active after a reset, or made active again by another thread that saw it charged: charge it once more, it exists. */
-    if (primary_active(device) && adopt(m, (CUcontext)(uintptr_t)context, index, &record)) {
-        uint64_t nobody = 0;
-        __atomic_compare_exchange_n(process_primary(index), &nobody, context, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    /* Another thread that saw it ended, or that charged the next one, is faster or slower than this one. */
+    while (__atomic_compare_exchange_n(process_primary(index), &before, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        if (records_take(process_contexts(), context, &record))
+            drop(m, &record);
+        /* Still active after a reset, or made active again by one that saw it charged: charge it once more, it exists. */
+        if (!primary_active(device) || !adopt(m, (CUcontext)(uintptr_t)context, index, &record))
+            return;
+        if (!__atomic_compare_exchange_n(process_primary(index), &nobody, context, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) &&
+            nobody != context && records_take(process_contexts(), context, &record))
+            drop(m, &record);
+        if (nobody || primary_active(device))
+            return;
     }
 }

@@ -21,6 +21,7 @@ struct creation {
     struct membership *membership; /* NULL: nothing to charge */
     int device;
     unsigned attempt;
+    uint64_t drops; /* how many ended contexts had been given back by the beginning */
     struct quota_charge charge;
 };
 
@@ -45,8 +46,9 @@ struct ending {
 void ending_begin(struct ending *ending, CUcontext context);
 void ending_end(struct ending *ending, CUresult result);
 
-/* After a release or a reset of a primary context: drop its charge if the driver says that it is inactive; a reset frees its allocations
- * in any case. */
-void context_primary_ended(CUdevice device, CUresult result, bool reset);
+/* Before and after a release or a reset of a primary context: which one is charged, and its charge dropped if the driver says that it is
+ * inactive; a reset frees its allocations in any case. */
+uint64_t context_primary_ending(CUdevice device);
+void context_primary_ended(CUdevice device, uint64_t context, CUresult result, bool reset);
 
 #endif

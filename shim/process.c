@@ -15,6 +15,7 @@ struct process {
     struct membership *membership;
     uint32_t failure_told;
     uint64_t owners;
+    struct process_drops drops;
     uint64_t primary[QUOTA_DEVICES];
     /* two struct records and a struct slabs follow, which want that alignment */
 } __attribute__((aligned(64)));
@@ -72,6 +73,11 @@ struct slabs *process_slabs(void)
 uint64_t process_new_owner(void)
 {
     return 1 + __atomic_fetch_add(&process()->owners, 1, __ATOMIC_RELAXED);
+}
+
+struct process_drops *process_drops(void)
+{
+    return &process()->drops;
 }
 
 uint64_t *process_primary(int device)

@@ -41,6 +41,12 @@ struct slabs *process_slabs(void);
 /* A number that no other context of this process ever had: addresses of contexts are used again. */
 uint64_t process_new_owner(void);
 
+/* How many ended contexts' charges are being or were given back. Here, for a thread that a fork leaves behind never comes to `done`. */
+struct process_drops {
+    uint64_t begun, done;
+};
+struct process_drops *process_drops(void);
+
 /* The primary context of quota device `device` while it is charged: the CUcontext, else 0. */
 uint64_t *process_primary(int device);
 

@@ -92,10 +92,11 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
     {                                                                                                                              \
         if (!guard_acts(RESOLVE_VRAM))                                                                                             \
             return real.symbol(dev);                                                                                               \
+        uint64_t context = context_primary_ending(dev);                                                                            \
         guard_enter();                                                                                                             \
         CUresult result = real.symbol(dev);                                                                                        \
         guard_leave();                                                                                                             \
-        context_primary_ended(dev, result, reset);                                                                                 \
+        context_primary_ended(dev, context, result, reset);                                                                        \
         return result;                                                                                                             \
     }
 

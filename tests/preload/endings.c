@@ -5,6 +5,8 @@
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- context free
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- reset
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- retain
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- first
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- crossing
 #include <pthread.h>
 
 #include "../cuda_helper.h"
@@ -105,6 +107,63 @@ static void retained(void)
     holds_what_is();
 }
 
+/* What the first context took stays for the others, which took nothing. */
+static void first_ended(void)
+{
+    CUcontext a = t_context(0), b = t_context(0), primary;
+
+    holds_what_is();
+    t_cuda(cuCtxDestroy(a));
+    t_cuda(cuCtxSetCurrent(b));
+    holds_what_is();
+    t_cuda(cuDevicePrimaryCtxRetain(&primary, 0));
+    t_cuda(cuCtxDestroy(b));
+    t_cuda(cuCtxSetCurrent(primary));
+    holds_what_is();
+    t_cuda(cuDevicePrimaryCtxRelease(0));
+    settled();
+}
+
+static CUcontext own[THREADS];
+
+/* Make and end a context in turns, against the other threads'. */
+static void *alternate(void *number)
+{
+    int i = *(const int *)number;
+
+    for (int round = 0; round < RETAINS; round++) {
+        pthread_barrier_wait(&barrier);
+        if ((round + i) % 2 == 0)
+            t_cuda(cuCtxCreate(&own[i], NULL, 0, 0));
+        else if (own[i])
+            t_cuda(cuCtxDestroy(own[i]));
+        if ((round + i) % 2)
+            own[i] = NULL;
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+    }
+    return NULL;
+}
+
+static void crossing(void)
+{
+    static const int number[THREADS] = {0, 1, 2};
+    pthread_t threads[THREADS];
+
+    pthread_barrier_init(&barrier, NULL, THREADS + 1);
+    for (int i = 0; i < THREADS; i++)
+        t_check(pthread_create(&threads[i], NULL, alternate, (void *)&number[i]) == 0, "no thread");
+    for (int round = 0; round < RETAINS; round++) {
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        t_cuda(cuCtxSetCurrent(own[round % 2]));
+        holds_what_is();
+        pthread_barrier_wait(&barrier);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+}
+
 int main(int argc, char **argv)
 {
     t_check(argc > 1, "what is to end?");
@@ -112,6 +171,10 @@ int main(int argc, char **argv)
     frees = argc > 2;
     if (strcmp(argv[1], "retain") == 0)
         retained();
+    else if (strcmp(argv[1], "first") == 0)
+        first_ended();
+    else if (strcmp(argv[1], "crossing") == 0)
+        crossing();
     else
         ended(strcmp(argv[1], "reset") == 0);
     return 0;

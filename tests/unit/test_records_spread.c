@@ -14,6 +14,7 @@
 #define records_search       inner_search
 #define records_take_of      inner_take_of
 #define records_enter        inner_enter
+#define records_enlarge      inner_enlarge
 #define records_of_context   inner_of_context
 #include "records.c"
 
