@@ -50,7 +50,7 @@ static uint64_t cap_of(const struct quota_device *device)
 int quota_add_device(struct quota *quota, const struct config *config, const struct config_device *id, uint64_t granule)
 {
     struct quota_device *device = &quota->device[quota->devices];
-    uint64_t own = config_vram_own(config, id, NULL);
+    uint64_t own = config_vram_own(config, id, NULL), before;
     int index;
 
     for (unsigned i = 0; i < quota->devices; i++)
@@ -67,14 +67,19 @@ int quota_add_device(struct quota *quota, const struct config *config, const str
         log_format(quota->ledger.error, sizeof(quota->ledger.error), "more than %d devices", QUOTA_DEVICES);
         return -ENOSPC;
     }
-    index = ledger_add_device(&quota->ledger, id->uuid, own);
+    index = ledger_add_device(&quota->ledger, id->uuid, LEDGER_NO_LIMIT);
     if (index < 0)
         return index;
+    before = ledger_limit(&quota->ledger, (unsigned)index);
+    ledger_add_device(&quota->ledger, id->uuid, own);
     *device = (struct quota_device){
         .id = *id,
         .index = index,
-        /* Who set the ledger's limit is bound by that, and so by its replacement, not by what it once set. */
-        .own = own < ledger_limit(&quota->ledger, (unsigned)index) ? own : UINT64_MAX,
+        /* Who set the ledger's limit is bound by that, and so by its replacement, not by what it once set. A joiner that found none may
+         * only have come before the first member, whose word then counts. */
+        .own = own < ledger_limit(&quota->ledger, (unsigned)index) || (!quota->ledger.first && before == LEDGER_NO_LIMIT)
+                   ? own
+                   : UINT64_MAX,
         .admin = config_vram_admin(config, id, NULL),
         .native = UINT64_MAX,
         .granule = granule,

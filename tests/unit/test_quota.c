@@ -242,6 +242,24 @@ Test(quota, the_smallest_limit_holds)
     cr_assert_eq(quota_limit(first, 0), 12 * GIB);
 }
 
+/* Between joining and entering its limit the first member asks the driver for its devices: others come in between. */
+Test(quota, who_comes_before_the_first_limit_keeps_its_own)
+{
+    static const uint8_t uuid[16] = {1, 2, 3};
+    struct ledger first = {0};
+    char path[PATH_MAX];
+    int directory = ledger_state_dir(&first, scratch, path, sizeof(path));
+
+    cr_assert_geq(directory, 0, "%s", first.error);
+    cr_assert_eq(ledger_attach(&first, directory, "a"), 0, "%s", first.error);
+    close(directory);
+    struct quota *early = join("a", "5GiB", 0);
+    cr_assert_eq(ledger_add_device(&first, uuid, 20 * GIB), 0);
+    cr_expect_eq(quota_limit(early, 0), 5 * GIB);
+    cr_expect_eq(ledger_limit(&first, 0), 20 * GIB);
+    cr_expect_eq(quota_limit(join("a", "30GiB", 0), 0), 20 * GIB);
+}
+
 Test(quota, without_a_limit_the_device_is_the_limit)
 {
     struct quota *quota = join("a", NULL, 0);
