@@ -45,6 +45,14 @@ static inline int compat_may_write(const char *path)
     return syscall(SYS_faccessat, AT_FDCWD, path, W_OK) == 0;
 }
 
+/* Whether there is anything of that name, a symbolic link that leads nowhere included. */
+static inline int compat_exists(const char *path)
+{
+    struct stat status;
+
+    return syscall(SYS_newfstatat, AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 static inline int compat_poll(struct pollfd *fds, unsigned count, int milliseconds)
 {
     struct timespec limit = {milliseconds / 1000, milliseconds % 1000 * 1000000L};

@@ -56,9 +56,11 @@ static void read_admin_file(struct config_loader *loader, struct ini_file *file)
         return;
     log_format(config->admin_ini, sizeof(config->admin_ini), "%s", loader->input->admin_file);
     rc = ini_file_open(file, config->admin_ini, &what);
-    if (rc == -ENOENT || rc == -ENOTDIR)
+    if (rc == -ENOENT && !compat_exists(config->admin_ini))
         return;
     config->admin_present = true;
+    if (rc == -ENOENT)
+        what = "a symbolic link that leads nowhere"; /* a mount that is not there yet must not read as "no limits" */
     if (rc < 0)
         fail_admin(loader, what);
     else if (is_admins(loader, file))

@@ -410,7 +410,8 @@ int ledger_attach(struct ledger *ledger, int dirfd, const char *name)
     int saved = errno, result;
 
     if (name && (!*name || *name == '.' || strchr(name, '/') || strlen(name) >= sizeof(attach.name) || ledger_name_is_own(name)))
-        return ledger_fail(ledger, -EINVAL, "tenant name \"%s\" cannot be used", name);
+        return ledger_fail(ledger, -EINVAL, "tenant name \"%s\" cannot be used (proc- and 16 digits name a process of its own)",
+                           name);
     result = ledger_apart(attach_work, &attach);
     if (result == 0)
         *ledger = attach.made;

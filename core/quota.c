@@ -104,7 +104,7 @@ void quota_info(struct quota *quota, unsigned device, uint64_t physical_free, ui
     *free_bytes = min(limit > current ? limit - current : 0, physical_free);
 }
 
-int quota_refuse(struct quota *quota, unsigned index, uint64_t asked)
+int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota_family family)
 {
     struct quota_device *device = &quota->device[index];
     char uuid[UNITS_TEXT_MAX], refused[UNITS_TEXT_MAX], used[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
@@ -113,8 +113,9 @@ int quota_refuse(struct quota *quota, unsigned index, uint64_t asked)
     ledger_count(&quota->ledger, (unsigned)device->index, LEDGER_EVENT_REFUSED);
     if (__atomic_fetch_add(&device->refusals, 1, __ATOMIC_RELAXED))
         return -ENOMEM;
-    log_warn("%s%s%s%s: refused %s: %s of %s in use", named ? "tenant \"" : "", quota->tenant, named ? "\", " : "",
+    log_warn("%s%s%s%s: refused %s%s: %s of %s in use", named ? "tenant \"" : "", quota->tenant, named ? "\", " : "",
              units_format_uuid(uuid, device->id.uuid), units_format_size(refused, asked),
+             family == QUOTA_CONTEXT ? " for a context" : "",
              units_format_size(used, ledger_current(&quota->ledger, (unsigned)device->index)),
              units_format_size(limit, quota_limit(quota, index)));
     return -ENOMEM;
@@ -134,7 +135,7 @@ bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigne
 
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
-    return quota_try_reserve(quota, charge, device, bytes, family) ? 0 : quota_refuse(quota, device, bytes);
+    return quota_try_reserve(quota, charge, device, bytes, family) ? 0 : quota_refuse(quota, device, bytes, family);
 }
 
 void quota_keep(struct quota *quota, const struct quota_charge *charge, uint64_t actual, struct record *record)

@@ -84,7 +84,7 @@ static bool add_slab(void *units, const struct record *slab)
 
 static uint64_t sum(struct records *records, bool (*add)(void *units, const struct record *record))
 {
-    uint64_t units = 0, changes;
+    uint64_t units = 0, changes = 0;
 
     records_search(records, add, &units, &(uint32_t){0}, &changes);
     return units;

@@ -10,6 +10,7 @@
 #include "figure.h"
 #include "guard.h"
 #include "real.h"
+#include "softslice/log.h"
 #include "take.h"
 
 /* Reserved for a first context until one has been measured (docs/measurements/ has what drivers take). Too small is corrected after the
@@ -59,8 +60,13 @@ static uint64_t measured_bytes(struct membership *m, int device, uint64_t expect
 {
     uint64_t figure, own;
 
-    if (!sample(m, device, &figure, &own))
+    if (!sample(m, device, &figure, &own)) {
+        log_debug("the driver's figure for this process cannot be read: %llu bytes are charged for the context",
+                  (unsigned long long)expected);
         return expected;
+    }
+    log_debug("with its new context the driver counts %llu bytes for this process, %llu were known", (unsigned long long)figure,
+              (unsigned long long)own);
     return figure > own ? figure - own : 0;
 }
 

@@ -209,6 +209,18 @@ static void tell_failure(struct process *p, const struct config *config, const c
         log_error("%s; CUDA will not start (a framework may fall back to the CPU)", why);
 }
 
+static void tell_joined(const struct membership *m)
+{
+    char uuid[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
+    const struct quota *quota = &m->quota;
+
+    log_info("joined %s%s%s", quota->tenant[0] ? "tenant \"" : "as a tenant of its own", quota->tenant,
+             quota->tenant[0] ? "\"" : "");
+    for (unsigned i = 0; i < quota->devices; i++)
+        log_info("%s: limit %s, allocations in units of %llu bytes", units_format_uuid(uuid, quota->device[i].id.uuid),
+                 units_format_size(limit, quota_limit(quota, i)), (unsigned long long)quota->device[i].granule);
+}
+
 static void tell_not_yet(const struct config *config)
 {
     if (config_arms_compute(config))
@@ -257,6 +269,7 @@ CUresult process_attach(void)
         ledger_detach(&mine->quota.ledger);
         munmap(mine, sizeof(*mine));
     } else {
+        tell_joined(mine);
         tell_not_yet(config);
     }
     return CUDA_SUCCESS;

@@ -40,7 +40,7 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
         if (changes == before)
             break;
     }
-    quota_refuse(&m->quota, take->device, bytes);
+    quota_refuse(&m->quota, take->device, bytes, take->family);
     return false;
 }
 
@@ -184,7 +184,7 @@ bool take_anew(struct take *take, unsigned *times)
     if (!take->displaced)
         return false;
     if (++*times > ANEW_TIMES) {
-        quota_refuse(&m->quota, take->device, take->small);
+        quota_refuse(&m->quota, take->device, take->small, take->family);
         return false;
     }
     int saved = errno;

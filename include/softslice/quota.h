@@ -63,8 +63,8 @@ int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned dev
 /* The same in silence: false, with nothing in *charge to give back, where quota_reserve() would refuse. */
 bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
 
-/* Refuse the `asked` bytes: counts the event and logs one line at the first: who asked for how much, what is used. -ENOMEM. */
-int quota_refuse(struct quota *quota, unsigned device, uint64_t asked);
+/* Refuse the `asked` bytes: counts the event and logs one line at the first: who asked for how much and what for, what is used. -ENOMEM. */
+int quota_refuse(struct quota *quota, unsigned device, uint64_t asked, enum quota_family family);
 
 /* The driver succeeded: keep the charge, at `actual` bytes if that is not 0 (pitch, contexts), and fill `record`'s bytes, device,
  * family, small (0); the caller sets key and context and puts it into records. */

@@ -6,6 +6,7 @@
  * The long operations (attaching, burying) are killed after every instruction that others can notice: each system call, and each that
  * changed the ledger's file. Between two of them only memory that dies with the process changes. LEDGER_STEP_STRIDE=n kills them after
  * every n-th instruction instead (1 takes hours), LEDGER_STEP_ONLY names one operation. */
+// timeout: 400
 // unsanitized: single-steps, which takes hours in instrumented code
 // unemulated: single-steps, which an emulator cannot
 #include <elf.h>

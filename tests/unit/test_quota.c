@@ -184,7 +184,7 @@ Test(quota, what_is_tried_in_vain_is_not_a_refusal)
     quota_cancel(quota, &other);
     cr_assert_eq(used(quota), SLAB, "nothing was there to give back");
     cr_assert_eq(count_of(quota, LEDGER_EVENT_REFUSED), 0);
-    cr_assert_eq(quota_refuse(quota, 0, 1), -ENOMEM);
+    cr_assert_eq(quota_refuse(quota, 0, 1, QUOTA_LINEAR), -ENOMEM);
     cr_assert_eq(count_of(quota, LEDGER_EVENT_REFUSED), 1);
 }
 
