@@ -145,6 +145,31 @@ int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, 
     return fd < 0 ? refuse_directory(ledger, fd, path, &status) : fd;
 }
 
+/* Undo the umask, which is the program's and stays as it is, on the folder that was just made: whoever may write the state directory may have
+ * put a link in its place, and a umask may have left a folder that not even its owner can open. */
+static int set_mode(int dirfd, const char *name, unsigned mode)
+{
+    int fd = sys_openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0), result;
+    struct stat status;
+    char path[32];
+
+    if (fd < 0)
+        return fd;
+    log_format(path, sizeof(path), "/proc/self/fd/%d", fd);
+    result = sys_fstat(fd, &status);
+    if (result == 0 && status.st_uid == geteuid())
+        result = sys_fchmodat(AT_FDCWD, path, mode);
+    sys_close(fd);
+    if (result != -ENOENT)
+        return result;
+    fd = sys_openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0); /* no /proc */
+    if (fd < 0)
+        return fd;
+    result = sys_fchmod(fd, mode);
+    sys_close(fd);
+    return result;
+}
+
 int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum ledger_trust state, bool own)
 {
     unsigned mode = state != LEDGER_SHARED ? 0700 : own ? 0755 : 01777;
@@ -156,10 +181,9 @@ int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum 
         fd = open_directory(dirfd, name, O_RDONLY, &status);
         if (fd != -ENOENT || attempt == 16)
             break;
-        /* The second call undoes the umask, which is the program's and stays as it is. */
         result = sys_mkdirat(dirfd, name, mode & 0777);
         if (result == 0)
-            result = sys_fchmodat(dirfd, name, mode);
+            result = set_mode(dirfd, name, mode);
         if (result < 0 && result != -EEXIST && result != -ENOENT) {
             fd = result;
             break;

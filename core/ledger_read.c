@@ -131,19 +131,3 @@ int ledger_read(int dirfd, const char *name, struct ledger_view *view)
     errno = saved;
     return result;
 }
-
-int ledger_read_device(int dirfd, const char *name, const uint8_t uuid[16], struct ledger_device_state *state)
-{
-    struct ledger_view view;
-    int result = ledger_read(dirfd, name, &view);
-
-    if (result < 0)
-        return result;
-    for (unsigned i = 0; i < view.devices; i++) {
-        if (memcmp(view.device[i].uuid, uuid, sizeof(view.device[i].uuid)) != 0)
-            continue;
-        *state = view.device[i];
-        return 0;
-    }
-    return -ENOENT;
-}

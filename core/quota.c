@@ -165,14 +165,16 @@ void quota_refund(struct quota *quota, const struct record *record)
 bool quota_retry_oom(struct quota *quota, unsigned device, unsigned *attempt)
 {
     unsigned index = (unsigned)quota->device[device].index;
-    uint64_t burial;
+    uint64_t burial, now;
 
     if (*attempt == 0) {
         ledger_count(&quota->ledger, index, LEDGER_EVENT_OOM);
         ledger_current(&quota->ledger, index); /* buries who died unnoticed */
     }
     burial = ledger_last_burial(&quota->ledger, index);
-    if (!burial || *attempt >= OOM_ATTEMPTS || now_ns() >= burial + OOM_WINDOW_NS)
+    now = now_ns();
+    /* One in the future is of an earlier boot: the ledger is on a disk. */
+    if (!burial || burial > now || *attempt >= OOM_ATTEMPTS || now - burial >= OOM_WINDOW_NS)
         return false;
     ++*attempt;
     sleep_ns(OOM_SLEEP_NS);

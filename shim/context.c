@@ -29,12 +29,14 @@ static uint64_t expected_bytes(const struct membership *m, int device)
     return seen ? seen : CONTEXT_DEFAULT_BYTES;
 }
 
-/* The same, to be reserved: while nobody has measured a context, all that is left will do, for the default may be far too much. */
+/* The same, to be reserved. While nobody has measured a context, all that is left will do, for the default may be far too much; likewise for
+ * a further context of a process, which shares part of what the first one took. What it really takes is asked for afterwards. */
 static uint64_t reserved_bytes(struct membership *m, int device)
 {
+    unsigned index = (unsigned)m->quota.device[device].index;
     uint64_t expected = expected_bytes(m, device), total, left;
 
-    if (ledger_context_bytes(&m->quota.ledger, (unsigned)m->quota.device[device].index))
+    if (ledger_context_bytes(&m->quota.ledger, index) && !ledger_own(&m->quota.ledger, index))
         return expected;
     quota_info(&m->quota, (unsigned)device, UINT64_MAX, &total, &left);
     left &= ~(m->quota.device[device].granule - 1);

@@ -28,9 +28,11 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The device as the ledger of a named tenant has it, for a process that is no member. False where there is no ledger yet. */
+/* The device as the ledger of a named tenant has it, for a process that is no member. False where the tenant has no live member: its limit is
+ * then the last life's, and the next member's to set. */
 static bool read_ledger(const struct config *config, const uint8_t uuid[16], struct ledger_device_state *state)
 {
+    struct ledger_view view;
     char path[PATH_MAX];
     struct ledger scratch;
 
@@ -39,9 +41,17 @@ static bool read_ledger(const struct config *config, const uint8_t uuid[16], str
     int directory = ledger_state_dir(&scratch, config->state_dir, path, sizeof(path));
     if (directory < 0)
         return false;
-    int result = ledger_read_device(directory, config->tenant, uuid, state);
+    int result = ledger_read(directory, config->tenant, &view);
     syscall(SYS_close, directory);
-    return result == 0;
+    if (result < 0 || !view.members)
+        return false;
+    for (unsigned i = 0; i < view.devices; i++) {
+        if (memcmp(view.device[i].uuid, uuid, sizeof(view.device[i].uuid)) == 0) {
+            *state = view.device[i];
+            return true;
+        }
+    }
+    return false;
 }
 
 /* A program that never starts CUDA has joined nothing: its sources and the tenant's ledger tell. The CUDA ordinal is not known here, so a

@@ -97,11 +97,6 @@ struct ledger_device_state {
 };
 int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_device_state *state);
 
-/* The same for a device of the tenant `name` in the state directory `dirfd`, for who is no member: read with pread, never mapped, and
- * nothing is changed; what dead members left is not counted. 0, -ENOENT (no such tenant, or the device is not in its ledger), -EPROTO
- * (damaged), or another -errno. */
-int ledger_read_device(int dirfd, const char *name, const uint8_t uuid[16], struct ledger_device_state *state);
-
 /* Bytes that a context took on this device when it was last measured by any process of the tenant, 0 if never. */
 uint64_t ledger_context_bytes(const struct ledger *ledger, unsigned device);
 void ledger_set_context_bytes(struct ledger *ledger, unsigned device, uint64_t bytes);

@@ -323,9 +323,6 @@ Test(ledger, seen_from_outside)
     cr_assert_eq(view.device[0].tentative, 3);
     cr_assert_eq(ledger_current(&a, device), 123);
     cr_assert_eq(ledger_read(dir, "nobody", &view), -ENOENT);
-    cr_assert_eq(ledger_read_device(dir, "tenant", uuid, &state), 0);
-    cr_assert_eq(state.current, 123);
-    cr_assert_eq(ledger_read_device(dir, "tenant", second_uuid, &state), -ENOENT);
 }
 
 Test(ledger, nothing_but_a_ledger_is_read)
