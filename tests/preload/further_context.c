@@ -5,16 +5,17 @@
 
 int main(void)
 {
-    CUcontext further[20];
+    CUcontext first, further[20];
     CUdevice device;
 
-    t_context(0);
+    first = t_context(0);
     t_cuda(cuDeviceGet(&device, 0));
     for (unsigned i = 0; i < 20; i++)
         t_cuda(cuCtxCreate(&further[i], NULL, 0, device));
     t_equal(t_free(), 900 * T_MIB - t_used(0));
     for (unsigned i = 0; i < 20; i++)
         t_cuda(cuCtxDestroy(further[i]));
+    t_cuda(cuCtxSetCurrent(first));
     t_equal(t_free(), 900 * T_MIB - t_used(0));
     return 0;
 }
