@@ -2,6 +2,7 @@
 /* A thread is cancelled while an allocation of its waits for a dead member's memory: the wait is ours, so the thread ends after the call, and
  * nothing stays charged. */
 // unsanitized: AddressSanitizer takes the frames of a cancelled thread for ones still in use
+// unemulated: rests on MADV_WIPEONFORK and MADV_DONTFORK, which the emulator does not pass to the kernel
 // run: SOFTSLICE_VRAM=4GiB SOFTSLICE_TENANT=cancelled SOFTSIM_MEM=2G SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_RELEASE_DELAY_MS=600
 #include <pthread.h>
 
