@@ -145,6 +145,17 @@ int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, 
     return fd < 0 ? refuse_directory(ledger, fd, path, &status) : fd;
 }
 
+void ledger_state_dir_close(int fd, const char *path)
+{
+    struct stat opened, named;
+    int saved = errno;
+
+    if (sys_fstat(fd, &opened) == 0 && sys_lstatat(AT_FDCWD, path, &named) == 0 && opened.st_dev == named.st_dev &&
+        opened.st_ino == named.st_ino)
+        sys_close(fd);
+    errno = saved;
+}
+
 /* Undo the umask, which is the program's and stays as it is, on the folder that was just made: whoever may write the state directory may have
  * put a link in its place, and a umask may have left a folder that not even its owner can open. */
 static int set_mode(int dirfd, const char *name, unsigned mode)

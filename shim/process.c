@@ -4,7 +4,6 @@
 
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arm.h"
@@ -182,7 +181,7 @@ static CUresult join(struct membership *m, const struct config *config)
     if (directory < 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
     int error = ledger_attach(&m->quota.ledger, directory, config->tenant_named ? config->tenant : NULL);
-    syscall(SYS_close, directory);
+    ledger_state_dir_close(directory, path);
     if (error)
         return CUDA_ERROR_OPERATING_SYSTEM;
     CUresult result = add_devices(m, config);

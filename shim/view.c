@@ -4,7 +4,6 @@
 
 #include <limits.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arm.h"
@@ -42,7 +41,7 @@ static bool read_ledger(const struct config *config, const uint8_t uuid[16], str
     if (directory < 0)
         return false;
     int result = ledger_read(directory, config->tenant, &view);
-    syscall(SYS_close, directory);
+    ledger_state_dir_close(directory, path);
     if (result < 0 || !view.members)
         return false;
     for (unsigned i = 0; i < view.devices; i++) {

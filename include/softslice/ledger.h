@@ -39,6 +39,10 @@ struct ledger {
  * or -errno with ledger->error set: missing, full, read-only, a symlink, foreign-owned. `path` receives its name. */
 int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, size_t path_size);
 
+/* Close what ledger_state_dir() opened at `path`, unless another thread of the program has closed that number meanwhile and has something else
+ * there now (a closefrom() while this process joined). */
+void ledger_state_dir_close(int fd, const char *path);
+
 /* Join the tenant `name` (NULL: a tenant of this process alone) in the state directory `dirfd`, creating its folder and file where
  * needed, and take a slot. Ledgers of ended process-own tenants are collected on the way. 0, or -errno with ledger->error:
  * -EPROTO (damaged or of another major version), -EUSERS (no free slot), -EACCES, -ENOSPC (file space is allocated at creation),

@@ -56,6 +56,22 @@ static void hold(struct ledger *ledger, unsigned device, uint64_t bytes)
     ledger_settle(ledger, device, bytes, bytes);
 }
 
+/* The number may be another thread's file by now: closefrom(), then open(). */
+Test(ledger, closes_its_own_directory_alone)
+{
+    char path[PATH_MAX];
+    int fd = ledger_state_dir(&a, scratch, path, sizeof(path)), other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    cr_assert(fd >= 0 && other >= 0 && dup2(other, fd) == fd);
+    ledger_state_dir_close(fd, path);
+    cr_assert(fcntl(fd, F_GETFD) >= 0, "closed a file that was not its own");
+    close(fd);
+    close(other);
+    fd = ledger_state_dir(&a, scratch, path, sizeof(path));
+    ledger_state_dir_close(fd, path);
+    cr_assert(fcntl(fd, F_GETFD) < 0, "left its directory open");
+}
+
 Test(ledger, grants_to_the_byte_and_not_beyond)
 {
     unsigned device = join(&a, LIMIT);
