@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A program that has used up its descriptors still finds out that another member is dead, and gets what that one held. */
+// unemulated: rests on a task with a table of descriptors of its own, which the emulator does not make
 // run: SOFTSLICE_VRAM=2560MiB SOFTSLICE_TENANT=full SOFTSIM_CONTEXT_BYTES=100M
 #include <sys/resource.h>
 
