@@ -16,7 +16,7 @@ script_tests = $(call scripts_in,tests/preload tests/cli tests/clients tests/sim
 static_checks := $(sort $(wildcard scripts/check-*))
 test_programs := $(unit_tests) $(ledger_tests) $(sim_tests) $(preload_tests) $(client_tests)
 
-demo: ## Two tenants on one simulated GPU, with and without softslice
+demo: ## Two tenants on one GPU (simulated where no idle one is there), with and without softslice
 	@scripts/setup build
 	@$(AGAIN) all
 	@scripts/demo
@@ -102,12 +102,16 @@ $(BUILD)/bench/%: bench/%.c $(core_obj) $(BUILD)/bench/libcuda.so.1
 
 # ---- real hardware: with what is built already where nothing can be built
 
+# Each script prints what it skipped and why; 77 says that it could run nothing.
+on_skip = || [ $$? = 77 ]
 check-gpu: ## Behaviour and frameworks on a real GPU; each check without one is skipped
 	@$(on_gpu)
-	@tests/gpu/check.sh $(GPU_ARGS)
+	@tests/gpu/check.sh $(GPU_ARGS) $(on_skip)
 bench-gpu: ## Cost on a real GPU, written to docs/measurements
 	@$(on_gpu)
-	@tests/gpu/bench.sh $(GPU_ARGS)
+	@tests/gpu/bench.sh $(GPU_ARGS) $(on_skip)
+probe-gpu: ## What this machine's driver does where we have only assumed, into build/gpu/out
+	@tests/gpu/probe.sh $(GPU_ARGS) $(on_skip)
 on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all; \
     elif [ -e $(lib) ] && [ -e $(command) ]; then echo '  using build/ as it is: it cannot be built again here'; \
     else scripts/setup --list build; fi
@@ -120,4 +124,4 @@ lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spel
 	@scripts/setup lint
 	@scripts/lint $(c_files)
 
-.PHONY: demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-gpu bench bench-gpu fuzz run-fuzzers lint
+.PHONY: probe-gpu demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-gpu bench bench-gpu fuzz run-fuzzers lint
