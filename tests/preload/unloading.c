@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* RTLD_NEXT while other threads load and unload libraries: the list of what is loaded changes under the search. */
+// unemulated: every library that goes makes the emulator translate anew, which takes minutes
 // run: SOFTSLICE_VRAM=1GiB
 #include <pthread.h>
 
