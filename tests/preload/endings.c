@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Contexts end while other threads allocate in them, and primary contexts while others retain them: no charge outlives what it was for, and
  * none is missing. */
+// unemulated: a thread may be away for far longer than the waits that are sized for a real machine
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- context
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- context free
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- reset
