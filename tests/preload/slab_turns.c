@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Threads whose small blocks all fit into one slab, and a budget of just that slab: none of them is ever refused, whoever comes first. */
-// unemulated: a thread may be away for far longer than the waits that are sized for a real machine
+// unemulated: known weakness: 43 and 61 of 80,000 that fit were refused there, while others raced
 // run: SOFTSLICE_VRAM=102MiB SOFTSIM_CONTEXT_BYTES=100M
 #include <pthread.h>
 
