@@ -131,6 +131,7 @@ static void drop(struct membership *m, const struct record *context)
     forget();
     __atomic_fetch_add(&drops->begun, 1, __ATOMIC_SEQ_CST);
     records_drop_context(process_allocations(), context->context, refund_each, m);
+    records_drop_context(process_handles(), context->context, refund_each, m);
     uint64_t kept = kept_bytes(m, context);
     if (kept && records_enlarge(process_contexts(), context->device, kept))
         rest.bytes -= kept;
@@ -231,8 +232,7 @@ CUresult creation_begin(struct creation *creation, CUdevice device)
         return why;
     creation->device = m ? process_device(m, device) : PROCESS_NO_DEVICE;
     if (creation->device != PROCESS_NO_DEVICE) {
-        if (quota_reserve(&m->quota, &creation->charge, (unsigned)creation->device, reserved_bytes(m, creation->device),
-                          QUOTA_CONTEXT) != 0)
+        if (!take_reserve(m, &creation->charge, (unsigned)creation->device, reserved_bytes(m, creation->device), QUOTA_CONTEXT))
             return CUDA_ERROR_OUT_OF_MEMORY;
         creation->membership = m;
         creation->drops = __atomic_load_n(&process_drops()->done, __ATOMIC_SEQ_CST);
@@ -265,7 +265,7 @@ static bool settle(struct membership *m, const struct quota_charge *expected, ui
 {
     struct quota_charge more = {0};
 
-    if (bytes > expected->bytes && quota_reserve(&m->quota, &more, expected->device, bytes - expected->bytes, QUOTA_CONTEXT) != 0) {
+    if (bytes > expected->bytes && !take_reserve(m, &more, expected->device, bytes - expected->bytes, QUOTA_CONTEXT)) {
         quota_cancel(&m->quota, expected);
         return false;
     }

@@ -10,13 +10,15 @@
 #include "real.h"
 #include "softslice/log.h"
 
+enum { ALLOCATIONS, CONTEXTS, HANDLES, RECORDS };
+
 struct process {
     struct membership *membership;
     uint32_t failure_told;
     uint64_t owners;
     struct process_drops drops;
     uint64_t primary[QUOTA_DEVICES];
-    /* two struct records and a struct slabs follow, which want that alignment */
+    /* RECORDS struct records and a struct slabs follow, which want that alignment */
 } __attribute__((aligned(64)));
 
 static struct process *published;
@@ -35,7 +37,7 @@ static void *map_wiped(size_t size)
 
 static size_t process_size(void)
 {
-    return sizeof(struct process) + 2 * records_size() + slabs_size();
+    return sizeof(struct process) + RECORDS * records_size() + slabs_size();
 }
 
 static struct process *process(void)
@@ -51,22 +53,31 @@ static struct process *process(void)
     return mine;
 }
 
-struct records *process_allocations(void)
+static struct records *table(unsigned which)
 {
     struct process *p = process();
-    return p ? (struct records *)(p + 1) : NULL;
+    return p ? (struct records *)((char *)(p + 1) + which * records_size()) : NULL;
+}
+
+struct records *process_allocations(void)
+{
+    return table(ALLOCATIONS);
 }
 
 struct records *process_contexts(void)
 {
-    struct process *p = process();
-    return p ? (struct records *)((char *)(p + 1) + records_size()) : NULL;
+    return table(CONTEXTS);
+}
+
+struct records *process_handles(void)
+{
+    return table(HANDLES);
 }
 
 struct slabs *process_slabs(void)
 {
     struct process *p = process();
-    return p ? (struct slabs *)((char *)(p + 1) + 2 * records_size()) : NULL;
+    return p ? (struct slabs *)((char *)(p + 1) + RECORDS * records_size()) : NULL;
 }
 
 uint64_t process_new_owner(void)

@@ -33,7 +33,8 @@ int process_device_of_uuid(const struct membership *membership, const uint8_t uu
 
 /* What this process was charged for. NULL where not even memory for that was to be had. */
 struct records *process_allocations(void); /* device pointers; record.context is the owner number of a context */
-struct records *process_contexts(void);    /* CUcontext; record.context is its owner number */
+struct records *process_handles(void); /* CUarray, CUmipmappedArray, CUmodule, ...: likewise, apart because their values may meet */
+struct records *process_contexts(void); /* CUcontext; record.context is its owner number */
 
 /* The granules that its small allocations are in. */
 struct slabs *process_slabs(void);

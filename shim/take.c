@@ -22,6 +22,11 @@ static uint64_t granule_of(const struct membership *m, unsigned device)
 #define ANEW_ROUNDS   200
 #define ANEW_SLEEP_NS 100000
 
+bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
+{
+    return quota_reserve(&m->quota, charge, device, bytes, family) == 0;
+}
+
 /* Ask for what an allocation may take. A small one may take a granule, so one is reserved for it; only where the budget has none left and
  * the process's own slabs have room it is tried without. Between the two looks a granule may have gone from the one side to the other, so
  * a refusal is final when it holds twice with no slab come or gone in between. */
@@ -30,7 +35,7 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
     uint64_t granule = granule_of(m, take->device), changes = UINT64_MAX, before;
 
     if (!slabs_is_small(bytes, granule))
-        return quota_reserve(&m->quota, &take->charge, take->device, bytes, take->family) == 0;
+        return take_reserve(m, &take->charge, take->device, bytes, take->family);
     take->small = bytes;
     for (unsigned attempt = 0; attempt < ASK_ATTEMPTS; attempt++) {
         before = changes;
@@ -84,7 +89,7 @@ bool take_widen(struct take *take, uint64_t bytes)
     }
     /* Ask for the whole again and give the first charge back: the two together are never less than what the driver gave. */
     struct quota_charge whole;
-    if (quota_reserve(&take->membership->quota, &whole, take->device, bytes, take->family) != 0)
+    if (!take_reserve(take->membership, &whole, take->device, bytes, take->family))
         return false;
     quota_cancel(&take->membership->quota, &take->charge);
     take->charge = whole;

@@ -20,6 +20,10 @@ struct take {
     struct quota_charge charge;
 };
 
+/* Reserve `bytes` on a quota device for any family. Before it refuses, what can be given back is; a refusal is counted and told. */
+bool take_reserve(struct membership *membership, struct quota_charge *charge, unsigned device, uint64_t bytes,
+                  enum quota_family family);
+
 /* Ask for `bytes` on the current context's device. CUDA_SUCCESS: call the driver now, then take_end(), whatever it said. Anything else is
  * the answer for the program: CUDA_ERROR_OUT_OF_MEMORY (over budget), CUDA_ERROR_OPERATING_SYSTEM (limits cannot be kept). Not
  * charged, because the driver will refuse: no current context, `bytes` 0. */

@@ -18,6 +18,12 @@ enum quota_family {
     QUOTA_LINEAR,  /* cuMemAlloc, cuMemAllocPitch */
     QUOTA_MANAGED, /* cuMemAllocManaged */
     QUOTA_CONTEXT, /* contexts and what the driver keeps in them */
+    QUOTA_ARRAY,   /* CUDA arrays and mipmapped arrays */
+    QUOTA_VMM,     /* cuMemCreate */
+    QUOTA_POOL,    /* what memory pools have reserved */
+    QUOTA_GRAPH,   /* what the device's graph memory has reserved */
+    QUOTA_GROWTH,  /* what a call made the driver take that no argument tells: modules, limits, the rest of the gap */
+    QUOTA_SPILLED, /* on the host instead of the GPU: no HBM, counted apart */
     QUOTA_FAMILIES
 };
 
