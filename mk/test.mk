@@ -69,6 +69,12 @@ emulated_tests = $(ledger_tests) $(filter-out %/types,$(preload_tests))
 check-emulated: $(products) $(emulated_tests) $(preload_libs)
 	@$(RUN) --slow 4 --wrap 'qemu-aarch64-static -L /usr/aarch64-linux-gnu' $(emulated_tests)
 
+# ---- can the tests fail?
+
+check-mutations: ## Break each accounting rule in a copy of the tree; a test has to notice (MUTATIONS=name ... for some)
+	@scripts/setup check
+	@scripts/mutations --jobs $(JOBS) $(MUTATIONS)
+
 # ---- fuzzing
 
 fuzzers := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -124,4 +130,4 @@ lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spel
 	@scripts/setup lint
 	@scripts/lint $(c_files)
 
-.PHONY: probe-gpu demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-gpu bench bench-gpu fuzz run-fuzzers lint
+.PHONY: probe-gpu demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
