@@ -13,9 +13,9 @@
 #define NAME_BYTES 96
 
 /* References such as a program has that is linked with the driver. Weak: without the library in front there is nothing to bind to. */
-#define HOOK(home, body, arm, base, symbol, since, per_thread) extern void symbol(void) __attribute__((weak));
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) extern void symbol(void) __attribute__((weak));
 #include "../shim/hooks.def"
-#define HOOK(home, body, arm, base, symbol, since, per_thread) extern void symbol(void) __attribute__((weak));
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) extern void symbol(void) __attribute__((weak));
 #include "../shim/nvml.def"
 
 static struct entry_point {
@@ -24,11 +24,11 @@ static struct entry_point {
     void (*linked)(void);
 } driver_rows[] =
     {
-#define HOOK(home, body, arm, base, symbol, since, per_thread) {#base, #symbol, since, per_thread, NULL},
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) {#base, #symbol, since, per_thread, NULL},
 #include "../shim/hooks.def"
 },
   nvml_rows[] = {
-#define HOOK(home, body, arm, base, symbol, since, per_thread) {#base, #symbol, since, per_thread, NULL},
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) {#base, #symbol, since, per_thread, NULL},
 #include "../shim/nvml.def"
 };
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -38,10 +38,10 @@ static void take_links(void)
 {
     struct entry_point *row = driver_rows;
 
-#define HOOK(home, body, arm, base, symbol, since, per_thread) (row++)->linked = symbol;
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) (row++)->linked = symbol;
 #include "../shim/hooks.def"
     row = nvml_rows;
-#define HOOK(home, body, arm, base, symbol, since, per_thread) (row++)->linked = symbol;
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) (row++)->linked = symbol;
 #include "../shim/nvml.def"
 }
 

@@ -11,11 +11,11 @@
 /* What we stand in front of, in the order of the rows (shim/thunks_<arch>.S lays it out). Every member can be called at any time: it
  * binds itself at the first call, and answers CUDA_ERROR_NOT_FOUND where the library that is loaded lacks the function or none is loaded. */
 struct real_driver {
-#define HOOK(home, body, arm, base, symbol, since, per_thread) HOOK_##body(symbol)
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) HOOK_##body(symbol)
 #define HOOK_WRAP(symbol)                                      __typeof__(&symbol) symbol;
 #define HOOK_FORWARD(symbol)                                   void (*symbol)(void);
 #include "hooks.def"
-#define HOOK(home, body, arm, base, symbol, since, per_thread) HOOK_##body(symbol)
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) HOOK_##body(symbol)
 #include "nvml.def"
 #undef HOOK_WRAP
 #undef HOOK_FORWARD

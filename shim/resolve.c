@@ -12,9 +12,9 @@
 #define COMPUTE RESOLVE_COMPUTE
 #define ANY     RESOLVE_ANY
 const struct resolve_row resolve_row[] = {
-#define HOOK(home, body, arm, base, symbol, since, per_thread) {#base, #symbol, since, per_thread, arm, REAL_CUDA},
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) {#base, #symbol, since, per_thread, arm, REAL_CUDA},
 #include "hooks.def"
-#define HOOK(home, body, arm, base, symbol, since, per_thread) {#base, #symbol, since, per_thread, arm, REAL_NVML},
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) {#base, #symbol, since, per_thread, arm, REAL_NVML},
 #include "nvml.def"
 };
 #undef VRAM

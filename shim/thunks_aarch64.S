@@ -85,9 +85,9 @@ lazy: /* w17: index of the row */
     .cfi_endproc
     .size lazy, . - lazy
 
-#define HOOK(home, body, arm, base, symbol, since, per_thread) row symbol, body
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) row symbol, body
 #include "hooks.def"
-#define HOOK(home, body, arm, base, symbol, since, per_thread) row symbol, body
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) row symbol, body
 #include "nvml.def"
 
     .section .data.rel.local, "aw", %progbits

@@ -102,9 +102,9 @@ lazy: /* r11: index of the row; everything else is the program's */
     .cfi_endproc
     .size lazy, . - lazy
 
-#define HOOK(home, body, arm, base, symbol, since, per_thread) row symbol, body
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) row symbol, body
 #include "hooks.def"
-#define HOOK(home, body, arm, base, symbol, since, per_thread) row symbol, body
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) row symbol, body
 #include "nvml.def"
 
     .section .data.rel.local, "aw", @progbits

@@ -19,9 +19,9 @@ enum { VRAM = 1, COMPUTE = 2, ANY = 3 };
 enum { LEGACY_FLAGS_DEFAULT, LEGACY_FLAGS_LEGACY, PER_THREAD_FLAGS, ALL_FLAGS };
 enum { SUCCESS = 0, INVALID_VALUE = 1 };
 
-#define HOOK(home, body, arm, base, symbol, since, per_thread) extern const char symbol[];
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) extern const char symbol[];
 #include "../shim/hooks.def"
-#define HOOK(home, body, arm, base, symbol, since, per_thread) extern const char symbol[];
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) extern const char symbol[];
 #include "../shim/nvml.def"
 
 extern int cuDriverGetVersion(int *); /* needs the driver in earnest, as a program does that was linked with it */
@@ -33,11 +33,11 @@ struct hook {
 };
 
 static const struct hook cuda_hooks[] = {
-#define HOOK(home, body, arm, base, symbol, since, per_thread) {#base, #symbol, since, arm, symbol},
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) {#base, #symbol, since, arm, symbol},
 #include "../shim/hooks.def"
 };
 static const struct hook nvml_hooks[] = {
-#define HOOK(home, body, arm, base, symbol, since, per_thread) {#base, #symbol, since, arm, symbol},
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) {#base, #symbol, since, arm, symbol},
 #include "../shim/nvml.def"
 };
 
@@ -45,7 +45,7 @@ static const struct symbol {
     const char *base, *symbol;
     int since, per_thread;
 } surface[] = {
-#define SYM(base, symbol, since, per_thread) {#base, #symbol, since, per_thread},
+#define SYM(base, symbol, since, per_thread, ...) {#base, #symbol, since, per_thread},
 #include "../sim/symbols.def"
 };
 

@@ -10,7 +10,7 @@
 #include <cudaProfilerTypedefs.h>
 #include <cudaTypedefs.h>
 
-#define HOOK(home, body, arm, base, symbol, since, per_thread) CHECK_##body(base, symbol, since, per_thread)
+#define HOOK(home, body, arm, base, symbol, since, per_thread, ...) CHECK_##body(base, symbol, since, per_thread)
 #define CHECK_FORWARD(base, symbol, since, per_thread)         /* no wrapper: jumps, whatever the prototype */
 #define CHECK_WRAP(base, symbol, since, per_thread)                                                                                \
     static_assert(std::is_same<PFN_##per_thread(base, since), decltype(&symbol)>::value, #symbol " is not the ABI of " #since);
