@@ -343,8 +343,8 @@ static unsigned int processes(unsigned int index, nvmlProcessInfo_v2_t *out, uns
     for (unsigned int row = 0; row < machine->procs_high; row++) {
         const struct sim_proc *p = &machine->proc[row];
 
-        /* Memory of a process that is gone but not yet released shows in no list, as on the real thing. */
-        if (p->state != SIM_PROC_LIVE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
+        /* A killed process is listed until the driver has taken its memory back. */
+        if (p->state == SIM_PROC_FREE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
             continue;
         if (count < room)
             out[count] = (nvmlProcessInfo_v2_t){.pid = (unsigned int)p->pid,

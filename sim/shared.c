@@ -57,6 +57,18 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
     return value;
 }
 
+/* N, or RANDOM:LEAST:MOST, drawn anew for each death. */
+static void release_delay_read(struct sim_settings *set)
+{
+    const char *text = getenv("SOFTSIM_RELEASE_DELAY_MS");
+    unsigned long long least, most;
+
+    if (!text || sscanf(text, "RANDOM:%llu:%llu", &least, &most) != 2)
+        least = most = env_number("SOFTSIM_RELEASE_DELAY_MS", 0);
+    set->release_delay_ns[0] = least * 1000000;
+    set->release_delay_ns[1] = (most < least ? least : most) * 1000000;
+}
+
 void sim_settings_read(struct sim_settings *set)
 {
     static const uint64_t granules[] = {64 * KIB, 512 * KIB, MIB, 2 * MIB, 4 * MIB};
@@ -69,7 +81,7 @@ void sim_settings_read(struct sim_settings *set)
     set->context_bytes = env_number("SOFTSIM_CONTEXT_BYTES", 512 * MIB);
     set->granularity = env_number("SOFTSIM_GRANULARITY", 2 * MIB);
     set->slice_ns = env_number("SOFTSIM_SLICE_US", 2000) * 1000;
-    set->release_delay_ns = env_number("SOFTSIM_RELEASE_DELAY_MS", 0) * 1000000;
+    release_delay_read(set);
     set->uuid_seed = env_number("SOFTSIM_UUID_SEED", 1);
     if (random && *random) {
         uint64_t seed = strtoull(random, NULL, 0);
@@ -156,6 +168,13 @@ static bool proc_is_dead(struct sim_proc *p)
     return r != EBUSY;
 }
 
+static uint64_t release_delay(const struct sim_machine *m, unsigned int row)
+{
+    const uint64_t *delay = m->set.release_delay_ns;
+
+    return delay[0] + mix(m->proc[row].generation * SIM_MAX_PROCS + row) % (delay[1] - delay[0] + 1);
+}
+
 void sim_reap(struct sim_machine *m)
 {
     uint64_t now = 0;
@@ -174,11 +193,12 @@ void sim_reap(struct sim_machine *m)
                 sim_timeline_advance(m, gpu, now);
                 p->client[gpu].submitted_ns = p->client[gpu].served_ns;
             }
+            p->release_ns = release_delay(m, row);
             p->state = SIM_PROC_DEAD;
         }
         if (!now)
             now = sim_now_ns();
-        if (p->clean || now - p->died_ns >= m->set.release_delay_ns)
+        if (p->clean || now - p->died_ns >= p->release_ns)
             proc_clear(m, row);
     }
 }

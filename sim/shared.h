@@ -27,7 +27,7 @@ struct sim_settings {
     uint64_t context_bytes;
     uint64_t granularity;
     uint64_t slice_ns;
-    uint64_t release_delay_ns;
+    uint64_t release_delay_ns[2]; /* least and most */
     uint64_t uuid_seed;
 };
 
@@ -58,6 +58,7 @@ struct sim_proc {
     int32_t pid;
     uint32_t clean;      /* left by exit(): its memory is free at once */
     uint64_t died_ns;    /* when somebody first saw that it is dead */
+    uint64_t release_ns; /* how long after that its memory is free */
     uint64_t generation; /* tells this life of the row from the one before */
     struct sim_client client[SIM_MAX_GPUS];
 };

@@ -177,6 +177,8 @@ static void check_list(void)
 /* SOFTSIM_RELEASE_DELAY_MS keeps a killed process' memory for a while; one that exits gives it back at once. */
 static void check_delay(void)
 {
+    struct process found[4];
+    unsigned count;
     pid_t child = t_fork();
     uint64_t seen;
     int pipes[2], go[2];
@@ -199,8 +201,40 @@ static void check_delay(void)
     waitpid(child, NULL, 0);
     seen = t_now_ms();
     t_equal(t_used(0), T_GIB);
+    /* Until then it is listed with all that it had, as a real one is while the driver tears it down. */
+    count = 4;
+    t_result(list(&count, found), 0);
+    t_equal(count, 1);
+    t_equal(found[0].pid, child);
+    t_equal(found[0].used, T_GIB);
     settle(0, "after the delay");
     t_check(t_now_ms() - seen >= 290, "released after %llu ms", (unsigned long long)(t_now_ms() - seen));
+    count = 4;
+    t_result(list(&count, found), 0);
+    t_equal(count, 0);
+}
+
+/* Drawn between two bounds for each death: never below the one, never the same for all. */
+static void check_random_delay(void)
+{
+    uint64_t least = UINT64_MAX, most = 0;
+
+    for (int i = 0; i < 10; i++) {
+        pid_t child = t_again("hold");
+        uint64_t killed;
+
+        while (t_used(0) != 100 * T_MIB)
+            usleep(200);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        killed = t_now_ms();
+        settle(0, "after a random delay");
+        killed = t_now_ms() - killed;
+        least = killed < least ? killed : least;
+        most = killed > most ? killed : most;
+    }
+    t_check(least >= 19, "released after %llu ms", (unsigned long long)least);
+    t_check(most > least, "each after %llu ms", (unsigned long long)least);
 }
 
 static void in_child(void (*check)(void), const char *variable, const char *value)
@@ -230,5 +264,6 @@ int main(int argc, char **argv)
     in_child(check_kills, NULL, NULL);
     in_child(check_list, NULL, NULL);
     in_child(check_delay, "SOFTSIM_RELEASE_DELAY_MS", "300");
+    in_child(check_random_delay, "SOFTSIM_RELEASE_DELAY_MS", "RANDOM:20:100");
     return 0;
 }
