@@ -78,13 +78,21 @@ struct sim_ctx *sim_context_on(int dev)
     return NULL;
 }
 
-/* The first context of a process on a GPU takes HBM; the machine keeps count, so that it goes with the process. */
-static bool context_charge(int dev)
+/* The first context of a process on a GPU takes HBM for all; the machine keeps count, so that it goes with the process. A further one,
+ * and a green one, takes what the environment says. */
+static bool context_charge(int dev, bool green, uint64_t *own)
 {
     struct sim_client *client = sim_client(dev);
 
-    if (!client->contexts && !sim_hbm_take(dev, sim->machine->set.context_bytes))
-        return false;
+    *own = 0;
+    if (!client->contexts) {
+        if (!sim_hbm_take(dev, sim->machine->set.context_bytes))
+            return false;
+    } else {
+        *own = sim_round_up(sim_env_number(green ? "SOFTSIM_GREEN_BYTES" : "SOFTSIM_FURTHER_CONTEXT_BYTES", 0), sim_granularity());
+        if (!sim_hbm_take(dev, *own))
+            return false;
+    }
     sim_machine_lock(sim->machine);
     client->contexts++;
     sim_machine_unlock(sim->machine);
@@ -102,30 +110,32 @@ static void context_refund(int dev)
     sim_machine_unlock(sim->machine);
 }
 
-struct sim_ctx *sim_context_new(int dev, unsigned int flags, unsigned int api_version)
+struct sim_ctx *sim_context_new(int dev, unsigned int flags, unsigned int api_version, bool green)
 {
     static uint64_t last_id;
     struct sim_ctx *c;
+    uint64_t own;
 
-    if (!context_charge(dev))
+    if (!context_charge(dev, green, &own))
         return NULL;
     c = calloc(1, sizeof(*c));
     if (!c) {
+        sim_hbm_give(dev, own);
         context_refund(dev);
         return NULL;
     }
+    c->own = own;
     c->dev = dev;
     c->flags = flags;
     c->api_version = api_version;
     c->id = ++last_id;
-    c->limits[CU_LIMIT_STACK_SIZE] = 1024;
-    c->limits[CU_LIMIT_PRINTF_FIFO_SIZE] = 8 << 20;
-    c->limits[CU_LIMIT_MALLOC_HEAP_SIZE] = 8 << 20;
-    c->limits[CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH] = 2;
-    c->limits[CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT] = 2048;
-    c->limits[CU_LIMIT_MAX_L2_FETCH_GRANULARITY] = 64;
+    memcpy(c->limits, sim_limit_default, sizeof(c->limits));
     c->next = contexts;
     contexts = c;
+    if (!sim_libraries_load(c)) {
+        sim_context_destroy(c);
+        return NULL;
+    }
     return c;
 }
 
@@ -139,6 +149,7 @@ void sim_context_destroy(struct sim_ctx *c)
     sim_modules_free_context(c);
     sim_arrays_free_context(c);
     sim_mem_free_context(c);
+    sim_hbm_give(c->dev, c->own + c->limits_bytes);
     context_refund(c->dev);
 }
 
@@ -161,7 +172,7 @@ static CUresult create(CUcontext *pctx, unsigned int flags, CUdevice dev, unsign
         return CUDA_ERROR_INVALID_DEVICE;
     if (stack.depth == SIM_MAX_STACK)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    c = sim_context_new(dev, flags, api_version);
+    c = sim_context_new(dev, flags, api_version, false);
     if (!c)
         return CUDA_ERROR_OUT_OF_MEMORY;
     *pctx = (CUcontext)c;
@@ -348,7 +359,7 @@ CUresult sim_primary_retain(CUcontext *pctx, CUdevice dev)
     if (!sim_device_valid(dev))
         return CUDA_ERROR_INVALID_DEVICE;
     if (!primary[dev].ctx) {
-        struct sim_ctx *c = sim_context_new(dev, primary[dev].flags, API_V2);
+        struct sim_ctx *c = sim_context_new(dev, primary[dev].flags, API_V2, false);
 
         if (!c)
             return CUDA_ERROR_OUT_OF_MEMORY;

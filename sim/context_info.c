@@ -1,6 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a context can be asked and told: device, flags, limits, synchronisation, peers. */
+#include <string.h>
+
 #include "sim.h"
+
+#define RESIDENT_THREADS ((uint64_t)108 * 2048)
+
+const size_t sim_limit_default[CU_LIMIT_MAX] = {
+    [CU_LIMIT_STACK_SIZE] = 1024,
+    [CU_LIMIT_PRINTF_FIFO_SIZE] = 8 << 20,
+    [CU_LIMIT_MALLOC_HEAP_SIZE] = 8 << 20,
+    [CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH] = 2,
+    [CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT] = 2048,
+    [CU_LIMIT_MAX_L2_FETCH_GRANULARITY] = 64,
+};
 
 static CUresult get_device(CUdevice *device, CUcontext ctx)
 {
@@ -94,15 +107,52 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx)
     return synchronize(ctx);
 }
 
+/* What a limit costs above its default, which the context has paid for (assumed, all of it): a stack for each thread that the GPU can
+ * hold, the heap and the buffer byte by byte, and 1 KiB a pending launch. */
+static bool limits_bytes(const size_t *limits, uint64_t *bytes)
+{
+    static const struct {
+        CUlimit limit;
+        uint64_t unit;
+    } cost[] = {{CU_LIMIT_STACK_SIZE, RESIDENT_THREADS},
+                {CU_LIMIT_PRINTF_FIFO_SIZE, 1},
+                {CU_LIMIT_MALLOC_HEAP_SIZE, 1},
+                {CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT, 1024}};
+
+    *bytes = 0;
+    for (size_t i = 0; i < SIM_ARRAY_SIZE(cost); i++) {
+        size_t value = limits[cost[i].limit], otherwise = sim_limit_default[cost[i].limit];
+
+        if (value > (uint64_t)1 << 46)
+            return false;
+        *bytes += value > otherwise ? (value - otherwise) * cost[i].unit : 0;
+    }
+    *bytes = sim_round_up(*bytes, sim_granularity());
+    return true;
+}
+
 CUresult cuCtxSetLimit(CUlimit limit, size_t value)
 {
+    size_t limits[CU_LIMIT_MAX];
     struct sim_ctx *c;
+    uint64_t bytes;
 
     ENTER();
     SIM_GUARD();
     CONTEXT(c);
-    if ((unsigned int)limit >= CU_LIMIT_MAX)
+    /* "Only applicable to devices of compute capability < 9.0". */
+    if ((unsigned int)limit >= CU_LIMIT_MAX || limit == CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH)
         return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    /* "If necessary, the device will block until all preceding requested tasks are complete". */
+    if (limit == CU_LIMIT_STACK_SIZE)
+        sim_context_wait(c);
+    memcpy(limits, c->limits, sizeof(limits));
+    limits[limit] = value;
+    if (!limits_bytes(limits, &bytes) || (bytes > c->limits_bytes && !sim_hbm_take(c->dev, bytes - c->limits_bytes)))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (bytes < c->limits_bytes)
+        sim_hbm_give(c->dev, c->limits_bytes - bytes);
+    c->limits_bytes = bytes;
     c->limits[limit] = value;
     return CUDA_SUCCESS;
 }

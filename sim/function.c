@@ -145,8 +145,7 @@ CUresult cuFuncLoad(CUfunction function)
     f = sim_handle_find(function, SIM_FUNCTION);
     if (!f)
         return CUDA_ERROR_INVALID_HANDLE;
-    f->loaded = true;
-    return CUDA_SUCCESS;
+    return sim_function_load(f, f->head.ctx);
 }
 
 static CUresult active_blocks(int *blocks, CUfunction func, int size)

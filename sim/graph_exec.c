@@ -4,10 +4,29 @@
 
 #include "graph.h"
 
+/* `ctx` is what a node that launches a CUkernel runs in; NULL: not yet known. */
+static CUresult load_functions(const struct sim_graph *g, struct sim_ctx *ctx)
+{
+    CUresult r = CUDA_SUCCESS;
+
+    for (size_t i = 0; i < g->count && r == CUDA_SUCCESS; i++) {
+        const struct sim_node *n = g->nodes[i];
+        struct sim_function *f = n->type == CU_GRAPH_NODE_TYPE_KERNEL ? sim_function_of(n->params.kernel.func) : NULL;
+
+        if (f && (ctx || f->head.ctx))
+            r = sim_function_load(f, ctx ? ctx : f->head.ctx);
+        if (n->child)
+            r = load_functions(n->child, ctx);
+    }
+    return r;
+}
+
 static CUresult instantiate(CUgraphExec *out, CUgraph handle, cuuint64_t flags)
 {
     struct sim_graph *g, *copy;
+    struct sim_ctx *ctx = NULL;
     struct sim_exec *e;
+    CUresult r;
     SIM_GUARD();
 
     g = sim_handle_find(handle, SIM_GRAPH);
@@ -15,6 +34,9 @@ static CUresult instantiate(CUgraphExec *out, CUgraph handle, cuuint64_t flags)
         return CUDA_ERROR_INVALID_VALUE;
     if (flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH)
         return CUDA_ERROR_NOT_SUPPORTED;
+    r = load_functions(g, sim_context_current(&ctx) == CUDA_SUCCESS ? ctx : NULL);
+    if (r != CUDA_SUCCESS)
+        return r;
     copy = sim_graph_clone(g);
     if (!copy)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -195,6 +217,8 @@ static CUresult launch(CUgraphExec handle, CUstream stream, bool per_thread)
         return r;
     }
     r = sim_capture_implicit(s);
+    if (r == CUDA_SUCCESS)
+        r = load_functions(e->graph, s->head.ctx);
     if (r == CUDA_SUCCESS)
         r = sim_graph_mem_prepare(e->graph, s->head.ctx->dev, e->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
     return r == CUDA_SUCCESS ? issue_graph(e->graph, s) : r;

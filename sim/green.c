@@ -163,7 +163,7 @@ CUresult cuGreenCtxCreate(CUgreenCtx *phCtx, CUdevResourceDesc desc, CUdevice de
         return r;
     g = sim_handle_new(sizeof(*g), SIM_GREEN, NULL);
     if (g)
-        g->ctx = sim_context_new(dev, 0, API_V2);
+        g->ctx = sim_context_new(dev, 0, API_V2, true);
     if (!g || !g->ctx) {
         if (g)
             sim_handle_free(g);

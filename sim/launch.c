@@ -32,7 +32,10 @@ static CUresult submit(CUstream handle, bool per_thread, CUDA_KERNEL_NODE_PARAMS
     if (r != CUDA_SUCCESS)
         return r;
     STREAM(s, handle, per_thread);
-    f->loaded = true;
+    /* A captured launch loads its function when the graph is instantiated (assumed). */
+    r = s->capture ? CUDA_SUCCESS : sim_function_load(f, s->head.ctx);
+    if (r != CUDA_SUCCESS)
+        return r;
     return sim_stream_submit(s, &(struct sim_op){.type = SIM_OP_KERNEL, .ns = f->ns}, k);
 }
 

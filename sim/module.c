@@ -55,17 +55,17 @@ static uint64_t duration_of(const char *name)
     return (uint64_t)((common && *common ? strtod(common, NULL) : DEFAULT_KERNEL_US) * 1000.0);
 }
 
-/* What a loaded module takes of HBM (SOFTSIM_MODULE_BYTES; the driver tells nobody). */
-static uint64_t module_bytes(void)
+static bool eager(void)
 {
-    const char *text = getenv("SOFTSIM_MODULE_BYTES");
+    const char *text = getenv("CUDA_MODULE_LOADING");
 
-    return text && *text ? sim_round_up(strtoull(text, NULL, 0), sim_granularity()) : 0;
+    return text && strcmp(text, "EAGER") == 0;
 }
 
 static CUresult module_new(struct sim_ctx *ctx, struct sim_library *library, struct sim_module **out)
 {
-    uint64_t bytes = module_bytes();
+    /* What it takes of HBM; the driver tells nobody. */
+    uint64_t bytes = sim_round_up(sim_env_number("SOFTSIM_MODULE_BYTES", 0), sim_granularity());
     struct sim_module *m;
 
     if (bytes && !sim_hbm_take(ctx->dev, bytes))
@@ -83,6 +83,8 @@ static CUresult module_new(struct sim_ctx *ctx, struct sim_library *library, str
 
 static void function_free(struct sim_function *f)
 {
+    if (f->charged)
+        sim_hbm_give(f->head.ctx->dev, f->charged);
     free(f->name);
     sim_handle_free(f);
 }
@@ -188,12 +190,10 @@ CUresult cuModuleUnload(CUmodule hmod)
 
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
 {
-    const char *text = getenv("CUDA_MODULE_LOADING");
-
     ENTER();
     if (!mode)
         return CUDA_ERROR_INVALID_VALUE;
-    *mode = text && strcmp(text, "EAGER") == 0 ? CU_MODULE_EAGER_LOADING : CU_MODULE_LAZY_LOADING;
+    *mode = eager() ? CU_MODULE_EAGER_LOADING : CU_MODULE_LAZY_LOADING;
     return CUDA_SUCCESS;
 }
 
@@ -298,6 +298,46 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, c
     return CUDA_SUCCESS;
 }
 
+static struct sim_module *library_module(struct sim_library *l, struct sim_ctx *ctx)
+{
+    struct sim_module *m;
+
+    for (m = sim_handle_first(SIM_MODULE, ctx); m; m = sim_handle_next(m))
+        if (m->library == l)
+            return m;
+    return module_new(ctx, l, &m) == CUDA_SUCCESS ? m : NULL;
+}
+
+bool sim_libraries_load(struct sim_ctx *ctx)
+{
+    for (struct sim_library *l = sim_handle_first(SIM_LIBRARY, NULL); l && eager(); l = sim_handle_next(l))
+        if (!library_module(l, ctx))
+            return false;
+    return true;
+}
+
+static void library_free(struct sim_library *l)
+{
+    struct sim_function *f, *next;
+
+    for (struct sim_ctx *c = sim_context_next(NULL); c; c = sim_context_next(c)) {
+        struct sim_module *m, *after;
+
+        for (m = sim_handle_first(SIM_MODULE, c); m; m = after) {
+            after = sim_handle_next(m);
+            if (m->library == l)
+                module_free(m);
+        }
+    }
+    for (f = sim_handle_first(SIM_KERNEL, NULL); f; f = next) {
+        next = sim_handle_next(f);
+        if ((void *)f->module == l)
+            function_free(f);
+    }
+    sim_handle_free(l);
+}
+
+/* Lazy: into no context before something of it is needed there. Eager: into all of them, the ones to come included. */
 static CUresult library_load(CUlibrary *library, const void *code, bool options_missing)
 {
     struct sim_library *l;
@@ -308,6 +348,11 @@ static CUresult library_load(CUlibrary *library, const void *code, bool options_
     l = sim_handle_new(sizeof(*l), SIM_LIBRARY, NULL);
     if (!l)
         return CUDA_ERROR_OUT_OF_MEMORY;
+    for (struct sim_ctx *c = sim_context_next(NULL); c && eager(); c = sim_context_next(c))
+        if (!library_module(l, c)) {
+            library_free(l);
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        }
     *library = (CUlibrary)l;
     return CUDA_SUCCESS;
 }
@@ -336,41 +381,16 @@ CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_o
     return library_load(library, fileName, (numJitOptions && !jitOptions) || (numLibraryOptions && !libraryOptions));
 }
 
-static struct sim_module *library_module(struct sim_library *l, struct sim_ctx *ctx)
-{
-    struct sim_module *m;
-
-    for (m = sim_handle_first(SIM_MODULE, ctx); m; m = sim_handle_next(m))
-        if (m->library == l)
-            return m;
-    return module_new(ctx, l, &m) == CUDA_SUCCESS ? m : NULL;
-}
-
 CUresult cuLibraryUnload(CUlibrary library)
 {
     struct sim_library *l;
-    struct sim_function *f, *next;
 
     ENTER();
     SIM_GUARD();
     l = sim_handle_find(library, SIM_LIBRARY);
     if (!l)
         return CUDA_ERROR_INVALID_HANDLE;
-    for (struct sim_ctx *c = sim_context_next(NULL); c; c = sim_context_next(c)) {
-        struct sim_module *m, *after;
-
-        for (m = sim_handle_first(SIM_MODULE, c); m; m = after) {
-            after = sim_handle_next(m);
-            if (m->library == l)
-                module_free(m);
-        }
-    }
-    for (f = sim_handle_first(SIM_KERNEL, NULL); f; f = next) {
-        next = sim_handle_next(f);
-        if ((void *)f->module == l)
-            function_free(f);
-    }
-    sim_handle_free(l);
+    library_free(l);
     return CUDA_SUCCESS;
 }
 
@@ -485,4 +505,24 @@ struct sim_function *sim_function_of(CUfunction handle)
     struct sim_function *f = sim_handle_find(handle, SIM_FUNCTION);
 
     return f ? f : sim_handle_find(handle, SIM_KERNEL);
+}
+
+CUresult sim_function_load(struct sim_function *f, struct sim_ctx *ctx)
+{
+    if (f->head.kind == SIM_KERNEL) {
+        struct sim_module *m = library_module((struct sim_library *)(void *)f->module, ctx);
+
+        f = m ? named(SIM_FUNCTION, ctx, m, f->name) : NULL;
+        if (!f)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (!f->loaded && !eager()) {
+        uint64_t bytes = sim_round_up(sim_env_number("SOFTSIM_LAZY_BYTES", 0), sim_granularity());
+
+        if (!sim_hbm_take(f->head.ctx->dev, bytes))
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        f->charged = bytes;
+    }
+    f->loaded = true;
+    return CUDA_SUCCESS;
 }

@@ -11,12 +11,12 @@ static struct sim_pool *default_pool[SIM_MAX_GPUS], *current_pool[SIM_MAX_GPUS];
 static uint64_t chunk_bytes(void)
 {
     static uint64_t chunk;
+    uint64_t drawn;
 
     if (!chunk) {
-        const char *text = getenv("SOFTSIM_POOL_CHUNK");
-
-        chunk = text && *text ? strtoull(text, NULL, 0) : 0;
-        chunk = sim_round_up(chunk ? chunk : (uint64_t)32 << 20, sim_granularity());
+        chunk = sim_random(2, &drawn) ? (uint64_t)2 << (20 + drawn % 6) : (uint64_t)32 << 20;
+        chunk = sim_round_up(sim_env_number("SOFTSIM_POOL_CHUNK", chunk), sim_granularity());
+        chunk += chunk ? 0 : sim_granularity();
     }
     return chunk;
 }

@@ -27,7 +27,7 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static uint64_t env_number(const char *name, uint64_t otherwise)
+uint64_t sim_env_number(const char *name, uint64_t otherwise)
 {
     const char *text = getenv(name);
     char *end;
@@ -57,6 +57,16 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
     return value;
 }
 
+bool sim_random(unsigned int which, uint64_t *drawn)
+{
+    const char *seed = getenv("SOFTSIM_RANDOMISE");
+
+    if (!seed || !*seed)
+        return false;
+    *drawn = mix(strtoull(seed, NULL, 0) + which);
+    return true;
+}
+
 /* N, or RANDOM:LEAST:MOST, drawn anew for each death. */
 static void release_delay_read(struct sim_settings *set)
 {
@@ -64,7 +74,7 @@ static void release_delay_read(struct sim_settings *set)
     unsigned long long least, most;
 
     if (!text || sscanf(text, "RANDOM:%llu:%llu", &least, &most) != 2)
-        least = most = env_number("SOFTSIM_RELEASE_DELAY_MS", 0);
+        least = most = sim_env_number("SOFTSIM_RELEASE_DELAY_MS", 0);
     set->release_delay_ns[0] = least * 1000000;
     set->release_delay_ns[1] = (most < least ? least : most) * 1000000;
 }
@@ -72,23 +82,20 @@ static void release_delay_read(struct sim_settings *set)
 void sim_settings_read(struct sim_settings *set)
 {
     static const uint64_t granules[] = {64 * KIB, 512 * KIB, MIB, 2 * MIB, 4 * MIB};
-    const char *random = getenv("SOFTSIM_RANDOMISE");
-    uint64_t gpus = env_number("SOFTSIM_GPUS", 1);
+    uint64_t gpus = sim_env_number("SOFTSIM_GPUS", 1), drawn;
 
     set->gpus = (uint32_t)(gpus > SIM_MAX_GPUS ? SIM_MAX_GPUS : gpus);
-    set->driver_version = (int32_t)env_number("SOFTSIM_DRIVER_VERSION", 13000);
-    set->mem = env_number("SOFTSIM_MEM", 16 * GIB);
-    set->context_bytes = env_number("SOFTSIM_CONTEXT_BYTES", 512 * MIB);
-    set->granularity = env_number("SOFTSIM_GRANULARITY", 2 * MIB);
-    set->slice_ns = env_number("SOFTSIM_SLICE_US", 2000) * 1000;
+    set->driver_version = (int32_t)sim_env_number("SOFTSIM_DRIVER_VERSION", 13000);
+    set->mem = sim_env_number("SOFTSIM_MEM", 16 * GIB);
+    set->context_bytes = sim_env_number("SOFTSIM_CONTEXT_BYTES", 512 * MIB);
+    set->granularity = sim_env_number("SOFTSIM_GRANULARITY", 2 * MIB);
+    set->slice_ns = sim_env_number("SOFTSIM_SLICE_US", 2000) * 1000;
     release_delay_read(set);
-    set->uuid_seed = env_number("SOFTSIM_UUID_SEED", 1);
-    if (random && *random) {
-        uint64_t seed = strtoull(random, NULL, 0);
-
-        set->granularity = granules[mix(seed) % (sizeof(granules) / sizeof(granules[0]))];
-        set->context_bytes = (128 + mix(seed + 1) % 512) * MIB;
-    }
+    set->uuid_seed = sim_env_number("SOFTSIM_UUID_SEED", 1);
+    if (sim_random(0, &drawn))
+        set->granularity = granules[drawn % (sizeof(granules) / sizeof(granules[0]))];
+    if (sim_random(1, &drawn))
+        set->context_bytes = (128 + drawn % 512) * MIB;
     if (set->granularity < 64 * KIB || (set->granularity & (set->granularity - 1)))
         set->granularity = 2 * MIB;
     if (!set->slice_ns)

@@ -106,6 +106,11 @@ void sim_state_path(char *path, size_t size);
 /* The settings that the environment asks for. */
 void sim_settings_read(struct sim_settings *set);
 
+/* A number in the environment; K, M and G are powers of 1024. `otherwise` where it is missing or none. */
+uint64_t sim_env_number(const char *name, uint64_t otherwise);
+/* The seed SOFTSIM_RANDOMISE and `which` of the things to draw make *drawn; false: nothing is drawn. */
+bool sim_random(unsigned int which, uint64_t *drawn);
+
 void sim_machine_lock(struct sim_machine *m);
 void sim_machine_unlock(struct sim_machine *m);
 

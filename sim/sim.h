@@ -137,6 +137,8 @@ struct sim_ctx {
     struct sim_stream *legacy;
     struct sim_stream *streams; /* all of them, the legacy one included */
     uint64_t blocking_mark;     /* the last mark of any blocking stream */
+    uint64_t own;               /* HBM beyond what the first context of a process takes */
+    uint64_t limits_bytes;      /* HBM for limits above their defaults */
     size_t limits[CU_LIMIT_MAX];
     CUfunc_cache cache_config;
     CUsharedconfig shared_config;
@@ -155,8 +157,9 @@ CUresult sim_context_current(struct sim_ctx **ctx);
 CUresult sim_context_of(CUcontext handle, struct sim_ctx **ctx);
 /* A context for objects of a device that belong to no particular one: the current one if on `dev`, else any live one, else NULL. */
 struct sim_ctx *sim_context_on(int dev);
-/* A context that is nowhere current; NULL: no memory. */
-struct sim_ctx *sim_context_new(int dev, unsigned int flags, unsigned int api_version);
+/* A context that is nowhere current, a green context's or one of its own; NULL: no memory. */
+struct sim_ctx *sim_context_new(int dev, unsigned int flags, unsigned int api_version, bool green);
+extern const size_t sim_limit_default[CU_LIMIT_MAX];
 /* Waits for its work and frees all that lives in it; the handle stays known as destroyed. Drops the lock meanwhile. */
 void sim_context_destroy(struct sim_ctx *ctx);
 CUresult sim_primary_retain(CUcontext *ctx, CUdevice dev);
@@ -357,6 +360,8 @@ void sim_events_settle(void);
 /* Before an event is freed. */
 void sim_event_forget(struct sim_event *event);
 void sim_modules_free_context(struct sim_ctx *ctx);
+/* Eager loading: every library into a new context; false: there is no room for one. */
+bool sim_libraries_load(struct sim_ctx *ctx);
 void sim_arrays_free_context(struct sim_ctx *ctx);
 /* The driver's thread: holds the life of the process, runs host functions. */
 void *sim_worker(void *arg);
@@ -396,7 +401,10 @@ struct sim_function {
     int attributes[CU_FUNC_ATTRIBUTE_MAX];
     int block[3];
     bool loaded;
+    uint64_t charged; /* HBM since it was loaded */
 };
+/* Lazy loading: a function's first use in a context takes HBM for it. A kernel is its library's function in `ctx`. */
+CUresult sim_function_load(struct sim_function *f, struct sim_ctx *ctx);
 /* INVALID_VALUE for a grid or block that no device can run. */
 CUresult sim_kernel_check(const CUDA_KERNEL_NODE_PARAMS *params);
 /* A CUfunction, or a CUkernel in its place. */
