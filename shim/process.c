@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "arm.h"
+#include "meter.h"
 #include "real.h"
 #include "softslice/log.h"
 
@@ -18,7 +19,7 @@ struct process {
     uint64_t owners;
     struct process_drops drops;
     uint64_t primary[QUOTA_DEVICES];
-    /* RECORDS struct records and a struct slabs follow, which want that alignment */
+    /* RECORDS struct records, the struct meters and a struct slabs follow, which want that alignment */
 } __attribute__((aligned(64)));
 
 static struct process *published;
@@ -37,7 +38,7 @@ static void *map_wiped(size_t size)
 
 static size_t process_size(void)
 {
-    return sizeof(struct process) + RECORDS * records_size() + slabs_size();
+    return sizeof(struct process) + RECORDS * records_size() + meters_size() + slabs_size();
 }
 
 static struct process *process(void)
@@ -77,7 +78,13 @@ struct records *process_handles(void)
 struct slabs *process_slabs(void)
 {
     struct process *p = process();
-    return p ? (struct slabs *)((char *)(p + 1) + RECORDS * records_size()) : NULL;
+    return p ? (struct slabs *)((char *)(p + 1) + RECORDS * records_size() + meters_size()) : NULL;
+}
+
+struct meters *process_meters(void)
+{
+    struct process *p = process();
+    return p ? (struct meters *)((char *)(p + 1) + RECORDS * records_size()) : NULL;
 }
 
 uint64_t process_new_owner(void)

@@ -13,6 +13,8 @@
 
 #define PROCESS_NO_DEVICE (-1)
 
+struct meters;
+
 /* A process's membership: built by one thread, published by one compare-and-swap, the same from then on. */
 struct membership {
     struct quota quota;
@@ -38,6 +40,9 @@ struct records *process_contexts(void); /* CUcontext; record.context is its owne
 
 /* The granules that its small allocations are in. */
 struct slabs *process_slabs(void);
+
+/* The meters of shim/meter.h. NULL as above. */
+struct meters *process_meters(void);
 
 /* A number that no other context of this process ever had: addresses of contexts are used again. */
 uint64_t process_new_owner(void);

@@ -9,6 +9,7 @@
 
 #include "context.h"
 #include "guard.h"
+#include "meter.h"
 
 static uint64_t granule_of(const struct membership *m, unsigned device)
 {
@@ -24,7 +25,9 @@ static uint64_t granule_of(const struct membership *m, unsigned device)
 
 bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
-    return quota_reserve(&m->quota, charge, device, bytes, family) == 0;
+    return quota_try_reserve(&m->quota, charge, device, bytes, family) ||
+           (meters_give_back(m, device) && quota_try_reserve(&m->quota, charge, device, bytes, family)) ||
+           quota_reserve(&m->quota, charge, device, bytes, family) == 0;
 }
 
 /* Ask for what an allocation may take. A small one may take a granule, so one is reserved for it; only where the budget has none left and
@@ -33,6 +36,7 @@ bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned de
 static bool ask(struct take *take, struct membership *m, uint64_t bytes)
 {
     uint64_t granule = granule_of(m, take->device), changes = UINT64_MAX, before;
+    bool gave_back = false;
 
     if (!slabs_is_small(bytes, granule))
         return take_reserve(m, &take->charge, take->device, bytes, take->family);
@@ -42,8 +46,11 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
         if (quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family) ||
             slabs_have_room(process_slabs(), take->device, granule, bytes, &changes))
             return true;
-        if (changes == before)
-            break;
+        if (changes == before) {
+            if (gave_back || !meters_give_back(m, take->device))
+                break;
+            gave_back = true;
+        }
     }
     quota_refuse(&m->quota, take->device, bytes, take->family);
     return false;

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keeps and reads meters. */
+#include "meter.h"
+
+#include <errno.h>
+
+#include "../core/lock.h"
+#include "real.h"
+#include "relaxed.h"
+#include "softslice/log.h"
+
+enum { FREE, LIVE, ENDING, ORPHAN };
+
+/* How long the end of a pool is put off while another thread asks the driver about it. */
+#define END_ATTEMPTS 20000
+#define END_SLEEP_NS 50000
+
+struct meters {
+    uint32_t lock;            /* of who makes and ends meters */
+    uint32_t used;            /* atomic: all behind this are free */
+    uint32_t full;            /* atomic: told that there are no more */
+    uint64_t key[METERS_MAX]; /* atomic: the handle of a live one, else 0 */
+    struct meter meter[METERS_MAX];
+} __attribute__((aligned(64)));
+
+size_t meters_size(void)
+{
+    return sizeof(struct meters);
+}
+
+static bool hold(struct meters *all, uint32_t i)
+{
+    struct meter *meter = &all->meter[i];
+
+    __atomic_fetch_add(&meter->users, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&meter->state, __ATOMIC_SEQ_CST) == LIVE)
+        return true;
+    __atomic_fetch_sub(&meter->users, 1, __ATOMIC_SEQ_CST);
+    return false;
+}
+
+static void let_go(struct meter *meter)
+{
+    __atomic_fetch_sub(&meter->users, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Handles are addresses, and numbers of devices are smaller than any. */
+static struct meter *find(struct meters *all, uint64_t handle)
+{
+    uint32_t used = __atomic_load_n(&all->used, __ATOMIC_ACQUIRE);
+
+    for (uint32_t i = 0; i < used; i++)
+        if (__atomic_load_n(&all->key[i], __ATOMIC_ACQUIRE) == handle)
+            return &all->meter[i];
+    return NULL;
+}
+
+static struct meter *make(struct meters *all, uint64_t handle, unsigned device, enum meter_kind kind)
+{
+    struct meter *meter;
+
+    lock_take(&all->lock);
+    meter = find(all, handle);
+    for (uint32_t i = 0; !meter && i < METERS_MAX; i++) {
+        if (all->meter[i].state != FREE || __atomic_load_n(&all->meter[i].users, __ATOMIC_ACQUIRE))
+            continue;
+        meter = &all->meter[i];
+        meter->handle = handle;
+        meter->step = METER_STEP;
+        meter->device = (uint16_t)device;
+        meter->kind = kind;
+        __atomic_store_n(&meter->state, LIVE, __ATOMIC_RELEASE);
+        __atomic_store_n(&all->key[i], handle, __ATOMIC_RELEASE);
+        if (all->used <= i)
+            __atomic_store_n(&all->used, i + 1, __ATOMIC_RELEASE);
+    }
+    lock_give(&all->lock);
+    if (!meter && !__atomic_exchange_n(&all->full, 1, __ATOMIC_RELAXED))
+        log_warn("more than %d memory pools at a time: allocations from further ones are refused", METERS_MAX);
+    return meter;
+}
+
+static struct meter *find_or_make(uint64_t handle, unsigned device, enum meter_kind kind)
+{
+    struct meters *all = process_meters();
+    struct meter *meter = all ? find(all, handle) : NULL;
+
+    return meter || !all ? meter : make(all, handle, device, kind);
+}
+
+struct meter *meter_of_pool(struct membership *m, CUmemoryPool pool, unsigned device)
+{
+    (void)m;
+    return find_or_make((uint64_t)(uintptr_t)pool, device, METER_POOL);
+}
+
+struct meter *meter_of_graphs(struct membership *m, unsigned device)
+{
+    (void)m;
+    return find_or_make(1 + (uint64_t)device, device, METER_GRAPHS);
+}
+
+struct meter *meter_find(CUmemoryPool pool)
+{
+    struct meters *all = process_meters();
+
+    return all && pool ? find(all, (uint64_t)(uintptr_t)pool) : NULL;
+}
+
+/* What the driver says. */
+static bool ask(const struct membership *m, const struct meter *meter, uint64_t *bytes)
+{
+    CUstreamCaptureMode mode = relaxed_enter();
+    cuuint64_t value = 0;
+    CUresult result;
+
+    if (meter->kind == METER_POOL)
+        result = called.cuMemPoolGetAttribute((CUmemoryPool)(uintptr_t)meter->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value);
+    else
+        result = called.cuDeviceGetGraphMemAttribute(m->device[meter->device], CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &value);
+    relaxed_leave(mode);
+    *bytes = value;
+    return result == CUDA_SUCCESS;
+}
+
+/* The charge becomes `bytes`; under the meter's lock, so that the ledger sees changes in their order. */
+static uint64_t charge(struct membership *m, struct meter *meter, uint64_t bytes)
+{
+    unsigned index = (unsigned)m->quota.device[meter->device].index;
+    uint64_t before = meter->charged;
+
+    __atomic_store_n(&meter->charged, bytes, __ATOMIC_RELAXED);
+    if (bytes > before)
+        ledger_settle(&m->quota.ledger, index, 0, bytes - before);
+    else if (bytes < before)
+        ledger_refund(&m->quota.ledger, index, before - bytes);
+    return bytes > before ? bytes - before : 0;
+}
+
+uint64_t meter_read(struct membership *m, struct meter *meter)
+{
+    uint64_t ticket, bytes, grown = 0;
+
+    if (meter->kind == METER_FOREIGN)
+        return 0;
+    ticket = __atomic_add_fetch(&meter->tickets, 1, __ATOMIC_SEQ_CST);
+    if (!ask(m, meter, &bytes))
+        return 0;
+    lock_take(&meter->lock);
+    if (ticket > meter->applied) {
+        meter->applied = ticket;
+        grown = charge(m, meter, bytes);
+    }
+    lock_give(&meter->lock);
+    return grown;
+}
+
+static void end(struct membership *m, struct meter *meter)
+{
+    lock_take(&meter->lock);
+    charge(m, meter, 0);
+    meter->tickets = meter->applied = meter->blocks = meter->begun = meter->flight = 0;
+    lock_give(&meter->lock);
+    __atomic_store_n(&meter->state, FREE, __ATOMIC_RELEASE);
+}
+
+static uint64_t *key_of(const struct meter *meter)
+{
+    struct meters *all = process_meters();
+
+    return &all->key[meter - all->meter];
+}
+
+struct meter *meter_ending(CUmemoryPool pool)
+{
+    struct meter *meter = meter_find(pool);
+    uint8_t live = LIVE;
+    int saved = errno;
+
+    if (!meter || !__atomic_compare_exchange_n(&meter->state, &live, ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return NULL;
+    __atomic_store_n(key_of(meter), 0, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < END_ATTEMPTS && __atomic_load_n(&meter->users, __ATOMIC_SEQ_CST); i++)
+        compat_sleep(END_SLEEP_NS);
+    errno = saved;
+    return meter;
+}
+
+void meter_ended(struct membership *m, struct meter *meter, bool gone)
+{
+    uint8_t orphan = ORPHAN;
+
+    if (!gone) {
+        __atomic_store_n(&meter->state, LIVE, __ATOMIC_SEQ_CST);
+        __atomic_store_n(key_of(meter), meter->handle, __ATOMIC_SEQ_CST);
+        return;
+    }
+    __atomic_store_n(&meter->state, ORPHAN, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&meter->blocks, __ATOMIC_SEQ_CST) == 0 &&
+        __atomic_compare_exchange_n(&meter->state, &orphan, ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        end(m, meter);
+}
+
+struct meter *meter_foreign(struct membership *m, CUmemoryPool pool, unsigned device)
+{
+    struct meter *old = meter_ending(pool); /* a pool of that address ended on a road that we do not see */
+
+    if (old)
+        meter_ended(m, old, true);
+    return find_or_make((uint64_t)(uintptr_t)pool, device, METER_FOREIGN);
+}
+
+uint64_t meter_number(const struct meter *meter)
+{
+    return (uint64_t)(meter - process_meters()->meter);
+}
+
+void meter_block(struct meter *meter)
+{
+    __atomic_fetch_add(&meter->blocks, 1, __ATOMIC_SEQ_CST);
+}
+
+void meter_unblock(struct membership *m, uint64_t number)
+{
+    struct meter *meter = &process_meters()->meter[number];
+    uint8_t orphan = ORPHAN;
+
+    if (__atomic_sub_fetch(&meter->blocks, 1, __ATOMIC_SEQ_CST) == 0 &&
+        __atomic_load_n(&meter->state, __ATOMIC_SEQ_CST) == ORPHAN &&
+        __atomic_compare_exchange_n(&meter->state, &orphan, ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        end(m, meter);
+}
+
+/* Call `each` for every meter of a device that stands for memory, with the meter held. */
+static void for_each(struct membership *m, unsigned device, void (*each)(struct membership *m, struct meter *meter, void *argument),
+                     void *argument)
+{
+    struct meters *all = process_meters();
+    uint32_t used = all ? __atomic_load_n(&all->used, __ATOMIC_ACQUIRE) : 0;
+
+    for (uint32_t i = 0; i < used; i++) {
+        if (!hold(all, i))
+            continue;
+        if (all->meter[i].device == device && all->meter[i].kind != METER_FOREIGN)
+            each(m, &all->meter[i], argument);
+        let_go(&all->meter[i]);
+    }
+}
+
+static void read_one(struct membership *m, struct meter *meter, void *argument)
+{
+    (void)argument;
+    meter_read(m, meter);
+}
+
+void meters_read(struct membership *m, unsigned device)
+{
+    int saved = errno;
+
+    for_each(m, device, read_one, NULL);
+    errno = saved;
+}
+
+static void trim_one(struct membership *m, struct meter *meter, void *came_back)
+{
+    uint64_t before = __atomic_load_n(&meter->charged, __ATOMIC_RELAXED);
+    CUstreamCaptureMode mode;
+
+    if (!before)
+        return;
+    mode = relaxed_enter();
+    if (meter->kind == METER_POOL)
+        ((__typeof__(&cuMemPoolTrimTo))real.cuMemPoolTrimTo)((CUmemoryPool)(uintptr_t)meter->handle, 0);
+    else
+        ((__typeof__(&cuDeviceGraphMemTrim))real.cuDeviceGraphMemTrim)(m->device[meter->device]);
+    relaxed_leave(mode);
+    meter_read(m, meter);
+    if (__atomic_load_n(&meter->charged, __ATOMIC_RELAXED) < before)
+        *(bool *)came_back = true;
+}
+
+bool meters_give_back(struct membership *m, unsigned device)
+{
+    bool came_back = false;
+    int saved = errno;
+
+    for_each(m, device, trim_one, &came_back);
+    errno = saved;
+    return came_back;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Meters: charges whose size only the driver knows, and tells when it is asked. A memory pool has one, for what it has reserved, and so has
+ * a device's graph memory. They lie in the process's memory that a fork wipes. */
+#ifndef SOFTSLICE_SHIM_METER_H
+#define SOFTSLICE_SHIM_METER_H
+
+#include <stdbool.h>
+
+#include "process.h"
+
+#define METERS_MAX 1024
+
+/* Zero-filled memory is no meters, to be placed at a multiple of 64. */
+struct meters;
+size_t meters_size(void);
+
+/* Assumed of drivers: a pool takes memory from the device in whole chunks of this. */
+#define METER_STEP (UINT64_C(32) << 20)
+
+enum meter_kind {
+    METER_POOL,
+    METER_GRAPHS,  /* a device's graph memory */
+    METER_FOREIGN, /* a pool that costs this process nothing: another process's, or on the host. Never asked */
+};
+
+struct meter {
+    uint64_t handle;  /* CUmemoryPool, or 1 + the quota device of graph memory; does not change while the meter is held */
+    uint64_t step;    /* atomic: its growth comes in pieces of up to this, as far as was seen */
+    uint64_t blocks;  /* atomic: of a pool: allocations that were recorded and not freed */
+    uint64_t begun;   /* atomic: allocations that were ever begun */
+    uint64_t flight;  /* atomic: allocations that are between begin and end */
+    uint64_t tickets; /* atomic: of readings, given out before the driver is asked */
+    uint64_t applied; /* under the lock: the latest ticket whose reading was applied */
+    uint64_t charged; /* under the lock, read without */
+    uint32_t lock;
+    uint32_t users; /* atomic: threads that hold it */
+    uint16_t device;
+    uint8_t kind;
+    uint8_t state; /* atomic */
+} __attribute__((aligned(64)));
+
+/* The meter of a pool on quota device `device`, or of that device's graph memory: found or made. NULL: there are METERS_MAX already, or no host
+ * memory; what has no meter cannot be charged, so it must not grow. */
+struct meter *meter_of_pool(struct membership *membership, CUmemoryPool pool, unsigned device);
+struct meter *meter_of_graphs(struct membership *membership, unsigned device);
+
+/* The meter of a pool if it has one, else NULL; and the one of a pool that was just made, METER_FOREIGN. */
+struct meter *meter_find(CUmemoryPool pool);
+struct meter *meter_foreign(struct membership *membership, CUmemoryPool pool, unsigned device);
+
+/* Ask the driver, and charge or refund the difference. Of racing readings the one whose ticket is latest stands, and every change is followed
+ * by a reading of who made it, so what stands at rest is what the last change left. Returns by how much this reading raised the charge. A
+ * driver that does not answer changes nothing. */
+uint64_t meter_read(struct membership *membership, struct meter *meter);
+
+/* Before the driver is told to destroy a pool: from here on no other thread asks about the handle, which may be another pool's at once.
+ * NULL where the pool has no meter. After it: if `gone`, the charge ends, with the pool's last block if it has any left. */
+struct meter *meter_ending(CUmemoryPool pool);
+void meter_ended(struct membership *membership, struct meter *meter, bool gone);
+
+/* A block of the pool was recorded; a record of it, whose `bytes` are meter_number(), came out. */
+void meter_block(struct meter *meter);
+void meter_unblock(struct membership *membership, uint64_t number);
+uint64_t meter_number(const struct meter *meter);
+
+/* Read all of a device. */
+void meters_read(struct membership *membership, unsigned device);
+
+/* Make the driver give back what all pools and graphs of this process keep on a device without using it, and read again. Whether anything came
+ * back. What the GPU has not finished with stays: nothing is waited for. */
+bool meters_give_back(struct membership *membership, unsigned device);
+
+#endif
