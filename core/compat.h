@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -51,6 +52,14 @@ static inline int compat_exists(const char *path)
     struct stat status;
 
     return syscall(SYS_newfstatat, AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Of what a symbolic link leads to; 0 where that cannot be learned. */
+static inline uint64_t compat_inode(const char *path)
+{
+    struct stat status;
+
+    return syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0) == 0 ? (uint64_t)status.st_ino : 0;
 }
 
 static inline int compat_poll(struct pollfd *fds, unsigned count, int milliseconds)

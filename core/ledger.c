@@ -13,13 +13,7 @@
 #include "ledger_sys.h"
 
 #define RESERVE_PATIENCE UINT64_C(1000000000) /* ns that a refusal may be put off while others' charges are unsettled */
-#define LOOK_INTERVAL    UINT64_C(100000000)  /* ns between two looks for the dead by ledger_current() */
 #define CONTEXT_CAP      (UINT64_C(1) << 40)  /* a context's size above it was scribbled */
-
-static bool usable(const struct ledger *ledger, unsigned device)
-{
-    return ledger->file && device < ledger->devices;
-}
 
 static struct ledger_hold *own_hold(const struct ledger *ledger, unsigned device)
 {
@@ -155,7 +149,7 @@ int ledger_reserve(struct ledger *ledger, unsigned device, uint64_t bytes, uint6
     uint64_t limit;
     int saved, result;
 
-    if (!usable(ledger, device))
+    if (!ledger_usable(ledger, device))
         return -EINVAL;
     limit = effective(ledger, device, cap);
     /* The second bound keeps sums of many threads' tentative charges far from wrapping. */
@@ -173,7 +167,7 @@ void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, ui
 {
     struct ledger_hold *own;
 
-    if (!usable(ledger, device))
+    if (!ledger_usable(ledger, device))
         return;
     own = own_hold(ledger, device);
     if (actual) {
@@ -191,47 +185,21 @@ void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, ui
 
 void ledger_refund(struct ledger *ledger, unsigned device, uint64_t bytes)
 {
-    if (usable(ledger, device) && !take_off(&own_hold(ledger, device)->committed, bytes))
+    if (ledger_usable(ledger, device) && !take_off(&own_hold(ledger, device)->committed, bytes))
         ledger_count(ledger, device, LEDGER_EVENT_UNDERFLOW);
 }
 
 uint64_t ledger_current(struct ledger *ledger, unsigned device)
 {
-    uint64_t now, last;
-    int saved = errno;
-
-    if (!usable(ledger, device))
+    if (!ledger_usable(ledger, device))
         return 0;
-    now = sys_now(CLOCK_MONOTONIC_COARSE);
-    last = ledger_load(&ledger->last_look);
-    if (now - last >= LOOK_INTERVAL &&
-        __atomic_compare_exchange_n(&ledger->last_look, &last, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-        ledger_bury(ledger);
-    errno = saved;
+    ledger_look(ledger);
     return total(ledger, device);
 }
 
 uint64_t ledger_own(const struct ledger *ledger, unsigned device)
 {
-    return usable(ledger, device) ? ledger_load(&own_hold(ledger, device)->committed) : 0;
-}
-
-unsigned ledger_members(struct ledger *ledger)
-{
-    int saved = errno, live = 0;
-
-    if (!ledger->file)
-        return 0;
-    live = ledger_bury(ledger);
-    if (live < 0) {
-        uint32_t used = ledger_used(ledger);
-
-        live = 0;
-        for (uint32_t i = 0; i < used; i++)
-            live += ledger_load(&ledger_slot_at(ledger, i)->state) != 0;
-    }
-    errno = saved;
-    return (unsigned)live;
+    return ledger_usable(ledger, device) ? ledger_committed_bytes(ledger_load(&own_hold(ledger, device)->committed)) : 0;
 }
 
 /* ---- devices */
@@ -286,36 +254,37 @@ int ledger_add_device(struct ledger *ledger, const uint8_t uuid[16], uint64_t li
 
 uint64_t ledger_limit(const struct ledger *ledger, unsigned device)
 {
-    return usable(ledger, device) ? ledger_limit_decode(ledger_load(&ledger_device_at(ledger, device)->limit)) : LEDGER_NO_LIMIT;
+    return ledger_usable(ledger, device) ? ledger_limit_decode(ledger_load(&ledger_device_at(ledger, device)->limit))
+                                         : LEDGER_NO_LIMIT;
 }
 
 void ledger_set_limit(struct ledger *ledger, unsigned device, uint64_t limit)
 {
-    if (usable(ledger, device))
+    if (ledger_usable(ledger, device))
         ledger_store(&ledger_device_at(ledger, device)->limit, ledger_limit_encode(limit, LEDGER_LIMIT_REPLACED));
 }
 
 uint64_t ledger_last_burial(const struct ledger *ledger, unsigned device)
 {
-    return usable(ledger, device) ? ledger_load(&ledger_device_at(ledger, device)->last_burial) : 0;
+    return ledger_usable(ledger, device) ? ledger_load(&ledger_device_at(ledger, device)->last_burial) : 0;
 }
 
 void ledger_count(struct ledger *ledger, unsigned device, enum ledger_event event)
 {
-    if (usable(ledger, device) && event < LEDGER_EVENTS)
+    if (ledger_usable(ledger, device) && event < LEDGER_EVENTS)
         __atomic_fetch_add(&ledger_device_at(ledger, device)->events[event], 1, __ATOMIC_SEQ_CST);
 }
 
 uint64_t ledger_context_bytes(const struct ledger *ledger, unsigned device)
 {
-    uint64_t bytes = usable(ledger, device) ? ledger_load(&ledger_device_at(ledger, device)->context_bytes) : 0;
+    uint64_t bytes = ledger_usable(ledger, device) ? ledger_load(&ledger_device_at(ledger, device)->context_bytes) : 0;
 
     return bytes < CONTEXT_CAP ? bytes : 0;
 }
 
 void ledger_set_context_bytes(struct ledger *ledger, unsigned device, uint64_t bytes)
 {
-    if (usable(ledger, device))
+    if (ledger_usable(ledger, device))
         ledger_store(&ledger_device_at(ledger, device)->context_bytes, bytes);
 }
 
@@ -323,20 +292,23 @@ int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_de
 {
     const struct ledger_hold *hold;
     const struct ledger_device *entry;
-    unsigned __int128 tentative = 0;
+    unsigned __int128 tentative = 0, spilled = 0;
     uint32_t used;
 
-    if (!usable(ledger, device))
+    if (!ledger_usable(ledger, device))
         return -EINVAL;
     entry = ledger_device_at(ledger, device);
     hold = ledger_holds(ledger, device);
     used = ledger_used(ledger);
-    for (uint32_t i = 0; i < used; i++)
+    for (uint32_t i = 0; i < used; i++) {
         tentative += ledger_load(&hold[i].tentative);
+        spilled += ledger_spilled(ledger, device, i);
+    }
     *state = (struct ledger_device_state){.limit = ledger_limit(ledger, device),
                                           .current = ledger_current(ledger, device),
                                           .peak = ledger_load(&entry->peak),
                                           .tentative = saturate(tentative),
+                                          .spilled = saturate(spilled),
                                           .context_bytes = ledger_context_bytes(ledger, device)};
     for (unsigned i = 0; i < 2; i++) {
         uint64_t word = ledger_load(&entry->uuid[i]);

@@ -177,6 +177,8 @@ static int read_header(struct attach *attach)
     made->slot_offset = part.header.slot_offset;
     made->slot_stride = part.header.slot_stride;
     made->hold_offset = part.header.hold_offset;
+    made->extra_offset = part.header.extra_offset;
+    made->extra_stride = part.header.extra_stride;
     return 0;
 }
 
@@ -235,6 +237,20 @@ static void begin_tenant(struct ledger *made)
     }
 }
 
+/* Write what an older library would not, before the state. */
+static void take_more(struct ledger *made, uint64_t since)
+{
+    struct ledger_slot_more *more = (struct ledger_slot_more *)(ledger_slot_at(made, made->slot) + 1);
+
+    if (!made->extra_offset)
+        return;
+    ledger_store(&more->pid_namespace, made->pid_namespace);
+    ledger_store(&more->died, 0);
+    ledger_store(&more->tag, since);
+    for (uint32_t i = 0; i < made->devices; i++)
+        ledger_store(&ledger_extra(made, i, made->slot)->spilled, 0);
+}
+
 /* With the attach lock held: bury the dead, then take the lowest free slot. */
 static int take_slot(struct attach *attach)
 {
@@ -242,6 +258,7 @@ static int take_slot(struct attach *attach)
     uint32_t used = ledger_used(made);
     struct ledger_slot *slot;
     bool alone = true;
+    uint64_t since;
     int result;
 
     for (uint32_t i = 0; i < used; i++) {
@@ -281,7 +298,9 @@ static int take_slot(struct attach *attach)
     slot = ledger_slot_at(made, made->slot);
     __atomic_store_n(&slot->pid, (uint32_t)attach->pid, __ATOMIC_SEQ_CST);
     __atomic_store_n(&slot->uid, (uint32_t)geteuid(), __ATOMIC_SEQ_CST);
-    ledger_store(&slot->since, sys_now(CLOCK_REALTIME));
+    since = sys_now(CLOCK_REALTIME);
+    ledger_store(&slot->since, since);
+    take_more(made, since);
     ledger_store(&slot->state, LEDGER_SLOT_TAKEN);
     return 0;
 }
@@ -379,6 +398,7 @@ static int attach_work(void *argument)
     attach->made.file = NULL;
     attach->temporary[0] = '\0';
     attach->trust = ledger_dir_trust(&status);
+    attach->made.pid_namespace = compat_inode("/proc/self/ns/pid");
     ledger_collect(attach->dirfd);
     result = ATTACH_AGAIN;
     for (unsigned attempt = 0; result == ATTACH_AGAIN && attempt < ATTACH_ATTEMPTS; attempt++) {

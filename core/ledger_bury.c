@@ -5,6 +5,8 @@
 #include "ledger_internal.h"
 #include "ledger_sys.h"
 
+#define LOOK_INTERVAL UINT64_C(100000000) /* ns */
+
 /* Killed at any instruction, this can be done again from the start: the state goes last. Only the count of events may then be one
  * short. */
 void ledger_bury_slot(struct ledger *ledger, uint32_t slot)
@@ -67,4 +69,15 @@ int ledger_bury(struct ledger *ledger)
             return ledger->path[0] ? ledger_apart(bury_work, ledger) : -ENOENT;
     }
     return 1;
+}
+
+void ledger_look(struct ledger *ledger)
+{
+    uint64_t now = sys_now(CLOCK_MONOTONIC_COARSE), last = ledger_load(&ledger->last_look);
+    int saved = errno;
+
+    if (now - last >= LOOK_INTERVAL &&
+        __atomic_compare_exchange_n(&ledger->last_look, &last, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        ledger_bury(ledger);
+    errno = saved;
 }

@@ -19,10 +19,12 @@ void ledger_header_init(struct ledger_header *header, uint32_t slots)
     header->device_offset = LEDGER_HEADER_SIZE;
     header->device_stride = sizeof(struct ledger_device);
     header->slot_offset = header->device_offset + LEDGER_DEVICES * header->device_stride;
-    header->slot_stride = sizeof(struct ledger_slot);
+    header->slot_stride = sizeof(struct ledger_slot) + sizeof(struct ledger_slot_more);
     header->hold_offset = (header->slot_offset + slots * header->slot_stride + 63) & ~63U;
     header->hold_stride = sizeof(struct ledger_hold);
-    header->file_size = (header->hold_offset + LEDGER_DEVICES * slots * header->hold_stride + 4095) & ~4095U;
+    header->extra_offset = header->hold_offset + LEDGER_DEVICES * slots * header->hold_stride;
+    header->extra_stride = sizeof(struct ledger_extra);
+    header->file_size = (header->extra_offset + LEDGER_DEVICES * slots * header->extra_stride + 4095) & ~4095U;
     header->lock_attach = LEDGER_LOCK_ATTACH;
     header->lock_slots = LEDGER_LOCK_SLOTS;
     header->check = ledger_checksum(header, LEDGER_CONSTANT_SIZE - 8);
@@ -56,7 +58,10 @@ const char *ledger_header_fault(const struct ledger_header *header, const void *
         !section_fits(header->slot_offset, header->slots, header->slot_stride, sizeof(struct ledger_slot), 0,
                       header->hold_offset) ||
         !section_fits(header->hold_offset, (uint64_t)header->devices * header->slots, header->hold_stride,
-                      sizeof(struct ledger_hold), 0, size))
+                      sizeof(struct ledger_hold), 0, header->extra_offset ? header->extra_offset : size) ||
+        (header->extra_offset && (header->slot_stride < sizeof(struct ledger_slot) + sizeof(struct ledger_slot_more) ||
+                                  !section_fits(header->extra_offset, (uint64_t)header->devices * header->slots,
+                                                header->extra_stride, sizeof(struct ledger_extra), 0, size))))
         return "scribbled over (sections)";
     if (header->lock_attach != LEDGER_LOCK_ATTACH || header->lock_slots != LEDGER_LOCK_SLOTS)
         return "scribbled over (locks)";

@@ -73,7 +73,20 @@ void ledger_bury_slot(struct ledger *ledger, uint32_t slot);
  * be known (then nobody was buried). */
 int ledger_bury(struct ledger *ledger);
 
+/* Bury the dead, unless somebody of this process did in the last 100 ms. */
+void ledger_look(struct ledger *ledger);
+
+/* ---- ledger_members.c */
+
+/* What a slot that is taken keeps on the host of a device's data. */
+uint64_t ledger_spilled(const struct ledger *ledger, unsigned device, unsigned slot);
+
 /* ---- the mapped file */
+
+static inline bool ledger_usable(const struct ledger *ledger, unsigned device)
+{
+    return ledger->file && device < ledger->devices;
+}
 
 static inline struct ledger_device *ledger_device_at(const struct ledger *ledger, unsigned device)
 {
@@ -83,6 +96,26 @@ static inline struct ledger_device *ledger_device_at(const struct ledger *ledger
 static inline struct ledger_slot *ledger_slot_at(const struct ledger *ledger, unsigned slot)
 {
     return (struct ledger_slot *)((char *)ledger->file + ledger->slot_offset + (size_t)slot * ledger->slot_stride);
+}
+
+/* NULL where the file has none, or an older library took the slot. */
+static inline struct ledger_slot_more *ledger_slot_more(const struct ledger *ledger, unsigned slot)
+{
+    struct ledger_slot *first = ledger_slot_at(ledger, slot);
+    struct ledger_slot_more *more = (struct ledger_slot_more *)(first + 1);
+
+    return ledger->extra_offset && __atomic_load_n(&more->tag, __ATOMIC_SEQ_CST) == __atomic_load_n(&first->since, __ATOMIC_SEQ_CST)
+               ? more
+               : NULL;
+}
+
+/* The same, for a slot on a device. */
+static inline struct ledger_extra *ledger_extra(const struct ledger *ledger, unsigned device, unsigned slot)
+{
+    if (!ledger_slot_more(ledger, slot))
+        return NULL;
+    return (struct ledger_extra *)((char *)ledger->file + ledger->extra_offset +
+                                   ((size_t)device * ledger->slots + slot) * ledger->extra_stride);
 }
 
 /* The holds of all slots on a device. */

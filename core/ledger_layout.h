@@ -3,7 +3,11 @@
  *
  * Another major version is refused. A newer minor version may append members to the header (before its check), to devices and slots
  * (growing their strides) and sections to the file; it is read as far as known. All numbers are in the machine's byte order; every
- * member outside `struct ledger_header` up to its check is read and written with atomic accesses of its own width. */
+ * member outside `struct ledger_header` up to its check is read and written with atomic accesses of its own width.
+ *
+ * Minor version 1 added to 0: struct ledger_slot_more, struct ledger_extra, LEDGER_SLOT_DEAD and the states in a hold's committed bytes. An
+ * older library takes a dead slot for one to be buried, and suspended bytes for more than any limit: it refuses, and never grants too much.
+ * In a file of version 0 nobody has the newer parts: the dead are taken off at once, nothing is suspended, spilled bytes are not told. */
 #ifndef SOFTSLICE_CORE_LEDGER_LAYOUT_H
 #define SOFTSLICE_CORE_LEDGER_LAYOUT_H
 
@@ -14,7 +18,7 @@
 
 #define LEDGER_MAGIC UINT64_C(0x52454744454c5353) /* "SSLEDGER" */
 #define LEDGER_MAJOR 1
-#define LEDGER_MINOR 0
+#define LEDGER_MINOR 1
 
 /* Locks are on bytes far behind the file's end, so that they never collide with a lock on its content. The first is held while a
  * process attaches, slot i's owner holds the byte LEDGER_LOCK_SLOTS + i for as long as it lives. */
@@ -38,7 +42,8 @@ struct ledger_header {
     uint32_t slot_offset, slot_stride;
     uint32_t hold_offset, hold_stride;
     uint64_t lock_attach, lock_slots;
-    uint64_t reserved[6];
+    uint32_t extra_offset, extra_stride; /* 0, 0: no extras, and no struct ledger_slot_more */
+    uint64_t reserved[5];
     uint64_t check;
     uint64_t reserved_mutable[8];
     uint32_t slots_used; /* slots above were never taken in this life of the tenant; grows only, reset by a first live member */
@@ -63,7 +68,8 @@ struct ledger_device {
 
 #define LEDGER_COMPLETE UINT64_C(0x59444145525f5353)
 
-/* Liveness is the lock alone; a state other than 0 says that the slot must be buried when the lock is gone. */
+/* Liveness is the lock alone; a state other than 0 says that the slot must be buried when the lock is gone. A burial has two stages, both
+ * under the slot's lock: from TAKEN to DEAD, with all that it holds still counted, and to 0 once that is off. */
 struct ledger_slot {
     uint64_t state;
     uint32_t pid; /* in the owner's PID namespace: for people */
@@ -73,11 +79,36 @@ struct ledger_slot {
 };
 
 #define LEDGER_SLOT_TAKEN UINT64_C(0x4e454b41545f5353)
+#define LEDGER_SLOT_DEAD  UINT64_C(0x444145445f5f5353)
+
+/* Follows a slot. Good, like the slot's extras, where `tag` is its `since`: an older library takes slots without writing these. */
+struct ledger_slot_more {
+    uint64_t tag;
+    uint64_t pid_namespace; /* the inode of /proc/self/ns/pid, 0 where it could not be learned */
+    uint64_t died;          /* CLOCK_MONOTONIC ns at which it was found dead */
+    uint64_t reserved;
+};
 
 /* What a slot holds on a device: hold_offset + (device * slots + slot) * hold_stride. */
 struct ledger_hold {
     uint64_t tentative;
-    uint64_t committed;
+    uint64_t committed; /* with one of the states below in its upper bits */
+};
+
+/* Where bit 63 is set, the rest is what a checkpointed process had on the GPU: in no total, but for the moment in which its restoring asks
+ * whether it fits again (bit 62): then it counts as tentative. Bit 62 alone is a part of the number. */
+#define LEDGER_SUSPENDED (UINT64_C(1) << 63)
+#define LEDGER_RESTORING (UINT64_C(1) << 62)
+
+static inline uint64_t ledger_committed_bytes(uint64_t committed)
+{
+    return committed & LEDGER_SUSPENDED ? committed & (LEDGER_RESTORING - 1) : committed;
+}
+
+/* What else: extra_offset + (device * slots + slot) * extra_stride. */
+struct ledger_extra {
+    uint64_t spilled; /* bytes on the host instead of the GPU */
+    uint64_t reserved;
 };
 
 #define LEDGER_AT(type, member, offset)                                                                                            \
@@ -98,7 +129,9 @@ LEDGER_AT(header, hold_offset, 48);
 LEDGER_AT(header, hold_stride, 52);
 LEDGER_AT(header, lock_attach, 56);
 LEDGER_AT(header, lock_slots, 64);
-LEDGER_AT(header, reserved, 72);
+LEDGER_AT(header, extra_offset, 72);
+LEDGER_AT(header, extra_stride, 76);
+LEDGER_AT(header, reserved, 80);
 LEDGER_AT(header, check, LEDGER_CONSTANT_SIZE - 8);
 LEDGER_AT(header, reserved_mutable, 128);
 LEDGER_AT(header, slots_used, 192);
@@ -114,12 +147,19 @@ LEDGER_AT(slot, state, 0);
 LEDGER_AT(slot, pid, 8);
 LEDGER_AT(slot, uid, 12);
 LEDGER_AT(slot, since, 16);
+LEDGER_AT(slot_more, tag, 0);
+LEDGER_AT(slot_more, pid_namespace, 8);
+LEDGER_AT(slot_more, died, 16);
 LEDGER_AT(hold, tentative, 0);
 LEDGER_AT(hold, committed, 8);
+LEDGER_AT(extra, spilled, 0);
+LEDGER_AT(extra, reserved, 8);
 _Static_assert(sizeof(struct ledger_header) == 256, "size of the header");
 _Static_assert(sizeof(struct ledger_device) == 256, "size of a device");
 _Static_assert(sizeof(struct ledger_slot) == 32, "size of a slot");
+_Static_assert(sizeof(struct ledger_slot_more) == 32, "size of a slot's second part");
 _Static_assert(sizeof(struct ledger_hold) == 16, "size of a hold");
+_Static_assert(sizeof(struct ledger_extra) == 16, "size of an extra");
 _Static_assert(LEDGER_EVENTS <= 8, "events of a device");
 
 /* A bijection of 64-bit words: two different inputs never give one output. */

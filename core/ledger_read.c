@@ -14,120 +14,247 @@ static int read_all(int fd, void *buffer, size_t size, uint64_t offset)
     return got == (ssize_t)size ? 0 : got < 0 ? (int)got : -EPROTO;
 }
 
-/* Add what the live members hold on a device. A slot's tentative is read with its committed, so a charge that is just being settled
- * may be seen twice or not at all: a snapshot is for people. */
-static int sum_holds(int fd, const struct ledger_header *header, const uint64_t *live, unsigned device,
+/* A slot as it was read. */
+struct seen {
+    struct ledger_slot slot;
+    struct ledger_slot_more more; /* zeros where it has none */
+};
+
+static int read_slot(int fd, const struct ledger_header *header, uint32_t index, struct seen *seen)
+{
+    size_t size = header->extra_offset ? sizeof(*seen) : sizeof(seen->slot);
+    int result;
+
+    memset(seen, 0, sizeof(*seen));
+    result = read_all(fd, seen, size, header->slot_offset + (uint64_t)index * header->slot_stride);
+    if (seen->more.tag != seen->slot.since)
+        memset(&seen->more, 0, sizeof(seen->more));
+    return result;
+}
+
+/* Whether what a slot holds counts: 1 for a live member, 2 for one whose bytes the driver may not have released, 0 no, -errno. */
+static int slot_counts(int fd, uint32_t index, const struct seen *seen)
+{
+    uint64_t at, end, now;
+
+    if (!seen->slot.state)
+        return 0;
+    if (seen->slot.state == LEDGER_SLOT_DEAD) {
+        now = sys_now(CLOCK_MONOTONIC);
+        return seen->more.died && now >= seen->more.died && now - seen->more.died < LEDGER_DEAD_NS ? 2 : 0;
+    }
+    return sys_locked(fd, LEDGER_LOCK_SLOTS + index, 1, &at, &end);
+}
+
+static uint32_t slots_used(const struct ledger_header *header)
+{
+    return header->slots_used < header->slots ? header->slots_used : header->slots;
+}
+
+static int read_hold(int fd, const struct ledger_header *header, unsigned device, uint32_t slot, struct ledger_hold *hold)
+{
+    return read_all(fd, hold, sizeof(*hold), header->hold_offset + ((uint64_t)device * header->slots + slot) * sizeof(*hold));
+}
+
+static int read_extra(int fd, const struct ledger_header *header, const struct seen *seen, unsigned device, uint32_t slot,
+                      struct ledger_extra *extra)
+{
+    memset(extra, 0, sizeof(*extra));
+    if (!header->extra_offset || !seen->more.tag)
+        return 0;
+    return read_all(fd, extra, sizeof(*extra),
+                    header->extra_offset + ((uint64_t)device * header->slots + slot) * header->extra_stride);
+}
+
+static void add(uint64_t *sum, uint64_t bytes)
+{
+    if (__builtin_add_overflow(*sum, bytes, sum))
+        *sum = UINT64_MAX;
+}
+
+/* Add what the members hold on a device. A slot's tentative is read with its committed, so a charge that is just being settled may be
+ * seen twice or not at all: a snapshot is for people. */
+static int sum_holds(int fd, const struct ledger_header *header, const uint64_t *counts, unsigned device,
                      struct ledger_device_state *state)
 {
-    struct ledger_hold part[64];
-    uint64_t base = header->hold_offset + (uint64_t)device * header->slots * sizeof(part[0]);
+    uint32_t used = slots_used(header);
 
-    for (uint32_t at = 0; at < header->slots; at += 64) {
-        uint32_t count = header->slots - at < 64 ? header->slots - at : 64;
+    for (uint32_t i = 0; i < used; i++) {
+        struct ledger_hold hold;
+        struct ledger_extra extra;
+        struct seen seen;
         int result;
 
-        if (!live[at / 64])
+        if (!(counts[i / 64] >> i % 64 & 1))
             continue;
-        result = read_all(fd, part, count * sizeof(part[0]), base + at * sizeof(part[0]));
+        result = read_hold(fd, header, device, i, &hold);
+        if (result == 0)
+            result = read_slot(fd, header, i, &seen);
+        if (result == 0)
+            result = read_extra(fd, header, &seen, device, i, &extra);
         if (result < 0)
             return result;
-        for (uint32_t i = 0; i < count; i++) {
-            if (!(live[at / 64] >> i & 1))
-                continue;
-            if (__builtin_add_overflow(state->tentative, part[i].tentative, &state->tentative))
-                state->tentative = UINT64_MAX;
-            if (__builtin_add_overflow(state->current, part[i].committed, &state->current))
-                state->current = UINT64_MAX;
-        }
+        add(&state->tentative, hold.tentative);
+        add(&state->current, hold.committed & LEDGER_SUSPENDED ? 0 : hold.committed);
+        add(&state->spilled, seen.slot.state == LEDGER_SLOT_TAKEN ? extra.spilled : 0);
     }
-    if (__builtin_add_overflow(state->current, state->tentative, &state->current))
-        state->current = UINT64_MAX;
+    add(&state->current, state->tentative);
     return 0;
 }
 
-static int read_devices(int fd, const struct ledger_header *header, const uint64_t *live, struct ledger_view *view)
+/* The next device of the table from *index on: 1, 0 at its end, or -errno. */
+static int read_device(int fd, const struct ledger_header *header, unsigned *index, struct ledger_device *device)
 {
-    for (unsigned i = 0; i < header->devices && view->devices < LEDGER_DEVICES; i++) {
-        struct ledger_device_state *state = &view->device[view->devices];
-        struct ledger_device device;
-        int result = read_all(fd, &device, sizeof(device), header->device_offset + (uint64_t)i * header->device_stride);
+    for (; *index < header->devices; ++*index) {
+        int result = read_all(fd, device, sizeof(*device), header->device_offset + (uint64_t)*index * header->device_stride);
 
-        if (result < 0)
+        if (result < 0 || !device->key)
             return result;
-        if (!device.key)
-            break;
-        if (device.complete != LEDGER_COMPLETE)
+        if (device->complete != LEDGER_COMPLETE)
             continue;
-        if (device.key != ledger_key(device.uuid) || !ledger_limit_valid(device.limit))
-            return -EPROTO;
+        return device->key != ledger_key(device->uuid) || !ledger_limit_valid(device->limit) ? -EPROTO : 1;
+    }
+    return 0;
+}
+
+static int read_devices(int fd, const struct ledger_header *header, const uint64_t *counts, struct ledger_view *view)
+{
+    struct ledger_device device;
+    int result = 0;
+
+    for (unsigned i = 0; view->devices < LEDGER_DEVICES && (result = read_device(fd, header, &i, &device)) > 0; i++) {
+        struct ledger_device_state *state = &view->device[view->devices];
+
         memset(state, 0, sizeof(*state));
         memcpy(state->uuid, device.uuid, sizeof(state->uuid));
         state->limit = ledger_limit_decode(device.limit);
         state->peak = device.peak;
         state->context_bytes = device.context_bytes;
         memcpy(state->events, device.events, sizeof(state->events));
-        result = sum_holds(fd, header, live, i, state);
+        result = sum_holds(fd, header, counts, i, state);
         if (result < 0)
-            return result;
+            break;
         view->devices++;
     }
-    return 0;
+    return result < 0 ? result : 0;
 }
 
-static int read_members(int fd, const struct ledger_header *header, uint64_t *live, struct ledger_view *view)
+static int read_members(int fd, const struct ledger_header *header, uint64_t *counts, struct ledger_view *view)
 {
-    uint32_t used = header->slots_used < header->slots ? header->slots_used : header->slots;
+    uint32_t used = slots_used(header);
 
     for (uint32_t i = 0; i < used; i++) {
-        struct ledger_slot slot;
-        uint64_t at, end;
-        int result = read_all(fd, &slot, sizeof(slot), header->slot_offset + (uint64_t)i * header->slot_stride);
+        struct seen seen;
+        int result = read_slot(fd, header, i, &seen);
 
+        if (result == 0)
+            result = slot_counts(fd, i, &seen);
         if (result < 0)
             return result;
-        if (!slot.state)
-            continue;
-        result = sys_locked(fd, LEDGER_LOCK_SLOTS + i, 1, &at, &end);
-        if (result < 0)
-            return result;
-        if (result) {
-            live[i / 64] |= UINT64_C(1) << i % 64;
-            view->members++;
-        }
+        if (result)
+            counts[i / 64] |= UINT64_C(1) << i % 64;
+        view->members += result == 1;
     }
     return 0;
 }
 
-int ledger_read(int dirfd, const char *name, struct ledger_view *view)
+/* Open a tenant's ledger and read its header: fd, or -errno. */
+static int open_ledger(int dirfd, const char *name, struct ledger_header *header)
 {
     union {
         struct ledger_header header;
         char bytes[LEDGER_HEADER_SIZE];
     } part;
-    uint64_t live[LEDGER_SLOTS_CAP / 64] = {0};
-    int saved = errno, folder, fd, result;
+    int folder = sys_openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0), fd, result;
     struct stat status;
 
-    memset(view, 0, sizeof(*view));
-    memset(&part, 0, sizeof(part));
-    folder = sys_openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0);
-    if (folder < 0) {
-        errno = saved;
+    if (folder < 0)
         return folder;
-    }
     fd = sys_openat(folder, LEDGER_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
     sys_close(folder);
-    result = fd < 0 ? fd : sys_fstat(fd, &status);
+    if (fd < 0)
+        return fd;
+    memset(&part, 0, sizeof(part));
+    result = sys_fstat(fd, &status);
     if (result >= 0 && (!S_ISREG(status.st_mode) || (uint64_t)status.st_size > LEDGER_FILE_CAP ||
                         sys_pread(fd, &part, sizeof(part), 0) < (ssize_t)sizeof(struct ledger_header) ||
                         ledger_header_fault(&part.header, &part, (uint64_t)status.st_size)))
         result = -EPROTO;
-    if (result >= 0)
-        result = read_members(fd, &part.header, live, view);
-    if (result >= 0)
-        result = read_devices(fd, &part.header, live, view);
-    if (fd >= 0)
+    if (result < 0) {
         sys_close(fd);
+        return result;
+    }
+    *header = part.header;
+    return fd;
+}
+
+int ledger_read(int dirfd, const char *name, struct ledger_view *view)
+{
+    uint64_t counts[LEDGER_SLOTS_CAP / 64] = {0};
+    struct ledger_header header;
+    int saved = errno, fd = open_ledger(dirfd, name, &header), result = fd;
+
+    memset(view, 0, sizeof(*view));
+    if (fd >= 0) {
+        result = read_members(fd, &header, counts, view);
+        if (result >= 0)
+            result = read_devices(fd, &header, counts, view);
+        sys_close(fd);
+    }
+    errno = saved;
+    return result;
+}
+
+/* The members of the device at `index`: their number, or -errno. */
+static int list_members(int fd, const struct ledger_header *header, unsigned index, struct ledger_member *list, unsigned size)
+{
+    uint32_t used = slots_used(header);
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < used; i++) {
+        struct ledger_extra extra;
+        struct ledger_hold hold;
+        struct seen seen;
+        int counts, result = read_slot(fd, header, i, &seen);
+
+        counts = result < 0 ? result : slot_counts(fd, i, &seen);
+        if (counts <= 0) {
+            if (counts < 0)
+                return counts;
+            continue;
+        }
+        result = read_hold(fd, header, index, i, &hold);
+        if (result == 0)
+            result = read_extra(fd, header, &seen, index, i, &extra);
+        if (result < 0)
+            return result;
+        if (count < size)
+            list[count] = (struct ledger_member){.pid = seen.slot.pid,
+                                                 .pid_namespace = seen.more.pid_namespace,
+                                                 .committed = ledger_committed_bytes(hold.committed),
+                                                 .tentative = hold.tentative,
+                                                 .spilled = counts == 1 ? extra.spilled : 0,
+                                                 .suspended = hold.committed & LEDGER_SUSPENDED,
+                                                 .dead = counts == 2};
+        count++;
+    }
+    return (int)count;
+}
+
+int ledger_read_members(int dirfd, const char *name, const uint8_t uuid[16], struct ledger_member *list, unsigned size)
+{
+    struct ledger_header header;
+    struct ledger_device device;
+    int saved = errno, fd = open_ledger(dirfd, name, &header), result = fd;
+
+    if (fd >= 0) {
+        unsigned index = 0;
+
+        while ((result = read_device(fd, &header, &index, &device)) > 0 && memcmp(device.uuid, uuid, 16) != 0)
+            index++;
+        result = result > 0 ? list_members(fd, &header, index, list, size) : result < 0 ? result : -ENOENT;
+        sys_close(fd);
+    }
     errno = saved;
     return result;
 }

@@ -16,6 +16,7 @@
 #define LEDGER_SLOTS     1024 /* processes of one named tenant; a process-own tenant's file has one slot */
 #define LEDGER_ERROR_MAX 512
 #define LEDGER_NO_LIMIT  UINT64_MAX
+#define LEDGER_DEAD_NS   UINT64_C(2000000000) /* for so long after its burial a dead member's bytes may count */
 
 struct ledger_header; /* the mapped layout: core/ledger_layout.h */
 
@@ -25,13 +26,15 @@ struct ledger {
     struct ledger_header *file; /* the mapping also keeps the slot's lock */
     uint64_t size;
     uint64_t file_device, file_inode;
+    uint64_t pid_namespace;              /* inode of the one that this process is in, 0 unknown */
     uint64_t last_look;                  /* atomic: when the dead were last looked for */
     uint32_t slot, slots, devices;       /* own; how many of each there are */
     uint32_t device_stride, slot_stride; /* copies of what was validated: the file may be scribbled over later */
     uint32_t device_offset, slot_offset, hold_offset;
-    bool first;                   /* no other member lived when this one attached */
-    char path[PATH_MAX];          /* of the file, to find the dead; "" where it could not be learned */
-    char error[LEDGER_ERROR_MAX]; /* one line for people after a failed call */
+    uint32_t extra_offset, extra_stride; /* 0: the file is of version 1.0 */
+    bool first;                          /* no other member lived when this one attached */
+    char path[PATH_MAX];                 /* of the file, to find the dead; "" where it could not be learned */
+    char error[LEDGER_ERROR_MAX];        /* one line for people after a failed call */
 };
 
 /* The state directory to use: `configured` if not "", else /run/softslice where it exists and is ours (or is a sticky directory that
@@ -84,6 +87,10 @@ uint64_t ledger_current(struct ledger *ledger, unsigned device);
 /* This process's committed bytes on a device. */
 uint64_t ledger_own(const struct ledger *ledger, unsigned device);
 
+/* Change by `delta` what this process keeps of a device's data on the host (spill = host): no HBM, so apart from every total. Saturates
+ * at 0 and at the largest; goes with the process. */
+void ledger_spill(struct ledger *ledger, unsigned device, int64_t delta);
+
 /* When (CLOCK_MONOTONIC ns, 0 never) bytes of a dead member were last taken off the total: within 2 s of it a physical
  * CUDA_ERROR_OUT_OF_MEMORY may mean that the driver has not released them yet. */
 uint64_t ledger_last_burial(const struct ledger *ledger, unsigned device);
@@ -97,6 +104,7 @@ void ledger_count(struct ledger *ledger, unsigned device, enum ledger_event even
 struct ledger_device_state {
     uint8_t uuid[16];
     uint64_t limit, current, peak, tentative, context_bytes;
+    uint64_t spilled; /* on the host, of all live members */
     uint64_t events[LEDGER_EVENTS];
 };
 int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_device_state *state);
@@ -117,5 +125,21 @@ int ledger_read(int dirfd, const char *name, struct ledger_view *view);
 
 /* Number of live members, the caller included; buries the dead first. */
 unsigned ledger_members(struct ledger *ledger);
+
+/* A member as far as a device is concerned. */
+struct ledger_member {
+    uint32_t pid;                           /* in its own PID namespace */
+    uint64_t pid_namespace;                 /* its inode; 0 unknown */
+    uint64_t committed, tentative, spilled; /* bytes */
+    bool suspended;                         /* it is checkpointed: `committed` is not on the GPU and in no total */
+    bool dead;                              /* the driver may not have released its bytes yet: they are still in the total */
+};
+
+/* The live members, the caller among them, and the dead whose bytes still count, in the order of their slots. Writes at most `size` of them
+ * and returns how many there are. Buries the dead first, as ledger_current() does. */
+unsigned ledger_members_list(struct ledger *ledger, unsigned device, struct ledger_member *list, unsigned size);
+
+/* The same from outside, like ledger_read(). Their number, or -errno; -ENOENT too where the tenant does not know the device. */
+int ledger_read_members(int dirfd, const char *name, const uint8_t uuid[16], struct ledger_member *list, unsigned size);
 
 #endif

@@ -4,9 +4,11 @@
 #include "common.h"
 #include "ledger_layout.h"
 
-#define LIMIT  UINT64_C(1000000)
-#define HELD   UINT64_C(800000)
-#define TABLES (LEDGER_HEADER_SIZE + LEDGER_DEVICES * sizeof(struct ledger_device) + 8 * sizeof(struct ledger_slot))
+#define LIMIT UINT64_C(1000000)
+#define HELD  UINT64_C(800000)
+#define TABLES                                                                                                                     \
+    (LEDGER_HEADER_SIZE + LEDGER_DEVICES * sizeof(struct ledger_device) +                                                          \
+     8 * (sizeof(struct ledger_slot) + sizeof(struct ledger_slot_more)))
 
 static struct ledger *member, *other;
 static int dir, file;
@@ -147,10 +149,12 @@ static void versions(void)
     header.minor = 9;
     header.devices = 48;
     header.device_stride = 512;
-    header.slot_stride = 64;
+    header.slot_stride = 128;
     header.slot_offset = header.device_offset + header.devices * header.device_stride;
     header.hold_offset = header.slot_offset + header.slots * header.slot_stride;
-    header.file_size = header.hold_offset + (uint64_t)header.devices * header.slots * header.hold_stride + 65536;
+    header.extra_offset = header.hold_offset + header.devices * header.slots * header.hold_stride;
+    header.extra_stride = 32;
+    header.file_size = header.extra_offset + (uint64_t)header.devices * header.slots * header.extra_stride + 65536;
     check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
     write_header(&header);
     check(!refused("minor", 0), "%s", other->error);
@@ -160,7 +164,7 @@ static void versions(void)
     end();
 
     /* Good by its checksum, and impossible. */
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 10; i++) {
         begin(false);
         memcpy(&header, intact, sizeof(header));
         header.slots = i == 0 ? 0 : i == 1 ? UINT32_MAX : header.slots;
@@ -168,11 +172,64 @@ static void versions(void)
         header.hold_offset = i == 3 ? UINT32_MAX - 7 : header.hold_offset;
         header.device_offset = i == 4 ? 4097 : header.device_offset;
         header.slot_offset = i == 5 ? 64 : header.slot_offset;
+        header.extra_offset = i == 6 ? header.hold_offset : i == 7 ? (uint32_t)header.file_size : header.extra_offset;
+        header.extra_stride = i == 8 ? 8 : header.extra_stride;
+        header.slot_stride = i == 9 ? 32 : header.slot_stride;
         write_header(&header);
         check(refused("impossible", i), "impossible header %u is accepted", i);
         end();
     }
     printf("versions: another major refused, a newer minor joined\n");
+}
+
+/* A file of version 1.0, as the library before this one made it. */
+static void former_version(void)
+{
+    static struct ledger_view view;
+    struct ledger_member list[4];
+    struct ledger_header header;
+
+    begin(false);
+    memcpy(&header, intact, sizeof(header));
+    header.minor = 0;
+    header.slot_stride = 32;
+    header.hold_offset = header.slot_offset + header.slots * header.slot_stride;
+    header.extra_offset = header.extra_stride = 0;
+    header.file_size = (header.hold_offset + (uint64_t)header.devices * header.slots * header.hold_stride + 4095) & ~UINT64_C(4095);
+    check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
+    write_header(&header);
+    device = (unsigned)test_attach(member, dir, "damaged", LIMIT);
+    test_hold(member, (int)device, HELD);
+    ledger_spill(member, device, 5);
+    check(!refused("former", 0), "%s", other->error);
+    check(ledger_read(dir, "damaged", &view) == 0 && view.members == 1 && view.device[0].current == HELD, "a reader sees %llu",
+          (unsigned long long)view.device[0].current);
+    check(ledger_members_list(member, device, list, 4) == 1 && list[0].committed == HELD && list[0].spilled == 0,
+          "its members cannot be listed");
+    check(ledger_read_members(dir, "damaged", test_uuid, list, 4) == 1 && list[0].committed == HELD && list[0].spilled == 0,
+          "its members cannot be listed from outside");
+    end();
+    printf("version 1.0: read and joined\n");
+}
+
+/* What a library of version 1.0 does not write when it takes a slot, nobody believes. */
+static void former_library(void)
+{
+    struct ledger_member list[4];
+    uint64_t since = 4711;
+
+    begin(true);
+    ledger_spill(member, device, 77);
+    check(ledger_members_list(member, device, list, 4) == 1 && list[0].spilled == 77, "nothing spilled");
+    check(pwrite(file, &since, 8,
+                 LEDGER_HEADER_SIZE + LEDGER_DEVICES * sizeof(struct ledger_device) + offsetof(struct ledger_slot, since)) == 8,
+          "%s", strerror(errno));
+    check(ledger_members_list(member, device, list, 4) == 1 && list[0].spilled == 0 && list[0].pid_namespace == 0,
+          "the slot's last owner is believed");
+    check(ledger_read_members(dir, "damaged", test_uuid, list, 4) == 1 && list[0].spilled == 0 && list[0].pid_namespace == 0,
+          "the slot's last owner is believed from outside");
+    end();
+    printf("a member of version 1.0: listed as far as known\n");
 }
 
 /* A file whose space is missing is given it: else an access would be SIGBUS when memory is short. */
@@ -246,6 +303,8 @@ int main(void)
     truncated();
     scribbled();
     versions();
+    former_version();
+    former_library();
     holes();
     other_things();
     return 0;
