@@ -40,7 +40,7 @@ shim_asm = shim/dlsym_$(ARCH).S shim/thunks_$(ARCH).S
 cli_src := $(wildcard cli/*.c)
 sim_src := $(filter-out $(wildcard sim/nvml*.c),$(wildcard sim/*.c))
 sim_asm := $(wildcard sim/*.S)
-sim_nvml_src := $(wildcard sim/nvml*.c sim/shared.c sim/objects.c sim/timeline.c)
+sim_nvml_src := $(wildcard sim/nvml*.c sim/fail.c sim/shared.c sim/objects.c sim/timeline.c)
 core_obj := $(core_src:%.c=$(BUILD)/%.o)
 shim_obj = $(shim_src:%.c=$(BUILD)/%.o) $(shim_asm:%.S=$(BUILD)/%.o)
 cli_obj := $(cli_src:%.c=$(BUILD)/%.o)

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sim.h"
+#include "shared.h"
 
 #define MAX_RULES 32
 
@@ -41,7 +41,7 @@ static void settings_read(void)
             r->call = strtoul(text + length + 1, &end, 10);
             r->persists = *end == '+';
             end += r->persists;
-            r->error = *end == ':' ? atoi(end + 1) : CUDA_ERROR_UNKNOWN;
+            r->error = *end == ':' ? atoi(end + 1) : 999;
             rule_count++;
         }
         text += strcspn(text, ",");
@@ -60,9 +60,9 @@ static void settings_once(void)
 }
 
 /* Every rule of a function counts every call of it. */
-CUresult sim_fail_next(const char *function)
+int sim_fail_next(const char *function)
 {
-    CUresult failure = CUDA_SUCCESS;
+    int failure = 0;
 
     settings_once();
     for (unsigned int i = 0; i < rule_count; i++) {
@@ -72,8 +72,8 @@ CUresult sim_fail_next(const char *function)
         if (strcmp(r->symbol, function) != 0)
             continue;
         call = __atomic_add_fetch(&r->calls, 1, __ATOMIC_RELAXED);
-        if (failure == CUDA_SUCCESS && (call == r->call || (r->persists && call > r->call)))
-            failure = (CUresult)r->error;
+        if (!failure && (call == r->call || (r->persists && call > r->call)))
+            failure = r->error;
     }
     return failure;
 }

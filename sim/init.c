@@ -49,7 +49,7 @@ CUresult sim_enter(const char *function, bool before_init)
         if (in_callback)
             return CUDA_ERROR_NOT_PERMITTED;
     }
-    return sim_fail_next(function);
+    return (CUresult)sim_fail_next(function);
 }
 
 int sim_driver_version(void)
@@ -123,6 +123,27 @@ static void visible_devices(struct sim_driver *d, const struct sim_settings *set
     }
 }
 
+/* CUDA_MPS_PINNED_DEVICE_MEM_LIMIT: "0=1G,1=512M", by this process' ordinals (assumed). */
+static void client_limits(struct sim_driver *d)
+{
+    const char *text = d->machine->set.mps ? getenv("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT") : NULL;
+
+    for (int dev = 0; dev < SIM_MAX_GPUS; dev++)
+        d->limit[dev] = UINT64_MAX;
+    while (text && *text) {
+        char *end;
+        unsigned long dev = strtoul(text, &end, 10);
+        char value[32];
+
+        if (*end == '=' && dev < SIM_MAX_GPUS) {
+            snprintf(value, sizeof(value), "%.*s", (int)strcspn(end + 1, ","), end + 1);
+            d->limit[dev] = sim_number(value, UINT64_MAX);
+        }
+        text += strcspn(text, ",");
+        text += *text == ',';
+    }
+}
+
 /* From here on every call answers DEINITIALIZED; the memory itself goes with the process. */
 static void driver_exit(void)
 {
@@ -145,6 +166,7 @@ static CUresult driver_start(void)
         return CUDA_ERROR_OPERATING_SYSTEM;
     }
     visible_devices(d, &d->machine->set);
+    client_limits(d);
     if (!d->devices) {
         munmap(d->machine, sizeof(*d->machine));
         munmap(d, 4096);

@@ -38,13 +38,16 @@ uint64_t sim_granularity(void)
 bool sim_hbm_take(int dev, uint64_t bytes)
 {
     struct sim_machine *m = sim->machine;
-    uint64_t used;
+    uint64_t used, own;
     bool fits;
 
     sim_machine_lock(m);
     sim_reap(m);
     used = sim_gpu_used(m, sim_gpu(dev));
+    own = sim_proc_used(m, (unsigned int)sim->row, sim_gpu(dev));
     fits = bytes <= m->set.mem && used <= m->set.mem - bytes;
+    if (bytes > sim->limit[dev] || own > sim->limit[dev] - bytes)
+        fits = !bytes;
     if (fits)
         sim_client(dev)->used += bytes;
     sim_machine_unlock(m);
@@ -63,13 +66,19 @@ void sim_hbm_give(int dev, uint64_t bytes)
 void sim_hbm_info(int dev, uint64_t *free_bytes, uint64_t *total)
 {
     struct sim_machine *m = sim->machine;
-    uint64_t used;
+    uint64_t used, own;
 
     sim_machine_lock(m);
     sim_reap(m);
     used = sim_gpu_used(m, sim_gpu(dev));
+    own = sim_proc_used(m, (unsigned int)sim->row, sim_gpu(dev));
     *total = m->set.mem;
     *free_bytes = used > m->set.mem ? 0 : m->set.mem - used;
+    /* The limit of an MPS client shows in what is free, not in the total. */
+    if (own > sim->limit[dev])
+        *free_bytes = 0;
+    else if (*free_bytes > sim->limit[dev] - own)
+        *free_bytes = sim->limit[dev] - own;
     sim_machine_unlock(m);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "nvml_abi.h"
 #include "shared.h"
@@ -19,20 +20,40 @@ static struct nvmlDevice_st handles[SIM_MAX_GPUS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sim_machine *machine; /* kept over shutdown: another thread may still read it */
 static unsigned int users;
+static unsigned int pid_offset; /* SOFTSIM_NVML_PIDS: lists name processes by another namespace's ids */
+static bool bytes_unknown;      /* or cannot tell what each has */
+
+/* What a process is called where its own ids mean nothing; above every id that Linux gives out, unless the setting says how far. */
+#define FOREIGN_PIDS  10000000
+#define NOT_AVAILABLE ~0ULL
+
+/* SOFTSIM_FAIL: nothing is done then. */
+#define FAIL()                                                                                                                     \
+    do {                                                                                                                           \
+        int fail_ = sim_fail_next(__func__);                                                                                       \
+        if (fail_)                                                                                                                 \
+            return (nvmlReturn_t)fail_;                                                                                            \
+    } while (0)
 
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags);
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
 {
+    const char *pids = getenv("SOFTSIM_NVML_PIDS"), *nvml = getenv("SOFTSIM_NVML");
     nvmlReturn_t r = NVML_SUCCESS;
 
     (void)flags;
+    FAIL();
+    if (nvml && strcmp(nvml, "absent") == 0)
+        return NVML_ERROR_DRIVER_NOT_LOADED;
     pthread_mutex_lock(&lock);
     if (!machine)
         machine = sim_machine_open();
     if (!machine)
         r = NVML_ERROR_DRIVER_NOT_LOADED;
-    else
-        users++;
+    else if (!users++) {
+        pid_offset = pids && strncmp(pids, "host", 4) == 0 ? (unsigned int)sim_number(pids[4] ? pids + 5 : NULL, FOREIGN_PIDS) : 0;
+        bytes_unknown = pids && strcmp(pids, "none") == 0;
+    }
     pthread_mutex_unlock(&lock);
     return r;
 }
@@ -40,12 +61,14 @@ EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
 EXPORT nvmlReturn_t nvmlInit(void);
 EXPORT nvmlReturn_t nvmlInit(void)
 {
+    FAIL();
     return nvmlInitWithFlags(0);
 }
 
 EXPORT nvmlReturn_t nvmlInit_v2(void);
 EXPORT nvmlReturn_t nvmlInit_v2(void)
 {
+    FAIL();
     return nvmlInitWithFlags(0);
 }
 
@@ -54,6 +77,7 @@ EXPORT nvmlReturn_t nvmlShutdown(void)
 {
     nvmlReturn_t r = NVML_ERROR_UNINITIALIZED;
 
+    FAIL();
     pthread_mutex_lock(&lock);
     if (users) {
         users--;
@@ -65,6 +89,7 @@ EXPORT nvmlReturn_t nvmlShutdown(void)
 
 #define READY()                                                                                                                    \
     do {                                                                                                                           \
+        FAIL();                                                                                                                    \
         if (!__atomic_load_n(&users, __ATOMIC_ACQUIRE))                                                                            \
             return NVML_ERROR_UNINITIALIZED;                                                                                       \
     } while (0)
@@ -136,12 +161,14 @@ EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *version)
 EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version);
 EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version)
 {
+    FAIL();
     return nvmlSystemGetCudaDriverVersion(version);
 }
 
 static nvmlReturn_t device_index(nvmlDevice_t device, unsigned int *index)
 {
-    READY();
+    if (!__atomic_load_n(&users, __ATOMIC_ACQUIRE))
+        return NVML_ERROR_UNINITIALIZED;
     if (device < handles || device >= handles + machine->set.gpus)
         return NVML_ERROR_INVALID_ARGUMENT;
     *index = (unsigned int)(device - handles);
@@ -150,7 +177,10 @@ static nvmlReturn_t device_index(nvmlDevice_t device, unsigned int *index)
 
 #define DEVICE(device, index)                                                                                                      \
     do {                                                                                                                           \
-        nvmlReturn_t device_ = device_index((device), &(index));                                                                   \
+        nvmlReturn_t device_;                                                                                                      \
+                                                                                                                                   \
+        FAIL();                                                                                                                    \
+        device_ = device_index((device), &(index));                                                                                \
         if (device_ != NVML_SUCCESS)                                                                                               \
             return device_;                                                                                                        \
     } while (0)
@@ -168,6 +198,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count)
 EXPORT nvmlReturn_t nvmlDeviceGetCount(unsigned int *count);
 EXPORT nvmlReturn_t nvmlDeviceGetCount(unsigned int *count)
 {
+    FAIL();
     return nvmlDeviceGetCount_v2(count);
 }
 
@@ -184,6 +215,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device);
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t *device)
 {
+    FAIL();
     return nvmlDeviceGetHandleByIndex_v2(index, device);
 }
 
@@ -236,6 +268,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlD
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevice_t *device);
 EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevice_t *device)
 {
+    FAIL();
     return nvmlDeviceGetHandleByPciBusId_v2(pciBusId, device);
 }
 
@@ -274,6 +307,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index)
 EXPORT nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minor);
 EXPORT nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minor)
 {
+    FAIL();
     return nvmlDeviceGetIndex(device, minor);
 }
 
@@ -333,22 +367,25 @@ EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v
     return NVML_SUCCESS;
 }
 
-/* The processes on a GPU; returns how many there are, writes at most `room`. */
-static unsigned int processes(unsigned int index, nvmlProcessInfo_v2_t *out, unsigned int room)
+enum mode { COMPUTE, GRAPHICS, MPS };
+
+/* The processes of one of NVML's lists on a GPU; returns how many there are, writes at most `room`. All are in one list: the MPS
+ * clients' with SOFTSIM_MPS, or the compute processes'. */
+static unsigned int processes(unsigned int index, enum mode mode, nvmlProcessInfo_v2_t *out, unsigned int room)
 {
     unsigned int count = 0;
 
     sim_machine_lock(machine);
     sim_reap(machine);
-    for (unsigned int row = 0; row < machine->procs_high; row++) {
+    for (unsigned int row = 0; row < machine->procs_high && mode == (machine->set.mps ? MPS : COMPUTE); row++) {
         const struct sim_proc *p = &machine->proc[row];
 
         /* A killed process is listed until the driver has taken its memory back. */
         if (p->state == SIM_PROC_FREE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
             continue;
         if (count < room)
-            out[count] = (nvmlProcessInfo_v2_t){.pid = (unsigned int)p->pid,
-                                                .usedGpuMemory = sim_proc_used(machine, row, index),
+            out[count] = (nvmlProcessInfo_v2_t){.pid = (unsigned int)p->pid + pid_offset,
+                                                .usedGpuMemory = bytes_unknown ? NOT_AVAILABLE : sim_proc_used(machine, row, index),
                                                 .gpuInstanceId = ~0u,
                                                 .computeInstanceId = ~0u};
         count++;
@@ -358,7 +395,7 @@ static unsigned int processes(unsigned int index, nvmlProcessInfo_v2_t *out, uns
 }
 
 /* NVML's protocol: too little room, or none to ask for the number, is INSUFFICIENT_SIZE with the number needed. */
-static nvmlReturn_t list_v2(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_v2_t *infos)
+static nvmlReturn_t list_v2(nvmlDevice_t device, enum mode mode, unsigned int *count, nvmlProcessInfo_v2_t *infos)
 {
     unsigned int index, found, room;
 
@@ -366,12 +403,12 @@ static nvmlReturn_t list_v2(nvmlDevice_t device, unsigned int *count, nvmlProces
     if (!count || (*count && !infos))
         return NVML_ERROR_INVALID_ARGUMENT;
     room = *count;
-    found = processes(index, infos, room);
+    found = processes(index, mode, infos, room);
     *count = found;
     return found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
 }
 
-static nvmlReturn_t list_v1(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_v1_t *infos)
+static nvmlReturn_t list_v1(nvmlDevice_t device, enum mode mode, unsigned int *count, nvmlProcessInfo_v1_t *infos)
 {
     static __thread nvmlProcessInfo_v2_t wide[SIM_MAX_PROCS];
     unsigned int index, found, room;
@@ -380,7 +417,7 @@ static nvmlReturn_t list_v1(nvmlDevice_t device, unsigned int *count, nvmlProces
     if (!count || (*count && !infos))
         return NVML_ERROR_INVALID_ARGUMENT;
     room = *count;
-    found = processes(index, wide, SIM_MAX_PROCS);
+    found = processes(index, mode, wide, SIM_MAX_PROCS);
     *count = found;
     if (found > room)
         return NVML_ERROR_INSUFFICIENT_SIZE;
@@ -389,34 +426,24 @@ static nvmlReturn_t list_v1(nvmlDevice_t device, unsigned int *count, nvmlProces
     return NVML_SUCCESS;
 }
 
-static nvmlReturn_t none(nvmlDevice_t device, unsigned int *count)
-{
-    unsigned int index;
-
-    DEVICE(device, index);
-    if (!count)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    *count = 0;
-    return NVML_SUCCESS;
-}
-
 #define LIST_FUNCTION(name, type, answer)                                                                                          \
     EXPORT nvmlReturn_t name(nvmlDevice_t device, unsigned int *infoCount, type *infos);                                           \
     EXPORT nvmlReturn_t name(nvmlDevice_t device, unsigned int *infoCount, type *infos)                                            \
     {                                                                                                                              \
         (void)infos;                                                                                                               \
+        FAIL();                                                                                                                    \
         return answer;                                                                                                             \
     }
 
-LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses, nvmlProcessInfo_v1_t, list_v1(device, infoCount, infos))
-LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses_v2, nvmlProcessInfo_v2_t, list_v2(device, infoCount, infos))
-LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses_v3, nvmlProcessInfo_v2_t, list_v2(device, infoCount, infos))
-LIST_FUNCTION(nvmlDeviceGetGraphicsRunningProcesses, nvmlProcessInfo_v1_t, none(device, infoCount))
-LIST_FUNCTION(nvmlDeviceGetGraphicsRunningProcesses_v2, nvmlProcessInfo_v2_t, none(device, infoCount))
-LIST_FUNCTION(nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlProcessInfo_v2_t, none(device, infoCount))
-LIST_FUNCTION(nvmlDeviceGetMPSComputeRunningProcesses, nvmlProcessInfo_v1_t, none(device, infoCount))
-LIST_FUNCTION(nvmlDeviceGetMPSComputeRunningProcesses_v2, nvmlProcessInfo_v2_t, none(device, infoCount))
-LIST_FUNCTION(nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlProcessInfo_v2_t, none(device, infoCount))
+LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses, nvmlProcessInfo_v1_t, list_v1(device, COMPUTE, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses_v2, nvmlProcessInfo_v2_t, list_v2(device, COMPUTE, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetComputeRunningProcesses_v3, nvmlProcessInfo_v2_t, list_v2(device, COMPUTE, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetGraphicsRunningProcesses, nvmlProcessInfo_v1_t, list_v1(device, GRAPHICS, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetGraphicsRunningProcesses_v2, nvmlProcessInfo_v2_t, list_v2(device, GRAPHICS, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlProcessInfo_v2_t, list_v2(device, GRAPHICS, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetMPSComputeRunningProcesses, nvmlProcessInfo_v1_t, list_v1(device, MPS, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetMPSComputeRunningProcesses_v2, nvmlProcessInfo_v2_t, list_v2(device, MPS, infoCount, infos))
+LIST_FUNCTION(nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlProcessInfo_v2_t, list_v2(device, MPS, infoCount, infos))
 
 /* Modes: 0 compute, 1 graphics, 2 MPS. */
 EXPORT nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_v1_t *plist);
@@ -431,7 +458,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, n
     if (plist->version != NVML_PROCESS_DETAIL_LIST_V1)
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     room = plist->procArray ? plist->numProcArrayEntries : 0;
-    found = plist->mode == 0 ? processes(index, wide, SIM_MAX_PROCS) : 0;
+    found = processes(index, (enum mode)plist->mode, wide, SIM_MAX_PROCS);
     plist->numProcArrayEntries = found;
     if (found > room)
         return NVML_ERROR_INSUFFICIENT_SIZE;
@@ -481,7 +508,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlPro
             continue;
         if (count < room)
             utilization[count] = (nvmlProcessUtilizationSample_t){
-                .pid = (unsigned int)p->pid, .timeStamp = stamp, .smUtil = p->client[index].utilization};
+                .pid = (unsigned int)p->pid + pid_offset, .timeStamp = stamp, .smUtil = p->client[index].utilization};
         count++;
     }
     sim_machine_unlock(machine);
@@ -525,5 +552,29 @@ EXPORT nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int 
         return NVML_ERROR_INVALID_ARGUMENT;
     *major = 9;
     *minor = 0;
+    return NVML_SUCCESS;
+}
+
+/* "No limit is set when softLimit is 0 and hardLimit is NVML_DEVICE_MEMORY_LIMIT_MAX". What SOFTSIM_MEMORY_LIMITS=SOFT:HARD says, of any
+ * cgroup that exists; nothing holds allocations to it here. */
+EXPORT nvmlReturn_t nvmlDeviceGetMemoryLimits_v1(nvmlDevice_t device, nvmlGetMemoryLimits_v1_t *limits);
+EXPORT nvmlReturn_t nvmlDeviceGetMemoryLimits_v1(nvmlDevice_t device, nvmlGetMemoryLimits_v1_t *limits)
+{
+    const char *text = getenv("SOFTSIM_MEMORY_LIMITS"), *colon = text ? strchr(text, ':') : NULL;
+    unsigned long long total;
+    unsigned int index;
+    char soft[32];
+
+    DEVICE(device, index);
+    if (machine->set.driver_version < 13040)
+        return NVML_ERROR_FUNCTION_NOT_FOUND;
+    if (!limits || !limits->nameSpace)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    if (access(limits->nameSpace, F_OK) < 0)
+        return NVML_ERROR_NOT_FOUND;
+    snprintf(soft, sizeof(soft), "%.*s", colon ? (int)(colon - text) : 0, text ? text : "");
+    limits->softLimit = sim_number(soft, 0);
+    limits->hardLimit = sim_number(colon ? colon + 1 : NULL, NVML_DEVICE_MEMORY_LIMIT_MAX);
+    memory(index, &total, &limits->currentUsed);
     return NVML_SUCCESS;
 }

@@ -68,6 +68,13 @@ typedef struct {
 #define NVML_PROCESS_DETAIL_LIST_V1 0x01000018u
 _Static_assert(sizeof(nvmlProcessDetailList_v1_t) == 0x18, "the tag of nvmlProcessDetailList_v1_t carries its size");
 
+/* Of driver 615. The layout is documented, the value of the macro is not: assumed. */
+typedef struct {
+    const char *nameSpace; /* a cgroup's folder */
+    unsigned long long softLimit, hardLimit, currentUsed;
+} nvmlGetMemoryLimits_v1_t;
+#define NVML_DEVICE_MEMORY_LIMIT_MAX ~0ULL
+
 typedef struct {
     unsigned int gpu, memory;
 } nvmlUtilization_t;

@@ -27,9 +27,8 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-uint64_t sim_env_number(const char *name, uint64_t otherwise)
+uint64_t sim_number(const char *text, uint64_t otherwise)
 {
-    const char *text = getenv(name);
     char *end;
     unsigned long long value;
 
@@ -55,6 +54,11 @@ uint64_t sim_env_number(const char *name, uint64_t otherwise)
         return otherwise;
     }
     return value;
+}
+
+uint64_t sim_env_number(const char *name, uint64_t otherwise)
+{
+    return sim_number(getenv(name), otherwise);
 }
 
 bool sim_random(unsigned int which, uint64_t *drawn)
@@ -92,6 +96,7 @@ void sim_settings_read(struct sim_settings *set)
     set->slice_ns = sim_env_number("SOFTSIM_SLICE_US", 2000) * 1000;
     release_delay_read(set);
     set->uuid_seed = sim_env_number("SOFTSIM_UUID_SEED", 1);
+    set->mps = sim_env_number("SOFTSIM_MPS", 0) != 0;
     if (sim_random(0, &drawn))
         set->granularity = granules[drawn % (sizeof(granules) / sizeof(granules[0]))];
     if (sim_random(1, &drawn))

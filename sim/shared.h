@@ -29,6 +29,7 @@ struct sim_settings {
     uint64_t slice_ns;
     uint64_t release_delay_ns[2]; /* least and most */
     uint64_t uuid_seed;
+    uint32_t mps; /* whether processes are clients of one MPS server */
 };
 
 /* A stretch of wall time in which one process had the GPU. */
@@ -106,7 +107,8 @@ void sim_state_path(char *path, size_t size);
 /* The settings that the environment asks for. */
 void sim_settings_read(struct sim_settings *set);
 
-/* A number in the environment; K, M and G are powers of 1024. `otherwise` where it is missing or none. */
+/* A number, in a text or in the environment; K, M and G are powers of 1024. `otherwise` where it is missing or none. */
+uint64_t sim_number(const char *text, uint64_t otherwise);
 uint64_t sim_env_number(const char *name, uint64_t otherwise);
 /* The seed SOFTSIM_RANDOMISE and `which` of the things to draw make *drawn; false: nothing is drawn. */
 bool sim_random(unsigned int which, uint64_t *drawn);
@@ -141,6 +143,10 @@ int sim_object_open(const struct sim_object *o);
 
 /* Lock held: settle the timeline of a GPU up to now. */
 void sim_timeline_advance(struct sim_machine *m, unsigned int gpu, uint64_t now_ns);
+
+/* The failure that is injected into the next call of `function`, or 0 (fail.c; no lock needed). */
+int sim_fail_next(const char *function);
+void sim_trace(const char *function);
 
 /* The one clock of the simulator, in nanoseconds. */
 uint64_t sim_now_ns(void);

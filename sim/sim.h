@@ -47,6 +47,7 @@ struct sim_driver {
     int row;                           /* of this process in the machine */
     int devices;                       /* visible ones */
     unsigned int gpu_of[SIM_MAX_GPUS]; /* CUdevice -> GPU of the machine */
+    uint64_t limit[SIM_MAX_GPUS];      /* CUdevice -> the most HBM that this MPS client may have */
     bool ready;
 };
 extern struct sim_driver *sim;
@@ -79,9 +80,6 @@ static inline void sim_guard_end(int *guard)
 }
 #define SIM_GUARD() __attribute__((cleanup(sim_guard_end), unused)) int guard_ = sim_lock()
 
-/* The failure that is injected into the next call of `function`, or CUDA_SUCCESS (fail.c; no lock needed). */
-CUresult sim_fail_next(const char *function);
-void sim_trace(const char *function);
 int sim_driver_version(void);
 
 /* ---- handles (handle.c) -------------------------------------------------------------------------------------------------- */
