@@ -308,6 +308,33 @@ void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
     lock_give(&shard->lock);
 }
 
+bool records_shift(struct records *records, const struct record *part, int64_t change, uint64_t most, uint64_t *before)
+{
+    uint64_t hash = mix(part->key), after;
+    struct shard *shard = enter(records, hash);
+    struct record *slot = find(shard, hash, part->key), new = *part, old;
+    bool done = true;
+
+    *before = slot ? slot->bytes : 0;
+    if (change < 0)
+        after = *before > 0 - (uint64_t)change ? *before + (uint64_t)change : 0;
+    else if (__builtin_add_overflow(*before, (uint64_t)change, &after))
+        after = UINT64_MAX;
+    if (change > 0 && after > most) {
+        done = false;
+    } else if (slot && after) {
+        slot->bytes = after;
+    } else if (slot) {
+        remove_record(shard, slot);
+    } else if (after && (done = make_room(shard))) {
+        new.bytes = after;
+        store(shard, hash, &new, &old);
+        shard->count++;
+    }
+    lock_give(&shard->lock);
+    return done;
+}
+
 static bool search_shard(const struct shard *shard, bool (*match)(void *argument, const struct record *record), void *argument)
 {
     if (shard->newest.key && match(argument, &shard->newest))

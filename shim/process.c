@@ -11,7 +11,7 @@
 #include "real.h"
 #include "softslice/log.h"
 
-enum { ALLOCATIONS, CONTEXTS, HANDLES, RECORDS };
+enum { ALLOCATIONS, CONTEXTS, HANDLES, BUCKETS, RECORDS };
 
 struct process {
     struct membership *membership;
@@ -73,6 +73,11 @@ struct records *process_contexts(void)
 struct records *process_handles(void)
 {
     return table(HANDLES);
+}
+
+struct records *process_buckets(void)
+{
+    return table(BUCKETS);
 }
 
 struct slabs *process_slabs(void)

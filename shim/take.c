@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bucket.h"
 #include "context.h"
 #include "guard.h"
 #include "meter.h"
@@ -115,6 +116,8 @@ void take_refund(struct membership *m, const struct record *record)
 {
     if (!record->small)
         quota_refund(&m->quota, record);
+    else if (record->family == QUOTA_ARRAY)
+        bucket_remove(m, record);
     else
         slabs_remove(process_slabs(), granule_of(m, record->device), record->key, record->bytes, refund_slab, m);
 }
@@ -153,19 +156,31 @@ static bool keep_small(struct take *take, struct record *record)
     return true;
 }
 
-/* After `record` was entered: give it back at once if its context ended before that, together with what it owned. */
-static void settle_ended(struct membership *m, const struct record *record, uint64_t endings)
+/* 0, 1 or -ENOMEM, as records_put(). */
+static int enter(struct membership *m, struct records *records, const struct record *record, uint64_t endings)
 {
-    struct record mine;
+    struct record other;
+    int put = records_put(records, record, &other);
 
-    if (context_ended(record->context, endings) && records_take_of(process_allocations(), record->key, record->context, &mine))
-        take_refund(m, &mine);
+    if (put == 1) /* freed on a road that we do not see, and handed out again */
+        take_refund(m, &other);
+    if (put >= 0 && context_ended(record->context, endings) && records_take_of(records, record->key, record->context, &other))
+        take_refund(m, &other);
+    return put;
+}
+
+bool take_enter(struct membership *m, struct records *records, const struct record *record, uint64_t endings)
+{
+    if (enter(m, records, record, endings) >= 0)
+        return true;
+    take_refund(m, record);
+    return false;
 }
 
 bool take_end(struct take *take, CUresult result, uint64_t pointer)
 {
     struct membership *m = take->membership;
-    struct record record = {.key = pointer, .context = take->owner}, old;
+    struct record record = {.key = pointer, .context = take->owner};
 
     guard_leave();
     if (!m)
@@ -178,15 +193,7 @@ bool take_end(struct take *take, CUresult result, uint64_t pointer)
         quota_keep(&m->quota, &take->charge, 0, &record);
     else if (!keep_small(take, &record))
         return false;
-    int put = records_put(process_allocations(), &record, &old);
-    if (put < 0) {
-        take_refund(m, &record);
-        return false;
-    }
-    if (put == 1) /* freed on a road that we do not see, and handed out again */
-        take_refund(m, &old);
-    settle_ended(m, &record, take->endings);
-    return true;
+    return take_enter(m, process_allocations(), &record, take->endings);
 }
 
 bool take_anew(struct take *take, unsigned *times)
@@ -206,13 +213,24 @@ bool take_anew(struct take *take, unsigned *times)
     return true;
 }
 
-void give_begin(struct give *give, uint64_t pointer)
+static void begin(struct give *give, struct records *records, uint64_t key)
 {
     struct membership *m = process_membership(NULL);
 
+    give->records = records;
     give->endings = context_endings();
-    give->membership = m && pointer && records_take(process_allocations(), pointer, &give->record) ? m : NULL;
+    give->membership = m && key && records_take(records, key, &give->record) ? m : NULL;
     guard_enter();
+}
+
+void give_begin(struct give *give, uint64_t pointer)
+{
+    begin(give, process_allocations(), pointer);
+}
+
+void give_begin_handle(struct give *give, const void *handle)
+{
+    begin(give, process_handles(), (uint64_t)(uintptr_t)handle);
 }
 
 void give_end(struct give *give, CUresult result)
@@ -222,12 +240,8 @@ void give_end(struct give *give, CUresult result)
     guard_leave();
     if (!m)
         return;
-    if (result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED) {
+    if (result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED)
         take_refund(m, &give->record);
-        return;
-    }
-    struct record old;
-    if (records_put(process_allocations(), &give->record, &old) == 1)
-        take_refund(m, &old);
-    settle_ended(m, &give->record, give->endings);
+    else
+        enter(m, give->records, &give->record, give->endings);
 }

@@ -47,13 +47,20 @@ bool take_anew(struct take *take, unsigned *times);
 /* Give back what the record of an allocation was charged with. */
 void take_refund(struct membership *membership, const struct record *record);
 
+/* Enter what was charged into `records` (process_allocations(), process_handles()), its owner having been current after `endings` was read from
+ * context_endings(): if that context has ended meanwhile, it is given back at once. False, with the charge given back, for want of host
+ * memory: undo. */
+bool take_enter(struct membership *membership, struct records *records, const struct record *record, uint64_t endings);
+
 /* A free: the record comes out before the driver's call, for the address can be handed out again at once. */
 struct give {
     struct membership *membership; /* NULL: not ours, only forwarded */
+    struct records *records;
     struct record record;
     uint64_t endings;
 };
 void give_begin(struct give *give, uint64_t pointer);
+void give_begin_handle(struct give *give, const void *handle); /* of process_handles() */
 
 /* Refund if the driver freed it (or is gone, with all its memory), put the record back if not. */
 void give_end(struct give *give, CUresult result);

@@ -47,11 +47,13 @@ static CUresult measure(struct sim_array *a)
         return CUDA_ERROR_NOT_SUPPORTED;
     if (!d->Width || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
         return CUDA_ERROR_INVALID_VALUE;
+    /* Sides of at most 2^20 elements of 16 bytes: the size of a plane has 44 bits, that of all of them may have 65. */
     if (d->Width > (size_t)1 << 20 || rows > (uint64_t)1 << 20 || planes > (uint64_t)1 << 20)
         return CUDA_ERROR_INVALID_VALUE;
     a->pitch = d->Width * bytes * d->NumChannels;
     a->slice = a->pitch * rows;
-    a->size = a->slice * planes;
+    if (__builtin_mul_overflow(a->slice, planes, &a->size))
+        return CUDA_ERROR_OUT_OF_MEMORY;
     return CUDA_SUCCESS;
 }
 

@@ -50,6 +50,10 @@ int records_add(struct records *records, const struct record *part);
 void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
                       void (*last)(void *argument, const struct record *record), void *argument);
 
+/* Sums whose size decides: add `change`, which may be negative, to the bytes of part->key's record, a copy of *part where there is none yet; at
+ * 0 it goes. *before is what it had. False, with nothing changed, if it would have more than `most`, or for want of host memory. */
+bool records_shift(struct records *records, const struct record *part, int64_t change, uint64_t most, uint64_t *before);
+
 /* Whether there is a record that `match`, called under a lock as above, is true for. *from, shared by threads, is where the last search found
  * one and this one begins. If there is none, *changes differs from what it was before if sums came or went since. */
 bool records_search(struct records *records, bool (*match)(void *argument, const struct record *record), void *argument,

@@ -200,6 +200,25 @@ static void on_drop(void *argument, const struct record *record)
     }
 }
 
+Test(records, a_sum_is_shifted_within_its_bounds_and_goes_at_nothing)
+{
+    struct records *r = records;
+    struct record part = {.key = 7, .device = 3}, out;
+    uint64_t before = 99;
+
+    cr_assert(!records_shift(r, &part, 100, 99, &before));
+    cr_assert(before == 0 && !records_find(r, 7, &out));
+    cr_assert(records_shift(r, &part, 100, 100, &before) && before == 0);
+    cr_assert(records_find(r, 7, &out) && out.bytes == 100 && out.device == 3);
+    cr_assert(!records_shift(r, &part, 1, 100, &before) && before == 100);
+    cr_assert(records_shift(r, &part, 20, UINT64_MAX, &before) && before == 100);
+    cr_assert(records_shift(r, &part, -110, 0, &before) && before == 120, "to take off is never too much");
+    cr_assert(records_find(r, 7, &out) && out.bytes == 10);
+    cr_assert(records_shift(r, &part, -11, 0, &before) && before == 10, "nor can it wrap");
+    cr_assert(!records_find(r, 7, &out) && records_count(r) == 0);
+    cr_assert(records_shift(r, &part, -1, 0, &before) && before == 0 && records_count(r) == 0);
+}
+
 Test(records, dropping_a_context_takes_its_records_and_no_other)
 {
     struct dropped dropped = {.context = 1, .look = true};
