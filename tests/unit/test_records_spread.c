@@ -16,6 +16,7 @@
 #define records_enter        inner_enter
 #define records_enlarge      inner_enlarge
 #define records_of_context   inner_of_context
+#define records_shift        inner_shift
 #include "records.c"
 
 static struct records records;
