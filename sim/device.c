@@ -187,6 +187,8 @@ static int attribute(CUdevice_attribute attrib, CUdevice dev)
         return 0;
     case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
         return 1;
+    case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
+        return 1;
     case CU_DEVICE_ATTRIBUTE_DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED:
         return 1;
     default:

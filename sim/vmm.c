@@ -5,18 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "sim.h"
-
-/* Freed when neither references nor mappings are left. */
-struct sim_phys {
-    struct sim_object_head head;
-    uint64_t size;
-    int dev; /* -1: host memory */
-    CUmemAllocationProp prop;
-    unsigned long refs, maps;
-    uint64_t object;
-    unsigned char *bytes;
-};
+#include "vmm.h"
 
 struct reservation {
     struct reservation *next;
@@ -63,9 +52,11 @@ CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocatio
     return r;
 }
 
-static struct sim_phys *phys_of(CUmemGenericAllocationHandle handle)
+struct sim_phys *sim_phys_of(CUmemGenericAllocationHandle handle)
 {
-    return sim_handle_find((const void *)(uintptr_t)handle, SIM_PHYS);
+    struct sim_phys *p = sim_handle_find((const void *)(uintptr_t)handle, SIM_PHYS);
+
+    return p && p->refs ? p : NULL;
 }
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop, unsigned long long flags)
@@ -97,7 +88,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CU
     return CUDA_SUCCESS;
 }
 
-static void phys_put(struct sim_phys *p)
+void sim_phys_put(struct sim_phys *p)
 {
     if (p->refs || p->maps)
         return;
@@ -107,6 +98,8 @@ static void phys_put(struct sim_phys *p)
         sim_hbm_give(p->dev, p->size);
     if (p->bytes)
         munmap(p->bytes, p->size);
+    if (p->team)
+        sim_team_free(p->team);
     sim_handle_free(p);
 }
 
@@ -116,11 +109,11 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 
     ENTER();
     SIM_GUARD();
-    p = phys_of(handle);
-    if (!p || !p->refs)
+    p = sim_phys_of(handle);
+    if (!p)
         return CUDA_ERROR_INVALID_VALUE;
     p->refs--;
-    phys_put(p);
+    sim_phys_put(p);
     return CUDA_SUCCESS;
 }
 
@@ -146,8 +139,8 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmem
 
     ENTER();
     SIM_GUARD();
-    p = phys_of(handle);
-    if (!prop || !p)
+    p = sim_phys_of(handle);
+    if (!prop || !p || p->team)
         return CUDA_ERROR_INVALID_VALUE;
     *prop = p->prop;
     return CUDA_SUCCESS;
@@ -242,7 +235,7 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 
     ENTER();
     SIM_GUARD();
-    p = phys_of(handle);
+    p = sim_team_wait(handle) ? sim_phys_of(handle) : NULL;
     if (!p || !size || offset || flags || ptr % sim_granularity() || size != p->size || !reservation_around(ptr, size) ||
         mapped_in(ptr, size))
         return CUDA_ERROR_INVALID_VALUE;
@@ -277,7 +270,7 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
         at += mem->size;
         sim_mem_free(mem);
         p->maps--;
-        phys_put(p);
+        sim_phys_put(p);
     }
     return CUDA_SUCCESS;
 }
@@ -356,7 +349,7 @@ CUresult cuMemExportToShareableHandle(void *shareableHandle, CUmemGenericAllocat
 
     ENTER();
     SIM_GUARD();
-    p = phys_of(handle);
+    p = sim_phys_of(handle);
     if (!shareableHandle || !p || flags || !(p->prop.requestedHandleTypes & handleType))
         return CUDA_ERROR_INVALID_VALUE;
     if (handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || p->dev < 0)
