@@ -21,7 +21,7 @@ static uint64_t chunk_bytes(void)
     return chunk;
 }
 
-static struct sim_pool *pool_new(const CUmemPoolProps *props, int dev)
+struct sim_pool *sim_pool_new(const CUmemPoolProps *props, int dev)
 {
     struct sim_pool *p = sim_handle_new(sizeof(*p), SIM_POOL, NULL);
 
@@ -41,7 +41,7 @@ static struct sim_pool *pool_default(int dev)
         CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
                                 .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = dev}};
 
-        default_pool[dev] = pool_new(&props, dev);
+        default_pool[dev] = sim_pool_new(&props, dev);
         if (default_pool[dev])
             default_pool[dev]->fixed = true;
     }
@@ -53,7 +53,7 @@ struct sim_pool *sim_pool_current(int dev)
     return current_pool[dev] ? current_pool[dev] : pool_default(dev);
 }
 
-static struct sim_pool *pool_of(CUmemoryPool handle)
+struct sim_pool *sim_pool_of(CUmemoryPool handle)
 {
     struct sim_pool *p = sim_handle_find(handle, SIM_POOL);
 
@@ -110,6 +110,16 @@ CUresult sim_pool_alloc(struct sim_pool *p, uint64_t size, struct sim_mem **out)
     return CUDA_SUCCESS;
 }
 
+static void pool_free(struct sim_pool *p)
+{
+    shrink(p, 0);
+    if (p->blocks)
+        return;
+    if (p->object)
+        sim_share_drop(p->object);
+    sim_handle_free(p);
+}
+
 /* The memory stays reserved until a synchronisation finds more than the threshold. */
 CUresult sim_pool_free(struct sim_mem *mem)
 {
@@ -118,10 +128,8 @@ CUresult sim_pool_free(struct sim_mem *mem)
     p->used -= mem->aux;
     p->blocks--;
     sim_mem_free(mem);
-    if (p->destroyed && !p->blocks) {
-        shrink(p, 0);
-        sim_handle_free(p);
-    }
+    if (p->destroyed && !p->blocks)
+        pool_free(p);
     return CUDA_SUCCESS;
 }
 
@@ -168,7 +176,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *poolProps)
     if (r != CUDA_SUCCESS)
         return r;
     UNSAFE_IN_CAPTURE();
-    p = pool_new(poolProps, dev);
+    p = sim_pool_new(poolProps, dev);
     if (!p)
         return CUDA_ERROR_OUT_OF_MEMORY;
     *pool = (CUmemoryPool)p;
@@ -181,7 +189,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 
     ENTER();
     SIM_GUARD();
-    p = pool_of(pool);
+    p = sim_pool_of(pool);
     if (!p || p->fixed)
         return CUDA_ERROR_INVALID_VALUE;
     UNSAFE_IN_CAPTURE();
@@ -189,9 +197,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
         if (current_pool[dev] == p)
             current_pool[dev] = NULL;
     p->destroyed = true;
-    shrink(p, 0);
-    if (!p->blocks)
-        sim_handle_free(p);
+    pool_free(p);
     return CUDA_SUCCESS;
 }
 
@@ -201,7 +207,7 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t minBytesToKeep)
 
     ENTER();
     SIM_GUARD();
-    p = pool_of(pool);
+    p = sim_pool_of(pool);
     if (!p)
         return CUDA_ERROR_INVALID_VALUE;
     UNSAFE_IN_CAPTURE();
@@ -215,7 +221,7 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
 
     ENTER();
     SIM_GUARD();
-    p = pool_of(pool);
+    p = sim_pool_of(pool);
     if (!p || !value)
         return CUDA_ERROR_INVALID_VALUE;
     UNSAFE_IN_CAPTURE();
@@ -251,7 +257,7 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
 
     ENTER();
     SIM_GUARD();
-    p = pool_of(pool);
+    p = sim_pool_of(pool);
     if (!p || !value)
         return CUDA_ERROR_INVALID_VALUE;
     UNSAFE_IN_CAPTURE();
@@ -286,7 +292,7 @@ CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *map, size_
 
     ENTER();
     SIM_GUARD();
-    p = pool_of(pool);
+    p = sim_pool_of(pool);
     if (!p || (count && !map))
         return CUDA_ERROR_INVALID_VALUE;
     for (size_t i = 0; i < count; i++) {
@@ -306,7 +312,7 @@ CUresult cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool memPool, CUme
 
     ENTER();
     SIM_GUARD();
-    p = pool_of(memPool);
+    p = sim_pool_of(memPool);
     if (!p || !flags || !location || location->type != CU_MEM_LOCATION_TYPE_DEVICE || !sim_device_valid(location->id))
         return CUDA_ERROR_INVALID_VALUE;
     *flags = p->access[location->id];
@@ -337,11 +343,11 @@ static CUresult get_current(CUmemoryPool *pool, CUdevice dev)
 
 static CUresult set_current(CUdevice dev, CUmemoryPool pool)
 {
-    struct sim_pool *p = pool_of(pool);
+    struct sim_pool *p = sim_pool_of(pool);
 
     if (!sim_device_valid(dev))
         return CUDA_ERROR_INVALID_DEVICE;
-    if (!p || p->dev != dev)
+    if (!p || p->dev != dev || p->imported)
         return CUDA_ERROR_INVALID_VALUE;
     current_pool[dev] = p;
     return CUDA_SUCCESS;

@@ -8,9 +8,11 @@
 struct sim_pool {
     struct sim_object_head head;
     CUmemPoolProps props;
-    int dev;        /* -1: host memory, which costs no HBM */
-    bool fixed;     /* a default pool, which cannot be destroyed */
-    bool destroyed; /* lives on until its last allocation is freed */
+    int dev;         /* -1: host memory, which costs no HBM */
+    bool fixed;      /* a default pool, which cannot be destroyed */
+    bool destroyed;  /* lives on until its last allocation is freed */
+    uint64_t object; /* by which processes that share it know it; 0: none */
+    bool imported;   /* gives out only what it is told of */
     unsigned long blocks;
     uint64_t threshold;
     uint64_t reserved, reserved_high;
@@ -19,6 +21,9 @@ struct sim_pool {
     CUmemAccess_flags access[SIM_MAX_GPUS];
 };
 
+struct sim_pool *sim_pool_new(const CUmemPoolProps *props, int dev);
+/* NULL: no such pool, or a destroyed one. */
+struct sim_pool *sim_pool_of(CUmemoryPool handle);
 /* The pool that allocations on `dev` come from unless they name one. */
 struct sim_pool *sim_pool_current(int dev);
 /* Take `size` bytes from a pool. */

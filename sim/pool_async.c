@@ -17,8 +17,8 @@ static CUresult alloc_async(CUdeviceptr *dptr, size_t size, CUmemoryPool handle,
         return CUDA_ERROR_INVALID_VALUE;
     STREAM(s, stream, per_thread);
     if (named) {
-        pool = sim_handle_find(handle, SIM_POOL);
-        if (!pool || pool->destroyed)
+        pool = sim_pool_of(handle);
+        if (!pool || pool->imported)
             return CUDA_ERROR_INVALID_VALUE;
     } else {
         pool = sim_pool_current(s->head.ctx->dev);

@@ -15,7 +15,7 @@ struct ipc_handle {
 };
 _Static_assert(sizeof(struct ipc_handle) <= sizeof(CUipcMemHandle), "the driver's handles have 64 bytes");
 
-uint64_t sim_share(int dev, uint64_t size)
+uint64_t sim_share(int dev, uint64_t size, bool counted)
 {
     struct sim_machine *m = sim->machine;
     struct sim_object *o;
@@ -25,16 +25,18 @@ uint64_t sim_share(int dev, uint64_t size)
     o = sim_object_new(m, (unsigned int)sim->row, sim_gpu(dev), size);
     if (o) {
         id = o->id;
-        sim_client(dev)->used -= size;
+        if (counted)
+            sim_client(dev)->used -= size;
+        else
+            o->size = 0;
     }
     sim_machine_unlock(m);
     return id;
 }
 
-unsigned char *sim_share_map(uint64_t object, uint64_t size)
+int sim_share_export(uint64_t object)
 {
     struct sim_object *o;
-    void *p = MAP_FAILED;
     int fd = -1;
 
     sim_machine_lock(sim->machine);
@@ -42,6 +44,21 @@ unsigned char *sim_share_map(uint64_t object, uint64_t size)
     if (o)
         fd = sim_object_open(o);
     sim_machine_unlock(sim->machine);
+    return fd;
+}
+
+uint64_t sim_share_id(int fd)
+{
+    uint64_t id;
+
+    return pread(fd, &id, sizeof(id), 0) == sizeof(id) ? id : 0;
+}
+
+unsigned char *sim_share_map(uint64_t object, uint64_t size)
+{
+    void *p = MAP_FAILED;
+    int fd = sim_share_export(object);
+
     if (fd >= 0) {
         p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, SIM_OBJECT_HEADER);
         close(fd);
@@ -95,7 +112,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle *pHandle, CUdeviceptr dptr)
     if (mem->slab)
         return CUDA_ERROR_NOT_SUPPORTED;
     if (!mem->object) {
-        uint64_t id = sim_share(mem->dev, mem->charged);
+        uint64_t id = sim_share(mem->dev, mem->charged, true);
         unsigned char *bytes = id ? sim_share_map(id, mem->reserved) : NULL;
 
         if (!id)

@@ -232,8 +232,12 @@ CUresult sim_mem_alloc(struct sim_ctx *ctx, uint64_t size, bool low, enum sim_me
 unsigned char *sim_mem_bytes(uint64_t address, uint64_t size);
 /* The bytes of VMM memory (vmm.c); NULL: no memory for them. */
 unsigned char *sim_phys_bytes(struct sim_mem *mem);
-/* Turn HBM of this process that it was charged `size` bytes for into an object that others can hold; 0: not possible. */
-uint64_t sim_share(int dev, uint64_t size);
+/* An object of `size` bytes that others can hold; 0: not possible. `counted`: HBM that this process was charged for becomes the object's,
+ * or else the object is only a way to the bytes, and its size reads as 0. */
+uint64_t sim_share(int dev, uint64_t size, bool counted);
+/* A descriptor of the object's file for other processes, or -1; and the object that one is of, or 0. */
+int sim_share_export(uint64_t object);
+uint64_t sim_share_id(int fd);
 /* A mapping of an object's bytes; NULL on failure. */
 unsigned char *sim_share_map(uint64_t object, uint64_t size);
 /* Hold an object of another process; false: it is gone. */

@@ -343,9 +343,8 @@ unsigned char *sim_phys_bytes(struct sim_mem *mem)
 CUresult cuMemExportToShareableHandle(void *shareableHandle, CUmemGenericAllocationHandle handle,
                                       CUmemAllocationHandleType handleType, unsigned long long flags)
 {
-    struct sim_object *o;
     struct sim_phys *p;
-    int fd = -1;
+    int fd;
 
     ENTER();
     SIM_GUARD();
@@ -357,7 +356,7 @@ CUresult cuMemExportToShareableHandle(void *shareableHandle, CUmemGenericAllocat
     if (!p->object) {
         unsigned char *old = p->bytes;
 
-        p->object = sim_share(p->dev, p->size);
+        p->object = sim_share(p->dev, p->size, true);
         if (!p->object)
             return CUDA_ERROR_OUT_OF_MEMORY;
         p->bytes = NULL;
@@ -368,11 +367,7 @@ CUresult cuMemExportToShareableHandle(void *shareableHandle, CUmemGenericAllocat
             munmap(old, p->size);
         }
     }
-    sim_machine_lock(sim->machine);
-    o = sim_object_find(sim->machine, p->object);
-    if (o)
-        fd = sim_object_open(o);
-    sim_machine_unlock(sim->machine);
+    fd = sim_share_export(p->object);
     if (fd < 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
     *(int *)shareableHandle = fd;
@@ -383,7 +378,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
                                         CUmemAllocationHandleType shHandleType)
 {
     struct sim_phys *p;
-    uint64_t id = 0, size;
+    uint64_t id, size;
     int dev;
 
     ENTER();
@@ -392,8 +387,13 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, vo
         return CUDA_ERROR_INVALID_VALUE;
     if (shHandleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         return CUDA_ERROR_NOT_SUPPORTED;
-    if (pread((int)(intptr_t)osHandle, &id, sizeof(id), 0) != sizeof(id) || !sim_share_hold(id, &size, &dev))
+    id = sim_share_id((int)(intptr_t)osHandle);
+    if (!sim_share_hold(id, &size, &dev))
         return CUDA_ERROR_INVALID_VALUE;
+    if (!size) {
+        sim_share_drop(id);
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     p = sim_handle_new(sizeof(*p), SIM_PHYS, NULL);
     if (!p) {
         sim_share_drop(id);

@@ -199,6 +199,75 @@ static void check_export(void)
     t_equal(t_used(0), 100 * T_MIB);
 }
 
+/* A pool and an allocation of it in another process: the bytes are there, the HBM is the exporter's. */
+static void check_pool_export(void)
+{
+    CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                            .handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                            .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    CUmemGenericAllocationHandle h;
+    CUmemPoolPtrExportData data;
+    CUmemoryPool pool;
+    CUdeviceptr p, q;
+    char path[64];
+    int ready[2], go[2], fd;
+    unsigned value = 0;
+    pid_t child;
+
+    t_check(pipe(ready) == 0 && pipe(go) == 0, "pipe: %s", strerror(errno));
+    child = t_fork();
+    if (child == 0) {
+        close(go[1]);
+        use_gpu();
+        t_cuda(cuDeviceGetDefaultMemPool(&pool, 0));
+        t_result(cuMemPoolExportToShareableHandle(&fd, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+                 CUDA_ERROR_INVALID_VALUE);
+        t_cuda(cuMemPoolCreate(&pool, &props));
+        t_cuda(cuMemAllocFromPoolAsync(&p, 10 * T_MIB, pool, NULL));
+        t_cuda(cuMemsetD32(p, 77, 4));
+        t_result(cuMemPoolExportPointer(&data, p), CUDA_ERROR_INVALID_VALUE); /* the pool is not exported yet */
+        t_cuda(cuMemPoolExportToShareableHandle(&fd, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+        t_cuda(cuMemPoolExportPointer(&data, p));
+        t_equal(t_used(0), 132 * T_MIB);
+        if (write(ready[1], &fd, sizeof(fd)) != sizeof(fd) || write(ready[1], &data, sizeof(data)) != sizeof(data))
+            _exit(1);
+        if (read(go[0], &fd, 1) != 0)
+            _exit(1);
+        t_cuda(cuMemcpyDtoH(&value, p, 4));
+        t_equal(value, 88);
+        t_cuda(cuMemFreeAsync(p, NULL));
+        t_cuda(cuMemPoolDestroy(pool));
+        t_equal(t_used(0), 200 * T_MIB);
+        fflush(stdout);
+        _exit(0);
+    }
+    close(ready[1]);
+    close(go[0]);
+    t_check(read(ready[0], &fd, sizeof(fd)) == sizeof(fd), "the exporter said nothing");
+    t_check(read(ready[0], &data, sizeof(data)) == sizeof(data), "the exporter exported no pointer");
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)child, fd);
+    fd = open(path, O_RDWR);
+    t_check(fd >= 0, "the exported descriptor cannot be opened: %s", strerror(errno));
+    use_gpu();
+    t_result(cuMemImportFromShareableHandle(&h, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+             CUDA_ERROR_INVALID_VALUE);
+    t_cuda(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    close(fd);
+    t_result(cuMemAllocFromPoolAsync(&p, T_MIB, pool, NULL), CUDA_ERROR_INVALID_VALUE);
+    t_result(cuDeviceSetMemPool(0, pool), CUDA_ERROR_INVALID_VALUE);
+    t_cuda(cuMemPoolImportPointer(&q, pool, &data));
+    t_equal(t_used(0), 232 * T_MIB);
+    t_equal(RESERVED(pool), 0);
+    t_cuda(cuMemcpyDtoH(&value, q + 4, 4));
+    t_equal(value, 77);
+    t_cuda(cuMemsetD32(q, 88, 1));
+    t_cuda(cuMemFreeAsync(q, NULL));
+    t_result(cuMemFree(q), CUDA_ERROR_INVALID_VALUE);
+    t_cuda(cuMemPoolDestroy(pool));
+    close(go[1]);
+    t_join(child);
+}
+
 static void in_child(void (*check)(void))
 {
     pid_t child = t_fork();
@@ -218,5 +287,6 @@ int main(void)
     in_child(check_pools);
     in_child(check_handles);
     in_child(check_export);
+    in_child(check_pool_export);
     return 0;
 }
