@@ -11,4 +11,9 @@
 #define __CUDA_API_PUSH_VISIBILITY_DEFAULT 1 /* cu* stay visible under -fvisibility=hidden */
 #include <cuda.h>
 
+#if CUDA_VERSION < 13000
+CUresult CUDAAPI cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool);
+CUresult CUDAAPI cuCtxSynchronize_v2(CUcontext ctx);
+#endif
+
 #endif

@@ -3,6 +3,7 @@
 #include "meter.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include "../core/lock.h"
 #include "real.h"
@@ -16,10 +17,12 @@ enum { FREE, LIVE, ENDING, ORPHAN };
 #define END_SLEEP_NS 50000
 
 struct meters {
-    uint32_t lock;            /* of who makes and ends meters */
-    uint32_t used;            /* atomic: all behind this are free */
-    uint32_t full;            /* atomic: told that there are no more */
-    uint64_t key[METERS_MAX]; /* atomic: the handle of a live one, else 0 */
+    uint32_t lock;                        /* of who makes and ends meters */
+    uint32_t used;                        /* atomic: all behind this are free */
+    uint32_t full;                        /* atomic: told that there are no more */
+    uint64_t changes;                     /* atomic: meters_changes() */
+    struct meter *current[QUOTA_DEVICES]; /* atomic */
+    uint64_t key[METERS_MAX];             /* atomic: the handle of a live one, else 0 */
     struct meter meter[METERS_MAX];
 } __attribute__((aligned(64)));
 
@@ -28,20 +31,30 @@ size_t meters_size(void)
     return sizeof(struct meters);
 }
 
-static bool hold(struct meters *all, uint32_t i)
-{
-    struct meter *meter = &all->meter[i];
+#define HOLD ((UINT64_C(1) << 32) + 1)
 
-    __atomic_fetch_add(&meter->users, 1, __ATOMIC_SEQ_CST);
+static uint32_t holders(uint64_t users)
+{
+    return (uint32_t)users;
+}
+
+bool meter_hold(struct meter *meter, uint64_t *order)
+{
+    *order = __atomic_fetch_add(&meter->users, HOLD, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&meter->state, __ATOMIC_SEQ_CST) == LIVE)
         return true;
-    __atomic_fetch_sub(&meter->users, 1, __ATOMIC_SEQ_CST);
+    meter_let_go(meter);
     return false;
 }
 
-static void let_go(struct meter *meter)
+void meter_let_go(struct meter *meter)
 {
     __atomic_fetch_sub(&meter->users, 1, __ATOMIC_SEQ_CST);
+}
+
+bool meter_alone(const struct meter *meter, uint64_t order)
+{
+    return holders(order) == 0 && __atomic_load_n(&meter->users, __ATOMIC_SEQ_CST) == order + HOLD;
 }
 
 /* Handles are addresses, and numbers of devices are smaller than any. */
@@ -62,7 +75,8 @@ static struct meter *make(struct meters *all, uint64_t handle, unsigned device, 
     lock_take(&all->lock);
     meter = find(all, handle);
     for (uint32_t i = 0; !meter && i < METERS_MAX; i++) {
-        if (all->meter[i].state != FREE || __atomic_load_n(&all->meter[i].users, __ATOMIC_ACQUIRE))
+        if (__atomic_load_n(&all->meter[i].state, __ATOMIC_ACQUIRE) != FREE ||
+            holders(__atomic_load_n(&all->meter[i].users, __ATOMIC_ACQUIRE)))
             continue;
         meter = &all->meter[i];
         meter->handle = handle;
@@ -105,6 +119,43 @@ struct meter *meter_find(CUmemoryPool pool)
     struct meters *all = process_meters();
 
     return all && pool ? find(all, (uint64_t)(uintptr_t)pool) : NULL;
+}
+
+struct meter *meter_current(unsigned device)
+{
+    struct meters *all = process_meters();
+
+    return all ? __atomic_load_n(&all->current[device], __ATOMIC_ACQUIRE) : NULL;
+}
+
+void meter_set_current(struct meter *meter, uint64_t changes)
+{
+    struct meters *all = process_meters();
+
+    lock_take(&all->lock);
+    if (all->changes == changes)
+        __atomic_store_n(&all->current[meter->device], meter, __ATOMIC_RELEASE);
+    lock_give(&all->lock);
+}
+
+void meters_change(void)
+{
+    struct meters *all = process_meters();
+
+    if (!all)
+        return;
+    lock_take(&all->lock);
+    __atomic_store_n(&all->changes, all->changes + 1, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < QUOTA_DEVICES; i++)
+        __atomic_store_n(&all->current[i], NULL, __ATOMIC_SEQ_CST);
+    lock_give(&all->lock);
+}
+
+uint64_t meters_changes(void)
+{
+    struct meters *all = process_meters();
+
+    return all ? __atomic_load_n(&all->changes, __ATOMIC_SEQ_CST) : 0;
 }
 
 /* What the driver says. */
@@ -155,11 +206,24 @@ uint64_t meter_read(struct membership *m, struct meter *meter)
     return grown;
 }
 
+uint64_t meter_room(const struct meter *meter)
+{
+    CUmemoryPool pool = (CUmemoryPool)(uintptr_t)meter->handle;
+    CUstreamCaptureMode mode = relaxed_enter();
+    cuuint64_t reserved = 0, used = 0;
+    bool known = meter->kind == METER_POOL &&
+                 called.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) == CUDA_SUCCESS &&
+                 called.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) == CUDA_SUCCESS;
+
+    relaxed_leave(mode);
+    return known && reserved > used ? reserved - used : 0;
+}
+
 static void end(struct membership *m, struct meter *meter)
 {
     lock_take(&meter->lock);
     charge(m, meter, 0);
-    meter->tickets = meter->applied = meter->blocks = meter->begun = meter->flight = 0;
+    meter->tickets = meter->applied = meter->blocks = meter->threshold = 0;
     lock_give(&meter->lock);
     __atomic_store_n(&meter->state, FREE, __ATOMIC_RELEASE);
 }
@@ -180,7 +244,8 @@ struct meter *meter_ending(CUmemoryPool pool)
     if (!meter || !__atomic_compare_exchange_n(&meter->state, &live, ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return NULL;
     __atomic_store_n(key_of(meter), 0, __ATOMIC_SEQ_CST);
-    for (int i = 0; i < END_ATTEMPTS && __atomic_load_n(&meter->users, __ATOMIC_SEQ_CST); i++)
+    meters_change();
+    for (int i = 0; i < END_ATTEMPTS && holders(__atomic_load_n(&meter->users, __ATOMIC_SEQ_CST)); i++)
         compat_sleep(END_SLEEP_NS);
     errno = saved;
     return meter;
@@ -201,13 +266,13 @@ void meter_ended(struct membership *m, struct meter *meter, bool gone)
         end(m, meter);
 }
 
-struct meter *meter_foreign(struct membership *m, CUmemoryPool pool, unsigned device)
+struct meter *meter_new(struct membership *m, CUmemoryPool pool, unsigned device, enum meter_kind kind)
 {
-    struct meter *old = meter_ending(pool); /* a pool of that address ended on a road that we do not see */
+    struct meter *old = meter_ending(pool);
 
     if (old)
         meter_ended(m, old, true);
-    return find_or_make((uint64_t)(uintptr_t)pool, device, METER_FOREIGN);
+    return find_or_make((uint64_t)(uintptr_t)pool, device, kind);
 }
 
 uint64_t meter_number(const struct meter *meter)
@@ -231,19 +296,24 @@ void meter_unblock(struct membership *m, uint64_t number)
         end(m, meter);
 }
 
+#define ALL_DEVICES UINT_MAX
+
 /* Call `each` for every meter of a device that stands for memory, with the meter held. */
 static void for_each(struct membership *m, unsigned device, void (*each)(struct membership *m, struct meter *meter, void *argument),
                      void *argument)
 {
     struct meters *all = process_meters();
     uint32_t used = all ? __atomic_load_n(&all->used, __ATOMIC_ACQUIRE) : 0;
+    uint64_t order;
 
     for (uint32_t i = 0; i < used; i++) {
-        if (!hold(all, i))
+        struct meter *meter = &all->meter[i];
+
+        if (__atomic_load_n(&meter->state, __ATOMIC_ACQUIRE) != LIVE || !meter_hold(meter, &order))
             continue;
-        if (all->meter[i].device == device && all->meter[i].kind != METER_FOREIGN)
-            each(m, &all->meter[i], argument);
-        let_go(&all->meter[i]);
+        if ((device == ALL_DEVICES || meter->device == device) && meter->kind != METER_FOREIGN)
+            each(m, meter, argument);
+        meter_let_go(meter);
     }
 }
 
@@ -258,6 +328,26 @@ void meters_read(struct membership *m, unsigned device)
     int saved = errno;
 
     for_each(m, device, read_one, NULL);
+    errno = saved;
+}
+
+static void read_released(struct membership *m, struct meter *meter, void *argument)
+{
+    (void)argument;
+    if (meter->kind == METER_POOL &&
+        __atomic_load_n(&meter->charged, __ATOMIC_RELAXED) > __atomic_load_n(&meter->threshold, __ATOMIC_RELAXED))
+        meter_read(m, meter);
+}
+
+void meters_read_released(void)
+{
+    struct meters *all = process_meters();
+    struct membership *m;
+    int saved = errno;
+
+    if (!all || !__atomic_load_n(&all->used, __ATOMIC_ACQUIRE) || !(m = process_membership(NULL)))
+        return;
+    for_each(m, ALL_DEVICES, read_released, NULL);
     errno = saved;
 }
 

@@ -24,16 +24,15 @@ enum meter_kind {
 };
 
 struct meter {
-    uint64_t handle;  /* CUmemoryPool, or 1 + the quota device of graph memory; does not change while the meter is held */
-    uint64_t step;    /* atomic: its growth comes in pieces of up to this, as far as was seen */
-    uint64_t blocks;  /* atomic: of a pool: allocations that were recorded and not freed */
-    uint64_t begun;   /* atomic: allocations that were ever begun */
-    uint64_t flight;  /* atomic: allocations that are between begin and end */
-    uint64_t tickets; /* atomic: of readings, given out before the driver is asked */
-    uint64_t applied; /* under the lock: the latest ticket whose reading was applied */
-    uint64_t charged; /* under the lock, read without */
+    uint64_t handle;    /* CUmemoryPool, or 1 + the quota device of graph memory; does not change while the meter is held */
+    uint64_t users;     /* atomic: low half: threads that hold it, high half: how many ever did */
+    uint64_t step;      /* atomic: its growth comes in pieces of up to this, as far as was seen */
+    uint64_t blocks;    /* atomic: allocations from the pool that were recorded and not freed */
+    uint64_t threshold; /* atomic: up to this the driver keeps what a synchronisation finds unused */
+    uint64_t tickets;   /* atomic: of readings, given out before the driver is asked */
+    uint64_t applied;   /* under the lock: the latest ticket whose reading was applied */
+    uint64_t charged;   /* under the lock, read without */
     uint32_t lock;
-    uint32_t users; /* atomic: threads that hold it */
     uint16_t device;
     uint8_t kind;
     uint8_t state; /* atomic */
@@ -44,14 +43,35 @@ struct meter {
 struct meter *meter_of_pool(struct membership *membership, CUmemoryPool pool, unsigned device);
 struct meter *meter_of_graphs(struct membership *membership, unsigned device);
 
-/* The meter of a pool if it has one, else NULL; and the one of a pool that was just made, METER_FOREIGN. */
+/* The meter of a pool if it has one, else NULL. */
 struct meter *meter_find(CUmemoryPool pool);
-struct meter *meter_foreign(struct membership *membership, CUmemoryPool pool, unsigned device);
+
+/* The meter of a pool that was just made: one that had its address ended on a road that we do not see. NULL as above. */
+struct meter *meter_new(struct membership *membership, CUmemoryPool pool, unsigned device, enum meter_kind kind);
+
+/* The meter of the pool that a device's allocations come from unless they name one, NULL while that is not known; and make it so, unless
+ * meters_changes() is no longer what it was before the driver was asked. */
+struct meter *meter_current(unsigned device);
+void meter_set_current(struct meter *meter, uint64_t changes);
+
+/* Another pool became a device's current one, or a pool ended. */
+void meters_change(void);
+uint64_t meters_changes(void);
+
+/* Hold a meter: until it is let go, its pool is not destroyed. False if it is on its way out. *order, for meter_alone(). */
+bool meter_hold(struct meter *meter, uint64_t *order);
+void meter_let_go(struct meter *meter);
+
+/* Whether nobody else has held it since this thread does. */
+bool meter_alone(const struct meter *meter, uint64_t order);
 
 /* Ask the driver, and charge or refund the difference. Of racing readings the one whose ticket is latest stands, and every change is followed
  * by a reading of who made it, so what stands at rest is what the last change left. Returns by how much this reading raised the charge. A
  * driver that does not answer changes nothing. */
 uint64_t meter_read(struct membership *membership, struct meter *meter);
+
+/* What the pool has reserved and not handed out, as the driver says; 0 if it does not. */
+uint64_t meter_room(const struct meter *meter);
 
 /* Before the driver is told to destroy a pool: from here on no other thread asks about the handle, which may be another pool's at once.
  * NULL where the pool has no meter. After it: if `gone`, the charge ends, with the pool's last block if it has any left. */
@@ -65,6 +85,9 @@ uint64_t meter_number(const struct meter *meter);
 
 /* Read all of a device. */
 void meters_read(struct membership *membership, unsigned device);
+
+/* Read what of all devices a synchronisation may have made smaller. */
+void meters_read_released(void);
 
 /* Make the driver give back what all pools and graphs of this process keep on a device without using it, and read again. Whether anything came
  * back. What the GPU has not finished with stays: nothing is waited for. */

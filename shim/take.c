@@ -27,7 +27,8 @@ static uint64_t granule_of(const struct membership *m, unsigned device)
 bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
     return quota_try_reserve(&m->quota, charge, device, bytes, family) ||
-           (meters_give_back(m, device) && quota_try_reserve(&m->quota, charge, device, bytes, family)) ||
+           (bytes <= quota_limit(&m->quota, device) && meters_give_back(m, device) &&
+            quota_try_reserve(&m->quota, charge, device, bytes, family)) ||
            quota_reserve(&m->quota, charge, device, bytes, family) == 0;
 }
 
@@ -114,7 +115,9 @@ static void refund_slab(void *argument, const struct record *slab)
 
 void take_refund(struct membership *m, const struct record *record)
 {
-    if (!record->small)
+    if (record->family == QUOTA_POOL)
+        meter_unblock(m, record->bytes);
+    else if (!record->small)
         quota_refund(&m->quota, record);
     else if (record->family == QUOTA_ARRAY)
         bucket_remove(m, record);

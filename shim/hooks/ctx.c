@@ -2,6 +2,7 @@
 /* Contexts and primary contexts: creation is charged, the end refunds the context and all that it owns. */
 #include "../context.h"
 #include "../guard.h"
+#include "../meter.h"
 
 /* A context creation: the ABIs differ in their parameters alone. One that is refused after the driver made it leaves the output as it was. */
 #define CREATE(symbol, parameters, arguments)                                                                                      \
@@ -104,3 +105,17 @@ END_PRIMARY(cuDevicePrimaryCtxRelease, false)
 END_PRIMARY(cuDevicePrimaryCtxRelease_v2, false)
 END_PRIMARY(cuDevicePrimaryCtxReset, true)
 END_PRIMARY(cuDevicePrimaryCtxReset_v2, true)
+
+/* At a synchronisation the driver gives back what its pools no longer use. */
+#define SYNCHRONIZE(symbol, parameters, arguments)                                                                                 \
+    CUresult symbol parameters                                                                                                     \
+    {                                                                                                                              \
+        CUresult result = real.symbol arguments;                                                                                   \
+                                                                                                                                   \
+        if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))                                                                    \
+            meters_read_released();                                                                                                \
+        return result;                                                                                                             \
+    }
+
+SYNCHRONIZE(cuCtxSynchronize, (void), ())
+SYNCHRONIZE(cuCtxSynchronize_v2, (CUcontext ctx), (ctx))

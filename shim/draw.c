@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Charges around an allocation from a memory pool. */
+#include "draw.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "context.h"
+#include "graphs.h"
+#include "real.h"
+#include "relaxed.h"
+#include "take.h"
+
+#define HOLD_ATTEMPTS 10000
+#define STEP_MOST     (UINT64_C(1) << 30) /* more is no chunk of a pool's */
+
+bool draw_captures(CUstream stream)
+{
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+
+    /* The legacy stream cannot capture, and the question would fail while another one does. */
+    return stream && stream != CU_STREAM_LEGACY && called.cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
+           status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+static bool device_of_context(struct membership *m, CUcontext context, unsigned *device)
+{
+    struct record record;
+    CUcontext popped;
+    CUdevice handle;
+
+    if (records_find(process_contexts(), (uint64_t)(uintptr_t)context, &record)) {
+        *device = record.device;
+        return true;
+    }
+    if (called.cuCtxPushCurrent_v2(context) != CUDA_SUCCESS)
+        return false;
+    bool known = called.cuCtxGetDevice(&handle) == CUDA_SUCCESS;
+    called.cuCtxPopCurrent_v2(&popped);
+    int index = known ? process_device(m, handle) : PROCESS_NO_DEVICE;
+    *device = (unsigned)index;
+    return index != PROCESS_NO_DEVICE;
+}
+
+/* The device of a stream: its context's. False where the driver is about to say what is wrong with it. */
+static bool device_of_stream(struct membership *m, CUstream stream, unsigned *device)
+{
+    CUcontext context;
+    uint64_t owner;
+    int index;
+
+    if (m->quota.devices == 1) {
+        *device = 0;
+        return true;
+    }
+    if (stream && stream != CU_STREAM_LEGACY && stream != CU_STREAM_PER_THREAD)
+        return called.cuStreamGetCtx(stream, &context) == CUDA_SUCCESS && device_of_context(m, context, device);
+    bool known = context_current(m, &owner, &index);
+    *device = known ? (unsigned)index : 0;
+    return known;
+}
+
+/* The quota device of a pool that we have not seen made: true if it is the default or current pool of one. */
+static bool locate(struct membership *m, CUmemoryPool pool, unsigned *device)
+{
+    CUstreamCaptureMode mode = relaxed_enter();
+    bool found = false;
+
+    for (unsigned i = 0; i < m->quota.devices && !found; i++) {
+        CUmemoryPool of_device;
+
+        found = (called.cuDeviceGetDefaultMemPool(&of_device, m->device[i]) == CUDA_SUCCESS && of_device == pool) ||
+                (called.cuDeviceGetMemPool(&of_device, m->device[i]) == CUDA_SUCCESS && of_device == pool);
+        *device = i;
+    }
+    relaxed_leave(mode);
+    return found;
+}
+
+/* The meter of the pool that the driver will use. CUDA_SUCCESS without one: nothing to charge, or the driver's to refuse. */
+static CUresult find_meter(struct draw *draw, struct membership *m, CUmemoryPool pool)
+{
+    unsigned device;
+
+    if (!draw->current) {
+        draw->meter = pool ? meter_find(pool) : NULL;
+        if (draw->meter || !pool)
+            return CUDA_SUCCESS;
+        if (!locate(m, pool, &device)) {
+            if (!device_of_stream(m, draw->stream, &device))
+                return CUDA_SUCCESS;
+            draw->guessed = true;
+        }
+        draw->meter = meter_of_pool(m, pool, device);
+        return draw->meter ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (!device_of_stream(m, draw->stream, &device))
+        return CUDA_SUCCESS;
+    draw->meter = meter_current(device);
+    if (draw->meter)
+        return CUDA_SUCCESS;
+    CUstreamCaptureMode mode = relaxed_enter();
+    CUresult result = called.cuDeviceGetMemPool(&pool, m->device[device]);
+    relaxed_leave(mode);
+    if (result != CUDA_SUCCESS)
+        return CUDA_SUCCESS;
+    draw->meter = meter_of_pool(m, pool, device);
+    if (!draw->meter)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    meter_set_current(draw->meter, draw->changes);
+    return CUDA_SUCCESS;
+}
+
+/* The same, held. One that is on its way out is only then not the driver's to refuse when it is the current one, and another will be. */
+static CUresult hold_meter(struct draw *draw, struct membership *m, CUmemoryPool pool)
+{
+    CUresult result;
+
+    for (int attempt = 0; attempt < HOLD_ATTEMPTS; attempt++) {
+        draw->changes = meters_changes();
+        result = find_meter(draw, m, pool);
+        if (result != CUDA_SUCCESS || !draw->meter)
+            return result;
+        if (draw->meter->kind != METER_POOL)
+            break;
+        if (meter_hold(draw->meter, &draw->order))
+            return CUDA_SUCCESS;
+        if (!draw->current)
+            break;
+        syscall(SYS_sched_yield);
+    }
+    draw->meter = NULL;
+    return CUDA_SUCCESS;
+}
+
+/* What a pool may grow by for an allocation. */
+static uint64_t growth(const struct meter *meter, uint64_t bytes)
+{
+    uint64_t step = __atomic_load_n(&meter->step, __ATOMIC_RELAXED);
+
+    return bytes > UINT64_MAX - (step - 1) ? UINT64_MAX : (bytes + (step - 1)) & ~(step - 1);
+}
+
+/* The budget has no room at first sight: the pool's own, or what all caches give back. */
+static bool reserve_pressed(struct draw *draw, struct membership *m, unsigned device, uint64_t bytes)
+{
+    if (!draw->strict && meter_room(draw->meter) >= draw->bytes)
+        return true;
+    if (draw->bytes <= quota_limit(&m->quota, device) && meters_give_back(m, device)) {
+        if (quota_try_reserve(&m->quota, &draw->charge, device, bytes, QUOTA_POOL))
+            return true;
+        if (!draw->strict && meter_room(draw->meter) >= draw->bytes)
+            return true;
+    }
+    return quota_reserve(&m->quota, &draw->charge, device, bytes, QUOTA_POOL) == 0;
+}
+
+CUresult draw_begin(struct draw *draw, uint64_t bytes, CUmemoryPool pool, bool named, CUstream stream, bool per_thread)
+{
+    CUresult why;
+    struct membership *m = process_membership(&why);
+
+    draw->membership = NULL;
+    draw->over = false;
+    draw->stream = draw_stream(stream, per_thread);
+    if (!m) {
+        if (why == CUDA_ERROR_OPERATING_SYSTEM)
+            return why;
+    } else if (draw_captures(draw->stream)) {
+        graphs_note_memory_node();
+    } else if (bytes) {
+        draw->bytes = bytes;
+        draw->current = !named;
+        why = hold_meter(draw, m, pool);
+        if (why != CUDA_SUCCESS)
+            return why;
+        if (draw->meter) {
+            unsigned device = draw->meter->device;
+            uint64_t most = growth(draw->meter, bytes);
+
+            if (!quota_try_reserve(&m->quota, &draw->charge, device, most, QUOTA_POOL) && !reserve_pressed(draw, m, device, most)) {
+                meter_let_go(draw->meter);
+                return CUDA_ERROR_OUT_OF_MEMORY;
+            }
+            draw->membership = m;
+        }
+    }
+    guard_enter();
+    return CUDA_SUCCESS;
+}
+
+bool draw_again(struct draw *draw, CUresult result)
+{
+    return result == CUDA_ERROR_OUT_OF_MEMORY && draw->membership &&
+           quota_retry_oom(&draw->membership->quota, draw->meter->device, &draw->attempt);
+}
+
+/* A pool that grew by more than was thought possible, and by nobody else's doing, shows that its driver takes larger chunks. */
+static void learn(struct draw *draw, uint64_t grown)
+{
+    uint64_t step = __atomic_load_n(&draw->meter->step, __ATOMIC_RELAXED);
+
+    if (grown <= growth(draw->meter, draw->bytes) || !meter_alone(draw->meter, draw->order))
+        return;
+    while (step < STEP_MOST && ((draw->bytes + (step - 1)) & ~(step - 1)) < grown)
+        step *= 2;
+    __atomic_store_n(&draw->meter->step, step, __ATOMIC_RELAXED);
+}
+
+/* The pool that the block is really in, held, where that is not sure. */
+static void correct_meter(struct draw *draw, struct membership *m, CUdeviceptr pointer)
+{
+    CUmemoryPool pool = NULL;
+    unsigned type = CU_MEMORYTYPE_DEVICE;
+    CUstreamCaptureMode mode = relaxed_enter();
+    struct meter *meter = NULL;
+    uint64_t order;
+
+    if (draw->guessed)
+        called.cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointer);
+    else
+        called.cuPointerGetAttribute(&pool, CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, pointer);
+    relaxed_leave(mode);
+    if (type == CU_MEMORYTYPE_HOST)
+        draw->meter->kind = METER_FOREIGN;
+    else if (pool && (uint64_t)(uintptr_t)pool != draw->meter->handle)
+        meter = meter_of_pool(m, pool, draw->meter->device);
+    if (!meter || !meter_hold(meter, &order))
+        return;
+    meter_read(m, draw->meter);
+    meter_let_go(draw->meter);
+    draw->meter = meter;
+    draw->order = order;
+}
+
+/* Whether more is charged on the meter's device than the limit. */
+static bool over_limit(struct membership *m, unsigned device)
+{
+    unsigned index = (unsigned)m->quota.device[device].index;
+
+    return ledger_reserve(&m->quota.ledger, index, 0, quota_limit(&m->quota, device)) != 0;
+}
+
+/* Enter the block under its address. False for want of host memory. */
+static bool remember(struct draw *draw, struct membership *m, CUdeviceptr pointer)
+{
+    struct record old,
+        record = {.key = pointer, .bytes = meter_number(draw->meter), .device = draw->meter->device, .family = QUOTA_POOL};
+
+    meter_block(draw->meter);
+    int put = records_put(process_allocations(), &record, &old);
+    if (put < 0)
+        take_refund(m, &record);
+    else if (put == 1) /* freed on a road that we do not see, and handed out again */
+        take_refund(m, &old);
+    return put >= 0;
+}
+
+bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
+{
+    struct membership *m = draw->membership;
+    bool kept = true;
+
+    guard_leave();
+    if (!m)
+        return true;
+    if (result == CUDA_SUCCESS && pointer) {
+        if (draw->guessed || (draw->current && meters_changes() != draw->changes))
+            correct_meter(draw, m, pointer);
+        uint64_t grown = meter_read(m, draw->meter);
+        quota_cancel(&m->quota, &draw->charge);
+        if (grown > draw->charge.bytes) {
+            learn(draw, grown);
+            draw->over = over_limit(m, draw->meter->device);
+        }
+        kept = !draw->over && remember(draw, m, pointer);
+    } else {
+        quota_cancel(&m->quota, &draw->charge);
+    }
+    meter_let_go(draw->meter);
+    return kept;
+}
+
+bool draw_anew(struct draw *draw)
+{
+    struct membership *m = draw->membership;
+
+    if (draw->over && !draw->strict) {
+        draw->strict = true;
+        return true;
+    }
+    if (draw->over)
+        quota_refuse(&m->quota, draw->charge.device, draw->bytes, QUOTA_POOL);
+    return false;
+}
+
+void draw_created(CUmemoryPool pool, const CUmemPoolProps *props)
+{
+    struct membership *m = process_membership(NULL);
+    int index = PROCESS_NO_DEVICE;
+    CUdevice handle;
+
+    if (m && props->location.type == CU_MEM_LOCATION_TYPE_DEVICE && called.cuDeviceGet(&handle, props->location.id) == CUDA_SUCCESS)
+        index = process_device(m, handle);
+    if (m)
+        meter_new(m, pool, index == PROCESS_NO_DEVICE ? 0 : (unsigned)index,
+                  index == PROCESS_NO_DEVICE ? METER_FOREIGN : METER_POOL);
+}
+
+void draw_imported(CUmemoryPool pool)
+{
+    struct membership *m = process_membership(NULL);
+
+    if (m)
+        meter_new(m, pool, 0, METER_FOREIGN);
+}
+
+void draw_trimmed(CUmemoryPool pool)
+{
+    struct membership *m = process_membership(NULL);
+    struct meter *meter = m ? meter_find(pool) : NULL;
+    uint64_t order;
+
+    if (meter && meter_hold(meter, &order)) {
+        meter_read(m, meter);
+        meter_let_go(meter);
+    }
+}
+
+void draw_set_threshold(CUmemoryPool pool, uint64_t bytes)
+{
+    struct membership *m = process_membership(NULL);
+    struct meter *meter = m ? meter_find(pool) : NULL;
+    unsigned device;
+
+    if (m && !meter && locate(m, pool, &device))
+        meter = meter_of_pool(m, pool, device);
+    if (meter)
+        __atomic_store_n(&meter->threshold, bytes, __ATOMIC_RELAXED);
+}
+
+struct meter *draw_ending(CUmemoryPool pool)
+{
+    struct membership *m = process_membership(NULL);
+    struct meter *meter = m ? meter_ending(pool) : NULL;
+
+    if (meter && meter->kind == METER_POOL && __atomic_load_n(&meter->blocks, __ATOMIC_RELAXED)) {
+        CUstreamCaptureMode mode = relaxed_enter();
+
+        real.cuMemPoolTrimTo(pool, 0);
+        relaxed_leave(mode);
+        meter_read(m, meter);
+    }
+    return meter;
+}
+
+void draw_ended(struct meter *meter, CUresult result)
+{
+    struct membership *m = process_membership(NULL);
+
+    if (meter && m)
+        meter_ended(m, meter, result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED);
+}

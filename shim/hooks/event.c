@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Events. At a synchronisation the driver gives back what its pools no longer use. */
+#include "../guard.h"
+#include "../meter.h"
+#include "../real.h"
+
+CUresult cuEventSynchronize(CUevent hEvent)
+{
+    CUresult result = real.cuEventSynchronize(hEvent);
+
+    if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))
+        meters_read_released();
+    return result;
+}
