@@ -44,7 +44,7 @@ static uint64_t round_up(uint64_t bytes, uint64_t granule)
 
 static uint64_t cap_of(const struct quota_device *device)
 {
-    return min(min(device->own, device->admin), min(device->native, device->id.physical));
+    return min(min(device->own, device->admin), min(__atomic_load_n(&device->native, __ATOMIC_RELAXED), device->id.physical));
 }
 
 int quota_add_device(struct quota *quota, const struct config *config, const struct config_device *id, uint64_t granule)

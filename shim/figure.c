@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "native.h"
 #include "real.h"
 #include "softslice/units.h"
 
@@ -44,6 +45,10 @@ bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
 
     if (!nvml_ready() || !find_device(uuid, &device))
         return false;
+    struct membership *m = process_membership(NULL);
+    int index = m ? process_device_of_uuid(m, uuid) : PROCESS_NO_DEVICE;
+    if (index != PROCESS_NO_DEVICE)
+        native_look(m, (unsigned)index, device);
     nvmlReturn_t result = called.nvmlDeviceGetComputeRunningProcesses_v3(device, &count, list);
     if (result != NVML_SUCCESS && result != NVML_ERROR_INSUFFICIENT_SIZE) {
         count = FIGURE_PROCESSES;

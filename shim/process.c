@@ -8,6 +8,7 @@
 
 #include "arm.h"
 #include "meter.h"
+#include "native.h"
 #include "real.h"
 #include "softslice/log.h"
 
@@ -162,6 +163,7 @@ static CUresult add_devices(struct membership *m, const struct config *config)
         if (index < 0)
             return CUDA_ERROR_OPERATING_SYSTEM;
         m->device[index] = device;
+        native_enter(m, (unsigned)index);
     }
     return result;
 }

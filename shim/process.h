@@ -15,10 +15,16 @@
 
 struct meters;
 
+struct membership_native {
+    uint64_t mps;    /* MPS's limit, UINT64_MAX if none */
+    uint64_t looked; /* atomic: CLOCK_MONOTONIC ns of the last native_look() */
+};
+
 /* A process's membership: built by one thread, published by one compare-and-swap, the same from then on. */
 struct membership {
     struct quota quota;
     CUdevice device[QUOTA_DEVICES]; /* the driver's handle of quota.device[i] */
+    struct membership_native native[QUOTA_DEVICES];
 };
 
 /* Join the tenant with every device that the driver shows, once; later calls and other threads find it done. CUDA_SUCCESS;

@@ -12,8 +12,8 @@
  * binds itself at the first call, and answers CUDA_ERROR_NOT_FOUND where the library that is loaded lacks the function or none is loaded. */
 struct real_driver {
 #define HOOK(home, body, arm, base, symbol, since, per_thread, ...) HOOK_##body(symbol)
-#define HOOK_WRAP(symbol)                                      __typeof__(&symbol) symbol;
-#define HOOK_FORWARD(symbol)                                   void (*symbol)(void);
+#define HOOK_WRAP(symbol)                                           __typeof__(&symbol) symbol;
+#define HOOK_FORWARD(symbol)                                        void (*symbol)(void);
 #include "hooks.def"
 #define HOOK(home, body, arm, base, symbol, since, per_thread, ...) HOOK_##body(symbol)
 #include "nvml.def"

@@ -33,7 +33,7 @@ struct quota_device {
     int index;         /* in the ledger */
     uint64_t own;      /* limit of this process's own sources if it was smaller than the ledger's at attach: binds it alone */
     uint64_t admin;    /* the admin's */
-    uint64_t native;   /* the driver's own limit, UINT64_MAX if none */
+    uint64_t native;   /* atomic: MPS's or the driver's own limit, UINT64_MAX if none */
     uint64_t granule;  /* bytes, a power of two */
     uint32_t refusals; /* atomic: refusals so far; the first is logged */
 };

@@ -32,7 +32,8 @@ static bool budget(uint64_t physical_free, uint64_t *total, uint64_t *free_bytes
             return result;                                                                                                         \
         if (free_bytes)                                                                                                            \
             *free_bytes = (type)fit(told_free);                                                                                    \
-        if (total)                                                                                                                 \
+        /* The driver tells less than the card where it keeps a limit itself. */                                                   \
+        if (total && fit(told_total) < *total)                                                                                     \
             *total = (type)fit(told_total);                                                                                        \
         return result;                                                                                                             \
     }
