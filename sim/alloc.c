@@ -146,6 +146,7 @@ static CUresult mem_free(CUdeviceptr dptr)
         return CUDA_ERROR_INVALID_VALUE;
     switch (mem->kind) {
     case SIM_MEM_DEVICE:
+    case SIM_MEM_EXTERNAL:
     case SIM_MEM_MANAGED: {
         struct sim_ctx *ctx = mem->ctx;
 

@@ -5,17 +5,7 @@
 
 #include "array.h"
 
-#define API_V2     3020
-#define MAX_LEVELS 32
-
-struct sim_mipmap {
-    struct sim_object_head head;
-    CUDA_ARRAY3D_DESCRIPTOR desc;
-    unsigned int levels;
-    uint64_t size;
-    struct sim_mem *mem;
-    struct sim_array *level[MAX_LEVELS];
-};
+#define API_V2 3020
 
 /* Bytes of one channel; 0: a format without a model. */
 static unsigned int format_bytes(CUarray_format format)
@@ -232,7 +222,7 @@ CUresult cuArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *memoryRequ
     return requirements(memoryRequirements, a->desc.Flags, a->size, device);
 }
 
-static void mipmap_free(struct sim_mipmap *m)
+void sim_mipmap_free(struct sim_mipmap *m)
 {
     for (unsigned int i = 0; i < m->levels; i++)
         if (m->level[i])
@@ -247,28 +237,16 @@ static size_t half(size_t side, unsigned int level)
     return !side ? 0 : side >> level ? side >> level : 1;
 }
 
-CUresult cuMipmappedArrayCreate(CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR *pMipmappedArrayDesc,
-                                unsigned int numMipmapLevels)
+CUresult sim_mipmap_new(struct sim_ctx *ctx, const CUDA_ARRAY3D_DESCRIPTOR *desc, unsigned int levels, struct sim_mipmap **out)
 {
-    struct sim_ctx *ctx;
-    struct sim_mipmap *m;
+    struct sim_mipmap *m = sim_handle_new(sizeof(*m), SIM_MIPMAP, ctx);
+    CUresult r = CUDA_SUCCESS;
     uint64_t at = 0;
-    CUresult r;
 
-    ENTER();
-    SIM_GUARD();
-    CONTEXT(ctx);
-    if (!pHandle || !pMipmappedArrayDesc || !numMipmapLevels)
-        return CUDA_ERROR_INVALID_VALUE;
-    if (pMipmappedArrayDesc->Flags & CUDA_ARRAY3D_SPARSE)
-        return CUDA_ERROR_NOT_SUPPORTED;
-    UNSAFE_IN_CAPTURE();
-    m = sim_handle_new(sizeof(*m), SIM_MIPMAP, ctx);
     if (!m)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    m->desc = *pMipmappedArrayDesc;
-    r = CUDA_SUCCESS;
-    for (unsigned int i = 0; r == CUDA_SUCCESS && i < numMipmapLevels && i < MAX_LEVELS; i++) {
+    m->desc = *desc;
+    for (unsigned int i = 0; r == CUDA_SUCCESS && i < levels && i < SIM_MAX_LEVELS; i++) {
         struct sim_array *a = sim_handle_new(sizeof(*a), SIM_ARRAY, ctx);
 
         if (!a) {
@@ -280,7 +258,8 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DE
         a->desc = m->desc;
         a->desc.Width = half(m->desc.Width, i);
         a->desc.Height = half(m->desc.Height, i);
-        a->desc.Depth = half(m->desc.Depth, i);
+        if (!(m->desc.Flags & CUDA_ARRAY3D_LAYERED))
+            a->desc.Depth = half(m->desc.Depth, i);
         r = measure(a);
         a->base = at;
         at += sim_round_up(a->size, 512);
@@ -289,20 +268,50 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DE
             break;
     }
     m->size = at;
-    if (r == CUDA_SUCCESS && !(m->desc.Flags & CUDA_ARRAY3D_DEFERRED_MAPPING))
-        r = sim_mem_alloc(ctx, at, false, SIM_MEM_DEVICE, &m->mem);
-    if (r != CUDA_SUCCESS) {
-        mipmap_free(m);
-        return r;
-    }
-    if (m->mem)
-        m->mem->kind = SIM_MEM_ARRAY;
+    if (r != CUDA_SUCCESS)
+        sim_mipmap_free(m);
+    else
+        *out = m;
+    return r;
+}
+
+void sim_mipmap_attach(struct sim_mipmap *m, struct sim_mem *mem)
+{
+    m->mem = mem;
+    mem->kind = SIM_MEM_ARRAY;
     for (unsigned int i = 0; i < m->levels; i++) {
-        m->level[i]->mem = m->mem;
-        m->level[i]->base += m->mem ? m->mem->base : 0;
+        m->level[i]->mem = mem;
+        m->level[i]->base += mem->base;
     }
-    *pHandle = (CUmipmappedArray)m;
-    return CUDA_SUCCESS;
+}
+
+CUresult cuMipmappedArrayCreate(CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR *pMipmappedArrayDesc,
+                                unsigned int numMipmapLevels)
+{
+    struct sim_ctx *ctx;
+    struct sim_mem *mem;
+    struct sim_mipmap *m;
+    CUresult r;
+
+    ENTER();
+    SIM_GUARD();
+    CONTEXT(ctx);
+    if (!pHandle || !pMipmappedArrayDesc || !numMipmapLevels)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (pMipmappedArrayDesc->Flags & CUDA_ARRAY3D_SPARSE)
+        return CUDA_ERROR_NOT_SUPPORTED;
+    UNSAFE_IN_CAPTURE();
+    r = sim_mipmap_new(ctx, pMipmappedArrayDesc, numMipmapLevels, &m);
+    if (r == CUDA_SUCCESS && !(m->desc.Flags & CUDA_ARRAY3D_DEFERRED_MAPPING)) {
+        r = sim_mem_alloc(ctx, m->size, false, SIM_MEM_DEVICE, &mem);
+        if (r == CUDA_SUCCESS)
+            sim_mipmap_attach(m, mem);
+        else
+            sim_mipmap_free(m);
+    }
+    if (r == CUDA_SUCCESS)
+        *pHandle = (CUmipmappedArray)m;
+    return r;
 }
 
 CUresult cuMipmappedArrayGetLevel(CUarray *pLevelArray, CUmipmappedArray hMipmappedArray, unsigned int level)
@@ -344,7 +353,7 @@ CUresult cuMipmappedArrayDestroy(CUmipmappedArray hMipmappedArray)
         return CUDA_ERROR_INVALID_HANDLE;
     UNSAFE_IN_CAPTURE();
     sim_context_wait(m->head.ctx);
-    mipmap_free(m);
+    sim_mipmap_free(m);
     return CUDA_SUCCESS;
 }
 
@@ -354,7 +363,7 @@ void sim_arrays_free_context(struct sim_ctx *ctx)
     struct sim_array *a;
 
     while ((m = sim_handle_first(SIM_MIPMAP, ctx)))
-        mipmap_free(m);
+        sim_mipmap_free(m);
     while ((a = sim_handle_first(SIM_ARRAY, ctx)))
         array_free(a);
 }

@@ -85,7 +85,7 @@ CUresult cuMemPoolExportPointer(CUmemPoolPtrExportData *shareData_out, CUdevicep
         return CUDA_ERROR_INVALID_VALUE;
     if (!mem->object) {
         uint64_t id = sim_share(mem->dev, mem->reserved, false);
-        unsigned char *bytes = id ? sim_share_map(id, mem->reserved) : NULL;
+        unsigned char *bytes = id ? sim_share_map(id, 0, mem->reserved) : NULL;
 
         if (id && !bytes)
             sim_share_drop(id);
@@ -123,18 +123,11 @@ CUresult cuMemPoolImportPointer(CUdeviceptr *ptr_out, CUmemoryPool pool, CUmemPo
     memcpy(&data, shareData, sizeof(data));
     if (data.magic != DATA_MAGIC || data.pool != p->object || !sim_share_hold(data.object, &size, &dev))
         return CUDA_ERROR_INVALID_VALUE;
-    mem = sim_mem_new(SIM_MEM_POOL, dev, NULL, 0, data.size);
-    if (mem) {
-        mem->bytes = sim_share_map(data.object, mem->reserved);
-        mem->bytes_mapped = mem->bytes != NULL;
-    }
-    if (!mem || !mem->bytes) {
-        if (mem)
-            sim_mem_free(mem);
+    mem = sim_share_mem(SIM_MEM_POOL, dev, NULL, data.object, 0, data.size);
+    if (!mem) {
         sim_share_drop(data.object);
         return CUDA_ERROR_MAP_FAILED;
     }
-    mem->object = data.object;
     mem->owner = p;
     p->blocks++;
     *ptr_out = mem->base;

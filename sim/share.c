@@ -54,16 +54,32 @@ uint64_t sim_share_id(int fd)
     return pread(fd, &id, sizeof(id), 0) == sizeof(id) ? id : 0;
 }
 
-unsigned char *sim_share_map(uint64_t object, uint64_t size)
+unsigned char *sim_share_map(uint64_t object, uint64_t from, uint64_t size)
 {
     void *p = MAP_FAILED;
     int fd = sim_share_export(object);
 
     if (fd >= 0) {
-        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, SIM_OBJECT_HEADER);
+        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)(SIM_OBJECT_HEADER + from));
         close(fd);
     }
     return p == MAP_FAILED ? NULL : p;
+}
+
+struct sim_mem *sim_share_mem(enum sim_mem_kind kind, int dev, struct sim_ctx *ctx, uint64_t object, uint64_t from, uint64_t size)
+{
+    struct sim_mem *mem = sim_mem_new(kind, dev, ctx, 0, size);
+
+    if (!mem)
+        return NULL;
+    mem->bytes = sim_share_map(object, from, mem->reserved);
+    mem->bytes_mapped = mem->bytes != NULL;
+    if (!mem->bytes) {
+        sim_mem_free(mem);
+        return NULL;
+    }
+    mem->object = object;
+    return mem;
 }
 
 bool sim_share_hold(uint64_t object, uint64_t *size, int *dev)
@@ -113,7 +129,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle *pHandle, CUdeviceptr dptr)
         return CUDA_ERROR_NOT_SUPPORTED;
     if (!mem->object) {
         uint64_t id = sim_share(mem->dev, mem->charged, true);
-        unsigned char *bytes = id ? sim_share_map(id, mem->reserved) : NULL;
+        unsigned char *bytes = id ? sim_share_map(id, 0, mem->reserved) : NULL;
 
         if (!id)
             return CUDA_ERROR_OUT_OF_MEMORY;
@@ -171,18 +187,11 @@ static CUresult ipc_open(CUdeviceptr *out, const CUipcMemHandle *handle, unsigne
     }
     if (!sim_share_hold(h.object, &size, &dev))
         return CUDA_ERROR_INVALID_VALUE;
-    mem = sim_mem_new(SIM_MEM_IPC, dev, ctx, 0, h.size);
-    if (mem) {
-        mem->bytes = sim_share_map(h.object, mem->reserved);
-        mem->bytes_mapped = mem->bytes != NULL;
-    }
-    if (!mem || !mem->bytes) {
-        if (mem)
-            sim_mem_free(mem);
+    mem = sim_share_mem(SIM_MEM_IPC, dev, ctx, h.object, 0, h.size);
+    if (!mem) {
         sim_share_drop(h.object);
         return CUDA_ERROR_MAP_FAILED;
     }
-    mem->object = h.object;
     mem->aux = 1;
     *out = mem->base;
     return CUDA_SUCCESS;

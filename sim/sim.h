@@ -102,6 +102,7 @@ enum sim_kind {
     SIM_RESOURCE,
     SIM_LINK,
     SIM_USER_OBJECT,
+    SIM_EXTERNAL,
 };
 
 /* Every object begins with this. */
@@ -189,6 +190,7 @@ enum sim_mem_kind {
     SIM_MEM_IPC,        /* opened, not owned */
     SIM_MEM_GRAPH,      /* allocation node */
     SIM_MEM_ARRAY,      /* its address is told to nobody */
+    SIM_MEM_EXTERNAL,   /* mapped from imported external memory */
 };
 
 /* One allocation: a range of addresses that means something to this process. */
@@ -238,8 +240,11 @@ uint64_t sim_share(int dev, uint64_t size, bool counted);
 /* A descriptor of the object's file for other processes, or -1; and the object that one is of, or 0. */
 int sim_share_export(uint64_t object);
 uint64_t sim_share_id(int fd);
+/* A record of `size` bytes of an object beginning at `from`, which has its bytes; it takes over one hold on the object. NULL on failure,
+ * which leaves the hold. */
+struct sim_mem *sim_share_mem(enum sim_mem_kind kind, int dev, struct sim_ctx *ctx, uint64_t object, uint64_t from, uint64_t size);
 /* A mapping of an object's bytes; NULL on failure. */
-unsigned char *sim_share_map(uint64_t object, uint64_t size);
+unsigned char *sim_share_map(uint64_t object, uint64_t from, uint64_t size);
 /* Hold an object of another process; false: it is gone. */
 bool sim_share_hold(uint64_t object, uint64_t *size, int *dev);
 void sim_share_drop(uint64_t object);

@@ -332,7 +332,7 @@ unsigned char *sim_phys_bytes(struct sim_mem *mem)
     if (p->bytes)
         return p->bytes;
     if (p->object) {
-        p->bytes = sim_share_map(p->object, p->size);
+        p->bytes = sim_share_map(p->object, 0, p->size);
         return p->bytes;
     }
     bytes = mmap(NULL, p->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -361,7 +361,7 @@ CUresult cuMemExportToShareableHandle(void *shareableHandle, CUmemGenericAllocat
             return CUDA_ERROR_OUT_OF_MEMORY;
         p->bytes = NULL;
         if (old) {
-            p->bytes = sim_share_map(p->object, p->size);
+            p->bytes = sim_share_map(p->object, 0, p->size);
             if (p->bytes)
                 memcpy(p->bytes, old, p->size);
             munmap(old, p->size);

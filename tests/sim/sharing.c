@@ -268,6 +268,53 @@ static void check_pool_export(void)
     t_join(child);
 }
 
+/* Memory imported as external: the descriptor is the driver's then, a buffer outlives the handle, nothing is counted twice. */
+static void check_external(void)
+{
+    CUDA_EXTERNAL_MEMORY_HANDLE_DESC desc = {.type = CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD, .size = 20 * T_MIB};
+    CUDA_EXTERNAL_MEMORY_BUFFER_DESC part = {.offset = 4 * T_MIB, .size = 4 * T_MIB};
+    CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC image = {
+        .arrayDesc = {.Width = 1024, .Height = 1024, .Format = CU_AD_FORMAT_UNSIGNED_INT8, .NumChannels = 4}, .numLevels = 3};
+    CUmemGenericAllocationHandle h;
+    CUmipmappedArray mipmap;
+    CUexternalMemory e;
+    CUdeviceptr va, p;
+    unsigned value = 0;
+    int fd;
+
+    use_gpu();
+    t_cuda(cuMemCreate(&h, 20 * T_MIB, &device_memory, 0));
+    t_cuda(cuMemAddressReserve(&va, 20 * T_MIB, 0, 0, 0));
+    t_cuda(cuMemMap(va, 20 * T_MIB, 0, h, 0));
+    t_cuda(cuMemSetAccess(va, 20 * T_MIB, &access_desc, 1));
+    t_cuda(cuMemExportToShareableHandle(&fd, h, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    desc.handle.fd = fd;
+    desc.size++;
+    t_result(cuImportExternalMemory(&e, &desc), CUDA_ERROR_INVALID_VALUE);
+    desc.size--;
+    t_check(fcntl(fd, F_GETFD) >= 0, "a refused import closed the descriptor");
+    t_cuda(cuImportExternalMemory(&e, &desc));
+    t_check(fcntl(fd, F_GETFD) < 0, "the descriptor is still open after its import");
+    part.size = 17 * T_MIB;
+    t_result(cuExternalMemoryGetMappedBuffer(&p, e, &part), CUDA_ERROR_INVALID_VALUE);
+    part.size = 4 * T_MIB;
+    t_cuda(cuExternalMemoryGetMappedBuffer(&p, e, &part));
+    t_cuda(cuExternalMemoryGetMappedMipmappedArray(&mipmap, e, &image));
+    t_equal(t_used(0), 120 * T_MIB);
+    t_cuda(cuMemsetD32(va + 4 * T_MIB, 99, 1));
+    t_cuda(cuMemcpyDtoH(&value, p, 4));
+    t_equal(value, 99);
+    t_cuda(cuDestroyExternalMemory(e));
+    t_result(cuDestroyExternalMemory(e), CUDA_ERROR_INVALID_HANDLE);
+    t_cuda(cuMemUnmap(va, 20 * T_MIB));
+    t_cuda(cuMemRelease(h));
+    t_equal(t_used(0), 120 * T_MIB);
+    t_cuda(cuMemFree(p));
+    t_equal(t_used(0), 120 * T_MIB);
+    t_cuda(cuMipmappedArrayDestroy(mipmap));
+    t_equal(t_used(0), 100 * T_MIB);
+}
+
 static void in_child(void (*check)(void))
 {
     pid_t child = t_fork();
@@ -288,5 +335,6 @@ int main(void)
     in_child(check_handles);
     in_child(check_export);
     in_child(check_pool_export);
+    in_child(check_external);
     return 0;
 }
