@@ -202,6 +202,11 @@ uint64_t ledger_own(const struct ledger *ledger, unsigned device)
     return ledger_usable(ledger, device) ? ledger_committed_bytes(ledger_load(&own_hold(ledger, device)->committed)) : 0;
 }
 
+uint64_t ledger_own_tentative(const struct ledger *ledger, unsigned device)
+{
+    return ledger_usable(ledger, device) ? ledger_load(&own_hold(ledger, device)->tentative) : 0;
+}
+
 /* ---- devices */
 
 /* Finish what claiming a device began, whoever began it. */

@@ -435,18 +435,16 @@ static struct record *any_on(struct shard *shard, unsigned device)
     return NULL;
 }
 
-bool records_enlarge(struct records *records, unsigned device, uint64_t bytes)
+bool records_on_device(struct records *records, unsigned device)
 {
-    struct record *record = NULL;
+    bool found = false;
 
-    for (unsigned i = 0; i < SHARDS && !record; i++) {
+    for (unsigned i = 0; i < SHARDS && !found; i++) {
         lock_take(&records->shard[i].lock);
-        record = any_on(&records->shard[i], device);
-        if (record)
-            record->bytes += bytes;
+        found = any_on(&records->shard[i], device);
         lock_give(&records->shard[i].lock);
     }
-    return record;
+    return found;
 }
 
 static bool holds(const struct shard *shard, uint64_t context)

@@ -2,26 +2,16 @@
 /* Charges contexts and ends what they own. */
 #include "context.h"
 
-#include <errno.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "figure.h"
+#include "gap.h"
 #include "guard.h"
 #include "real.h"
+#include "returns.h"
 #include "softslice/log.h"
 #include "take.h"
 
 /* Reserved for a first context until one has been measured (docs/measurements/ has what drivers take). Too small is corrected after the
  * creation, too large only until then. */
 #define CONTEXT_DEFAULT_BYTES (UINT64_C(512) << 20)
-
-#define MEASURE_ATTEMPTS 8
-
-/* How long a thread waits for another one to charge the primary context that both got: asking NVML takes milliseconds. */
-#define CHARGE_POLL_NS  100000
-#define CHARGE_ATTEMPTS 10000
 
 static uint64_t expected_bytes(const struct membership *m, int device)
 {
@@ -41,35 +31,6 @@ static uint64_t reserved_bytes(struct membership *m, int device)
     quota_info(&m->quota, (unsigned)device, UINT64_MAX, &total, &left);
     left &= ~(m->quota.device[device].granule - 1);
     return left && left < expected ? left : expected;
-}
-
-/* The driver's own figure for this process, and what the ledger knows of that. Where other threads allocate or free meanwhile the two do not
- * fit together, so it is asked again. False where there is no figure. */
-static bool sample(struct membership *m, int device, uint64_t *figure, uint64_t *own)
-{
-    unsigned index = (unsigned)m->quota.device[device].index, attempt = 0;
-
-    do {
-        *own = ledger_own(&m->quota.ledger, index);
-        if (!figure_of_process(m->quota.device[device].id.uuid, figure))
-            return false;
-    } while (*own != ledger_own(&m->quota.ledger, index) && ++attempt < MEASURE_ATTEMPTS);
-    return true;
-}
-
-/* What the driver took beside that: for the context that was just made. */
-static uint64_t measured_bytes(struct membership *m, int device, uint64_t expected)
-{
-    uint64_t figure, own;
-
-    if (!sample(m, device, &figure, &own)) {
-        log_debug("the driver's figure for this process cannot be read: %llu bytes are charged for the context",
-                  (unsigned long long)expected);
-        return expected;
-    }
-    log_debug("with its new context the driver counts %llu bytes for this process, %llu were known", (unsigned long long)figure,
-              (unsigned long long)own);
-    return figure > own ? figure - own : 0;
 }
 
 /* Remember what a first context took, for those that come. The smallest counts: memory that is not charged may be in a figure, and one
@@ -106,37 +67,24 @@ bool context_ended(uint64_t owner, uint64_t before)
     return context_endings() != before && !records_of_context(process_contexts(), owner);
 }
 
+bool context_on(int device)
+{
+    return records_on_device(process_contexts(), (unsigned)device);
+}
+
 static void refund_each(void *argument, const struct record *record)
 {
     take_refund(argument, record);
 }
 
-/* What of an ended context's charge the driver keeps for the others on its device: what all share was charged to the first of them. */
-static uint64_t kept_bytes(struct membership *m, const struct record *context)
-{
-    uint64_t figure, own;
-
-    if (!context->bytes || !records_enlarge(process_contexts(), context->device, 0) || !sample(m, context->device, &figure, &own) ||
-        figure <= own - context->bytes)
-        return 0;
-    return figure >= own ? context->bytes : figure - (own - context->bytes);
-}
-
-/* A context's record is out of the table: so is, now, what threads remember of it and what it owned. */
+/* A context's record is out of the table: so is, now, what threads remember of it and what it owned. What it took itself is read anew, once all
+ * of this is done. */
 static void drop(struct membership *m, const struct record *context)
 {
-    struct process_drops *drops = process_drops();
-    struct record rest = *context;
-
     forget();
-    __atomic_fetch_add(&drops->begun, 1, __ATOMIC_SEQ_CST);
     records_drop_context(process_allocations(), context->context, refund_each, m);
     records_drop_context(process_handles(), context->context, refund_each, m);
-    uint64_t kept = kept_bytes(m, context);
-    if (kept && records_enlarge(process_contexts(), context->device, kept))
-        rest.bytes -= kept;
-    quota_refund(&m->quota, &rest);
-    __atomic_fetch_add(&drops->done, 1, __ATOMIC_SEQ_CST);
+    quota_refund(&m->quota, context);
 }
 
 /* Enter a charged context that was just made, in place of one that had the same address. False, with the charge given back, for want of
@@ -146,10 +94,12 @@ static bool enter_new(struct membership *m, const struct record *record)
     struct record old;
     int put = records_put(process_contexts(), record, &old);
 
-    if (put == 1)
+    if (put == 1) {
         drop(m, &old);
-    else if (put < 0)
+        gap_read(m, old.device);
+    } else if (put < 0) {
         quota_refund(&m->quota, record);
+    }
     return put >= 0;
 }
 
@@ -168,19 +118,18 @@ static bool enter_shared(struct membership *m, struct record *record)
     return true;
 }
 
-/* Charge a context that exists already. */
+/* Charge a context that exists already: what the driver's figure shows for it or, where there is none, what is expected of a first one. */
 static bool adopt(struct membership *m, CUcontext context, int device, struct record *record)
 {
     struct quota_device *d = &m->quota.device[device];
     uint64_t expected = ledger_own(&m->quota.ledger, (unsigned)d->index) ? 0 : expected_bytes(m, device);
-    uint64_t bytes = measured_bytes(m, device, expected);
 
-    ledger_settle(&m->quota.ledger, (unsigned)d->index, 0, bytes);
-    *record = (struct record){.key = (uint64_t)(uintptr_t)context,
-                              .context = process_new_owner(),
-                              .bytes = bytes,
-                              .device = (uint16_t)device,
-                              .family = QUOTA_CONTEXT};
+    *record = (struct record){
+        .key = (uint64_t)(uintptr_t)context, .context = process_new_owner(), .device = (uint16_t)device, .family = QUOTA_CONTEXT};
+    if (!gap_read(m, device)) {
+        record->bytes = expected;
+        ledger_settle(&m->quota.ledger, (unsigned)d->index, 0, expected);
+    }
     return enter_shared(m, record);
 }
 
@@ -235,7 +184,8 @@ CUresult creation_begin(struct creation *creation, CUdevice device)
         if (!take_reserve(m, &creation->charge, (unsigned)creation->device, reserved_bytes(m, creation->device), QUOTA_CONTEXT))
             return CUDA_ERROR_OUT_OF_MEMORY;
         creation->membership = m;
-        creation->drops = __atomic_load_n(&process_drops()->done, __ATOMIC_SEQ_CST);
+        creation->before = gap_bytes(creation->device);
+        gap_expect(&creation->charge);
     }
     guard_enter();
     return CUDA_SUCCESS;
@@ -260,90 +210,49 @@ bool creation_again(struct creation *creation, CUresult result)
            quota_retry_oom(&creation->membership->quota, (unsigned)creation->device, &creation->attempt);
 }
 
-/* Turn the expected charge into `bytes`. False, with all given back, if the budget has no room for what was not expected. */
-static bool settle(struct membership *m, const struct quota_charge *expected, uint64_t bytes, struct record *record)
+/* There is no figure: the context is charged with what is expected. False, with all given back, if the budget has no room for that. */
+static bool keep_expected(struct membership *m, const struct quota_charge *expected, struct record *record)
 {
+    uint64_t bytes = expected_bytes(m, expected->device);
     struct quota_charge more = {0};
 
     if (bytes > expected->bytes && !take_reserve(m, &more, expected->device, bytes - expected->bytes, QUOTA_CONTEXT)) {
         quota_cancel(&m->quota, expected);
         return false;
     }
-    if (bytes) {
-        quota_keep(&m->quota, expected, bytes, record);
-    } else { /* it shares what an earlier context of this process took */
-        quota_cancel(&m->quota, expected);
-        record->device = expected->device;
-        record->family = QUOTA_CONTEXT;
-    }
-    if (more.bytes)
-        quota_cancel(&m->quota, &more);
+    quota_keep(&m->quota, expected, bytes, record);
+    quota_cancel(&m->quota, &more);
+    log_debug("the driver's figure for this process cannot be read: %llu bytes are charged for the context",
+              (unsigned long long)record->bytes);
     return true;
-}
-
-/* A context's charge was given back while this one was measured, and may have been counted as there: measure again, now that it is not. */
-static void measure_again(struct membership *m, int device)
-{
-    uint64_t figure, own, most = expected_bytes(m, device);
-    unsigned index = (unsigned)m->quota.device[device].index;
-    const struct process_drops *drops = process_drops();
-    int saved = errno;
-
-    for (int i = 0;
-         i < CHARGE_ATTEMPTS && __atomic_load_n(&drops->done, __ATOMIC_SEQ_CST) != __atomic_load_n(&drops->begun, __ATOMIC_SEQ_CST);
-         i++)
-        syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = CHARGE_POLL_NS}, NULL);
-    errno = saved;
-    if (!sample(m, device, &figure, &own) || figure <= own)
-        return;
-    uint64_t more = figure - own < most ? figure - own : most;
-    ledger_settle(&m->quota.ledger, index, 0, more);
-    if (!records_enlarge(process_contexts(), (unsigned)device, more))
-        ledger_refund(&m->quota.ledger, index, more);
 }
 
 static bool finish(struct creation *creation, CUresult result, CUcontext context, bool shared)
 {
     struct membership *m = creation->membership;
-    struct record record = {.key = (uint64_t)(uintptr_t)context};
+    struct record record = {.key = (uint64_t)(uintptr_t)context, .device = (uint16_t)creation->device, .family = QUOTA_CONTEXT};
 
     guard_leave();
     if (!m)
         return true;
     if (result != CUDA_SUCCESS) {
-        quota_cancel(&m->quota, &creation->charge);
+        gap_cancel(m, &creation->charge);
         return true;
     }
-    bool alone = ledger_own(&m->quota.ledger, (unsigned)m->quota.device[creation->device].index) == 0;
-    uint64_t bytes = measured_bytes(m, creation->device, expected_bytes(m, creation->device));
-    if (!settle(m, &creation->charge, bytes, &record))
+    bool alone = !context_on(creation->device);
+    uint64_t took, likely = alone ? expected_bytes(m, creation->device) : 0;
+    enum gap_verdict verdict = gap_settle(m, &creation->charge, creation->before, likely, &took);
+    if (verdict == GAP_REFUSED || (verdict == GAP_UNKNOWN && !keep_expected(m, &creation->charge, &record)))
         return false;
-    if (alone)
-        remember_bytes(m, creation->device, bytes);
+    if (verdict == GAP_KEPT && alone && !creation->before)
+        remember_bytes(m, creation->device, took);
     record.context = process_new_owner();
-    if (shared ? !enter_shared(m, &record) : !enter_new(m, &record))
-        return false;
-    if (__atomic_load_n(&process_drops()->begun, __ATOMIC_SEQ_CST) != creation->drops)
-        measure_again(m, creation->device);
-    return true;
+    return shared ? enter_shared(m, &record) : enter_new(m, &record);
 }
 
 bool creation_end(struct creation *creation, CUresult result, CUcontext context)
 {
     return finish(creation, result, context, false);
-}
-
-/* Wait until the thread that is charging the primary context is done: what this one allocates before that would be taken for a part of it. */
-static void wait_for_charge(int device, uint64_t context)
-{
-    struct record known;
-    int saved = errno;
-
-    for (int i = 0; i < CHARGE_ATTEMPTS && __atomic_load_n(process_primary(device), __ATOMIC_ACQUIRE) == context &&
-                    !records_find(process_contexts(), context, &known);
-         i++)
-        syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = CHARGE_POLL_NS}, NULL); /* which is no cancellation point */
-    errno = saved;
 }
 
 /* This thread retained a primary context that it thinks another one has charged. That one may have given the charge back meanwhile, or have
@@ -357,8 +266,10 @@ static void charge_retained(int device, CUcontext context)
     while (before != key &&
            !__atomic_compare_exchange_n(process_primary(device), &before, key, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         ;
-    if (m && before && before != key && records_take(process_contexts(), before, &record))
+    if (m && before && before != key && records_take(process_contexts(), before, &record)) {
         drop(m, &record);
+        gap_read(m, device);
+    }
     if (m && !records_find(process_contexts(), key, &record))
         adopt(m, context, device, &record);
 }
@@ -371,10 +282,8 @@ bool creation_end_primary(struct creation *creation, CUresult result, CUcontext 
 
     if (!m || result != CUDA_SUCCESS) {
         bool kept = finish(creation, result, context, true);
-        if (result == CUDA_SUCCESS && creation->device != PROCESS_NO_DEVICE) {
-            wait_for_charge(creation->device, key);
+        if (result == CUDA_SUCCESS && creation->device != PROCESS_NO_DEVICE)
             charge_retained(creation->device, context);
-        }
         return kept;
     }
     /* Charged already by another thread that made it active first, or at first sight: give ours back. */
@@ -382,7 +291,6 @@ bool creation_end_primary(struct creation *creation, CUresult result, CUcontext 
         __atomic_compare_exchange_n(process_primary(creation->device), &nobody, key, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     if (!first || records_find(process_contexts(), key, &known)) {
         finish(creation, CUDA_ERROR_UNKNOWN, context, true);
-        wait_for_charge(creation->device, key);
         charge_retained(creation->device, context);
         return true;
     }
@@ -392,12 +300,20 @@ bool creation_end_primary(struct creation *creation, CUresult result, CUcontext 
     return false;
 }
 
+void creation_undone(struct creation *creation)
+{
+    if (creation->membership)
+        gap_read(creation->membership, creation->device);
+}
+
 void ending_begin(struct ending *ending, CUcontext context)
 {
     struct membership *m = process_membership(NULL);
     uint64_t key = (uint64_t)(uintptr_t)context;
 
     ending->membership = m && key && records_find(process_contexts(), key, &ending->context) ? m : NULL;
+    if (ending->membership)
+        returns_begin();
     guard_enter();
 }
 
@@ -405,13 +321,19 @@ void ending_end(struct ending *ending, CUresult result)
 {
     struct membership *m = ending->membership;
     struct record record;
+    bool ended = false;
 
     guard_leave();
-    if (!m || (result != CUDA_SUCCESS && result != CUDA_ERROR_DEINITIALIZED))
+    if (!m)
         return;
     /* By its owner: another context may have got the address meanwhile, and has dropped this one then. */
-    if (records_take_of(process_contexts(), ending->context.key, ending->context.context, &record))
+    if (result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED)
+        ended = records_take_of(process_contexts(), ending->context.key, ending->context.context, &record);
+    if (ended)
         drop(m, &record);
+    returns_end();
+    if (ended && result == CUDA_SUCCESS)
+        gap_read(m, record.device);
 }
 
 static bool primary_active(CUdevice device)
@@ -427,20 +349,19 @@ uint64_t context_primary_ending(CUdevice device)
 {
     struct membership *m = process_membership(NULL);
     int index = m ? process_device(m, device) : PROCESS_NO_DEVICE;
+    uint64_t context = index == PROCESS_NO_DEVICE ? 0 : __atomic_load_n(process_primary(index), __ATOMIC_ACQUIRE);
 
-    return index == PROCESS_NO_DEVICE ? 0 : __atomic_load_n(process_primary(index), __ATOMIC_ACQUIRE);
+    if (context)
+        returns_begin();
+    return context;
 }
 
-void context_primary_ended(CUdevice device, uint64_t context, CUresult result, bool reset)
+/* Another thread that saw it ended, or that charged the next one, is faster or slower than this one. */
+static void end_primary(struct membership *m, CUdevice device, int index, uint64_t context)
 {
-    struct membership *m = process_membership(NULL);
-    int index = m && context ? process_device(m, device) : PROCESS_NO_DEVICE;
     uint64_t before = context, nobody = 0;
     struct record record;
 
-    if (result != CUDA_SUCCESS || index == PROCESS_NO_DEVICE || (!reset && primary_active(device)))
-        return;
-    /* Another thread that saw it ended, or that charged the next one, is faster or slower than this one. */
     while (__atomic_compare_exchange_n(process_primary(index), &before, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         if (records_take(process_contexts(), context, &record))
             drop(m, &record);
@@ -453,4 +374,19 @@ void context_primary_ended(CUdevice device, uint64_t context, CUresult result, b
         if (nobody || primary_active(device))
             return;
     }
+}
+
+void context_primary_ended(CUdevice device, uint64_t context, CUresult result, bool reset)
+{
+    struct membership *m = process_membership(NULL);
+    int index = m && context ? process_device(m, device) : PROCESS_NO_DEVICE;
+
+    if (!context)
+        return;
+    bool ended = result == CUDA_SUCCESS && index != PROCESS_NO_DEVICE && (reset || !primary_active(device));
+    if (ended)
+        end_primary(m, device, index, context);
+    returns_end();
+    if (ended)
+        gap_read(m, index);
 }

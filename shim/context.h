@@ -16,12 +16,15 @@ bool context_current(struct membership *membership, uint64_t *owner, int *device
 uint64_t context_endings(void);
 bool context_ended(uint64_t owner, uint64_t before);
 
+/* Whether this process has a context on a quota device that it knows of. */
+bool context_on(int device);
+
 /* A context's creation: reserve what the last one on this device took (or a default) before the driver's call. */
 struct creation {
     struct membership *membership; /* NULL: nothing to charge */
     int device;
     unsigned attempt;
-    uint64_t drops; /* how many ended contexts had been given back by the beginning */
+    uint64_t before; /* the gap */
     struct quota_charge charge;
 };
 
@@ -33,9 +36,11 @@ CUresult creation_begin_primary(struct creation *creation, CUdevice device);
 
 bool creation_again(struct creation *creation, CUresult result);
 
-/* True up to what the driver took. False: that is over the budget (all given back); destroy `context` and answer OUT_OF_MEMORY. */
+/* True up to what the driver took. False: that is over the budget (all given back); destroy `context`, call creation_undone() and answer
+ * OUT_OF_MEMORY. */
 bool creation_end(struct creation *creation, CUresult result, CUcontext context);
 bool creation_end_primary(struct creation *creation, CUresult result, CUcontext context);
+void creation_undone(struct creation *creation);
 
 /* A context's end. It stays in its table until the driver has ended it, so that whoever does not find it there knows that it is gone. Its
  * allocations' charges die with it; VMM handles' do not. */

@@ -18,8 +18,9 @@ struct process {
     struct membership *membership;
     uint32_t failure_told;
     uint64_t owners;
-    struct process_drops drops;
     uint64_t primary[QUOTA_DEVICES];
+    struct process_gap gap[QUOTA_DEVICES];
+    struct process_returns returns[PROCESS_RETURNS];
     /* RECORDS struct records, the struct meters and a struct slabs follow, which want that alignment */
 } __attribute__((aligned(64)));
 
@@ -98,9 +99,14 @@ uint64_t process_new_owner(void)
     return 1 + __atomic_fetch_add(&process()->owners, 1, __ATOMIC_RELAXED);
 }
 
-struct process_drops *process_drops(void)
+struct process_gap *process_gap(int device)
 {
-    return &process()->drops;
+    return &process()->gap[device];
+}
+
+struct process_returns *process_returns(void)
+{
+    return process()->returns;
 }
 
 uint64_t *process_primary(int device)

@@ -54,11 +54,25 @@ struct meters *process_meters(void);
 /* A number that no other context of this process ever had: addresses of contexts are used again. */
 uint64_t process_new_owner(void);
 
-/* How many ended contexts' charges are being or were given back. Here, for a thread that a fork leaves behind never comes to `done`. */
-struct process_drops {
-    uint64_t begun, done;
-};
-struct process_drops *process_drops(void);
+/* What the driver holds for this process on a device beside what it was told to: the business of shim/gap.c. */
+struct process_gap {
+    uint64_t bytes;   /* charged for it, written under the lock */
+    uint64_t version; /* odd while the ledger and `bytes` are on their way from one state to the next */
+    uint64_t tickets; /* readings begun */
+    uint64_t applied; /* the newest one that was applied */
+    uint64_t growing; /* reserved for what the driver is about to take by itself */
+    uint64_t imports; /* bytes mapped here that are another process's charge: perhaps in the driver's figure */
+    uint64_t managed; /* charged bytes of managed memory: perhaps not in it */
+    uint32_t lock, told;
+} __attribute__((aligned(64)));
+struct process_gap *process_gap(int device);
+
+/* One counter for a thread, odd while a call of it gives memory back: shim/returns.h. */
+#define PROCESS_RETURNS 256
+struct process_returns {
+    uint32_t count;
+} __attribute__((aligned(64)));
+struct process_returns *process_returns(void);
 
 /* The primary context of quota device `device` while it is charged: the CUcontext, else 0. */
 uint64_t *process_primary(int device);

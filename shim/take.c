@@ -9,8 +9,10 @@
 
 #include "bucket.h"
 #include "context.h"
+#include "gap.h"
 #include "guard.h"
 #include "meter.h"
+#include "returns.h"
 
 static uint64_t granule_of(const struct membership *m, unsigned device)
 {
@@ -24,10 +26,22 @@ static uint64_t granule_of(const struct membership *m, unsigned device)
 #define ANEW_ROUNDS   200
 #define ANEW_SLEEP_NS 100000
 
+/* What can be had before a refusal: what pools and graphs keep without using it, and what the driver has given back by itself. Whether that was
+ * anything. */
+static bool give_back(struct membership *m, unsigned device, enum quota_family family)
+{
+    uint64_t gap = gap_bytes((int)device);
+    bool came_back = meters_give_back(m, device);
+
+    if (family != QUOTA_GROWTH) /* which is about to be read itself */
+        gap_read(m, (int)device);
+    return came_back || gap_bytes((int)device) < gap;
+}
+
 bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
     return quota_try_reserve(&m->quota, charge, device, bytes, family) ||
-           (bytes <= quota_limit(&m->quota, device) && meters_give_back(m, device) &&
+           (bytes <= quota_limit(&m->quota, device) && give_back(m, device, family) &&
             quota_try_reserve(&m->quota, charge, device, bytes, family)) ||
            quota_reserve(&m->quota, charge, device, bytes, family) == 0;
 }
@@ -49,7 +63,7 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
             slabs_have_room(process_slabs(), take->device, granule, bytes, &changes))
             return true;
         if (changes == before) {
-            if (gave_back || !meters_give_back(m, take->device))
+            if (gave_back || !give_back(m, take->device, take->family))
                 break;
             gave_back = true;
         }
@@ -115,6 +129,8 @@ static void refund_slab(void *argument, const struct record *slab)
 
 void take_refund(struct membership *m, const struct record *record)
 {
+    if (record->family == QUOTA_MANAGED && !record->small)
+        gap_note_managed(record->device, -(int64_t)record->bytes);
     if (record->family == QUOTA_POOL)
         meter_unblock(m, record->bytes);
     else if (!record->small)
@@ -123,6 +139,13 @@ void take_refund(struct membership *m, const struct record *record)
         bucket_remove(m, record);
     else
         slabs_remove(process_slabs(), granule_of(m, record->device), record->key, record->bytes, refund_slab, m);
+}
+
+static void keep_large(struct take *take, struct record *record)
+{
+    quota_keep(&take->membership->quota, &take->charge, 0, record);
+    if (record->family == QUOTA_MANAGED)
+        gap_note_managed(record->device, (int64_t)record->bytes);
 }
 
 /* Enter a small allocation where the driver put it, and charge its slab if nobody has. False: no host memory, or the budget has no room for
@@ -193,7 +216,7 @@ bool take_end(struct take *take, CUresult result, uint64_t pointer)
         return true;
     }
     if (!take->small)
-        quota_keep(&m->quota, &take->charge, 0, &record);
+        keep_large(take, &record);
     else if (!keep_small(take, &record))
         return false;
     return take_enter(m, process_allocations(), &record, take->endings);
@@ -222,7 +245,11 @@ static void begin(struct give *give, struct records *records, uint64_t key)
 
     give->records = records;
     give->endings = context_endings();
+    if (m)
+        returns_begin();
     give->membership = m && key && records_take(records, key, &give->record) ? m : NULL;
+    if (m && !give->membership)
+        returns_end();
     guard_enter();
 }
 
@@ -247,4 +274,5 @@ void give_end(struct give *give, CUresult result)
         take_refund(m, &give->record);
     else
         enter(m, give->records, &give->record, give->endings);
+    returns_end();
 }

@@ -84,8 +84,9 @@ void ledger_refund(struct ledger *ledger, unsigned device, uint64_t bytes);
 /* The tenant's total of a device, committed and tentative, saturating. Buries the dead first, at most every 100 ms. */
 uint64_t ledger_current(struct ledger *ledger, unsigned device);
 
-/* This process's committed bytes on a device. */
+/* This process's committed bytes on a device, and what it has reserved beside them and not settled. */
 uint64_t ledger_own(const struct ledger *ledger, unsigned device);
+uint64_t ledger_own_tentative(const struct ledger *ledger, unsigned device);
 
 /* Change by `delta` what this process keeps of a device's data on the host (spill = host): no HBM, so apart from every total. Saturates
  * at 0 and at the largest; goes with the process. */

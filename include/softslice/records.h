@@ -59,8 +59,8 @@ bool records_shift(struct records *records, const struct record *part, int64_t c
 bool records_search(struct records *records, bool (*match)(void *argument, const struct record *record), void *argument,
                     uint32_t *from, uint64_t *changes);
 
-/* Add `bytes` to some record on `device`. False if there is none. Looks at all of them: for small tables. */
-bool records_enlarge(struct records *records, unsigned device, uint64_t bytes);
+/* Whether there is any record on `device`. Looks at all of them: for small tables. */
+bool records_on_device(struct records *records, unsigned device);
 
 /* Whether there is any record of `context`. Looks at all of them: for small tables. */
 bool records_of_context(struct records *records, uint64_t context);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Contexts and primary contexts: creation is charged, the end refunds the context and all that it owns. */
+/* Contexts, primary contexts and green contexts: creation is charged, the end refunds the context and all that it owns. */
 #include "../context.h"
+#include "../gap.h"
 #include "../guard.h"
 #include "../meter.h"
+#include "../relaxed.h"
 
 /* A context creation: the ABIs differ in their parameters alone. One that is refused after the driver made it leaves the output as it was. */
 #define CREATE(symbol, parameters, arguments)                                                                                      \
@@ -22,6 +24,7 @@
         while (creation_again(&creation, result));                                                                                 \
         if (!creation_end(&creation, result, context)) {                                                                           \
             real.cuCtxDestroy_v2(context);                                                                                         \
+            creation_undone(&creation);                                                                                            \
             return CUDA_ERROR_OUT_OF_MEMORY;                                                                                       \
         }                                                                                                                          \
         if (result == CUDA_SUCCESS)                                                                                                \
@@ -81,6 +84,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
     while (creation_again(&creation, result));
     if (!creation_end_primary(&creation, result, context)) {
         real.cuDevicePrimaryCtxRelease_v2(dev);
+        creation_undone(&creation);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (result == CUDA_SUCCESS)
@@ -119,3 +123,94 @@ END_PRIMARY(cuDevicePrimaryCtxReset_v2, true)
 
 SYNCHRONIZE(cuCtxSynchronize, (void), ())
 SYNCHRONIZE(cuCtxSynchronize_v2, (CUcontext ctx), (ctx))
+
+/* A green context's record tells on which device it retains the primary context. It is no context's: it lives until it is destroyed. */
+static bool green_enter(CUgreenCtx green, int device)
+{
+    struct record record = {.key = (uint64_t)(uintptr_t)green, .device = (uint16_t)device, .family = QUOTA_CONTEXT}, old;
+
+    return device == PROCESS_NO_DEVICE || records_put(process_handles(), &record, &old) >= 0;
+}
+
+/* A green context retains the primary context, and is charged as that is, if it makes it active. What it takes beside that is in the driver's
+ * figure, and so is its own CUcontext: no further full one. */
+CUresult cuGreenCtxCreate(CUgreenCtx *phCtx, CUdevResourceDesc desc, CUdevice dev, unsigned int flags)
+{
+    struct creation creation;
+    struct growth growth;
+    CUgreenCtx green = phCtx ? *phCtx : NULL;
+    CUcontext primary = NULL;
+    CUresult result;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuGreenCtxCreate(phCtx, desc, dev, flags);
+    if ((result = creation_begin_primary(&creation, dev)) != CUDA_SUCCESS)
+        return result;
+    growth_begin(&growth, creation.device);
+    do
+        result = real.cuGreenCtxCreate(phCtx ? &green : NULL, desc, dev, flags);
+    while (creation_again(&creation, result));
+    /* Which context that is: it is retained already, so this takes nothing. */
+    if (result == CUDA_SUCCESS && real.cuDevicePrimaryCtxRetain(&primary, dev) == CUDA_SUCCESS)
+        real.cuDevicePrimaryCtxRelease_v2(dev);
+    bool fits = creation_end_primary(&creation, result, primary);
+    if (!growth_end(&growth, fits ? result : CUDA_ERROR_OUT_OF_MEMORY, 0) || !fits ||
+        (result == CUDA_SUCCESS && !green_enter(green, creation.device))) {
+        uint64_t charged = context_primary_ending(dev);
+        CUstreamCaptureMode mode = relaxed_enter();
+        real.cuGreenCtxDestroy(green);
+        relaxed_leave(mode);
+        context_primary_ended(dev, charged, CUDA_SUCCESS, false);
+        creation_undone(&creation);
+        growth_undone(&growth);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (phCtx)
+        *phCtx = green;
+    return result;
+}
+
+CUresult cuGreenCtxDestroy(CUgreenCtx hCtx)
+{
+    struct membership *m;
+    struct ending ending;
+    struct record green;
+    CUcontext context = NULL;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuGreenCtxDestroy(hCtx);
+    m = process_membership(NULL);
+    if (!m || !hCtx || !records_take(process_handles(), (uint64_t)(uintptr_t)hCtx, &green))
+        return real.cuGreenCtxDestroy(hCtx);
+    uint64_t primary = context_primary_ending(m->device[green.device]);
+    called.cuCtxFromGreenCtx(&context, hCtx);
+    ending_begin(&ending, context);
+    CUresult result = real.cuGreenCtxDestroy(hCtx);
+    ending_end(&ending, result);
+    if (result != CUDA_SUCCESS && result != CUDA_ERROR_DEINITIALIZED)
+        green_enter(hCtx, green.device);
+    context_primary_ended(m->device[green.device], primary, result, false);
+    return result;
+}
+
+/* Stacks, heaps and buffers: how much a limit comes to is the driver's affair. Over the budget the old limit is set back. */
+CUresult cuCtxSetLimit(CUlimit limit, size_t value)
+{
+    struct growth growth;
+    size_t before;
+
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuCtxSetLimit(limit, value);
+    bool known = called.cuCtxGetLimit(&before, limit) == CUDA_SUCCESS;
+    growth_begin(&growth, GAP_CURRENT);
+    CUresult result = real.cuCtxSetLimit(limit, value);
+    if (growth_end(&growth, result, 0))
+        return result;
+    if (known) {
+        CUstreamCaptureMode mode = relaxed_enter();
+        real.cuCtxSetLimit(limit, before);
+        relaxed_leave(mode);
+    }
+    growth_undone(&growth);
+    return known ? CUDA_ERROR_OUT_OF_MEMORY : result;
+}

@@ -153,7 +153,8 @@ static void own_room(CUmemoryPool pool)
     empty(count);
     t_cuda(cuStreamSynchronize(stream));
     for (size_t i = 0; i < count; i++)
-        t_check((block[i] = draw(pool, 1 << 20)), "the pool has room for %zu blocks of which the budget refuses number %zu", count, i);
+        t_check((block[i] = draw(pool, 1 << 20)), "the pool has room for %zu blocks of which the budget refuses number %zu", count,
+                i);
     t_equal(reserved(pool), before);
     at_rest();
     empty(count);

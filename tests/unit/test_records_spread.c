@@ -14,7 +14,8 @@
 #define records_search       inner_search
 #define records_take_of      inner_take_of
 #define records_enter        inner_enter
-#define records_enlarge      inner_enlarge
+#define records_shift        inner_shift
+#define records_on_device    inner_on_device
 #define records_of_context   inner_of_context
 #define records_shift        inner_shift
 #include "records.c"
