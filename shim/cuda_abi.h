@@ -11,6 +11,22 @@
 #define __CUDA_API_PUSH_VISIBILITY_DEFAULT 1 /* cu* stay visible under -fvisibility=hidden */
 #include <cuda.h>
 
+#if CUDA_VERSION < 12040
+typedef struct CUasyncCallbackEntry_st *CUasyncCallbackHandle;
+typedef enum { CU_ASYNC_NOTIFICATION_TYPE_OVER_BUDGET = 1 } CUasyncNotificationType;
+typedef struct CUasyncNotificationInfo_st {
+    CUasyncNotificationType type;
+    union {
+        struct {
+            unsigned long long bytesOverBudget;
+        } overBudget;
+    } info;
+} CUasyncNotificationInfo;
+typedef void (*CUasyncCallback)(CUasyncNotificationInfo *info, void *userData, CUasyncCallbackHandle callback);
+CUresult CUDAAPI cuDeviceRegisterAsyncNotification(CUdevice device, CUasyncCallback callbackFunc, void *userData,
+                                                   CUasyncCallbackHandle *callback);
+CUresult CUDAAPI cuDeviceUnregisterAsyncNotification(CUdevice device, CUasyncCallbackHandle callback);
+#endif
 #if CUDA_VERSION < 13000
 CUresult CUDAAPI cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool);
 CUresult CUDAAPI cuCtxSynchronize_v2(CUcontext ctx);

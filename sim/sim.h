@@ -103,6 +103,7 @@ enum sim_kind {
     SIM_LINK,
     SIM_USER_OBJECT,
     SIM_EXTERNAL,
+    SIM_NOTICE,
 };
 
 /* Every object begins with this. */
