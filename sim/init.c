@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "sim.h"
 
@@ -28,13 +29,28 @@ void sim_callback_end(void)
     in_callback = false;
 }
 
+/* Says that somebody is inside before it looks whether that is allowed, as the one who locks the process does the other way round. */
 int sim_lock(void)
 {
-    return pthread_mutex_lock(&driver_lock);
+    struct sim_proc *p = &sim->machine->proc[sim->row];
+
+    pthread_mutex_lock(&driver_lock);
+    for (;;) {
+        struct timespec ts = {.tv_nsec = 200000};
+
+        __atomic_store_n(&p->inside, 1, __ATOMIC_SEQ_CST);
+        if (!__atomic_load_n(&p->checkpoint, __ATOMIC_SEQ_CST))
+            return 0;
+        __atomic_store_n(&p->inside, 0, __ATOMIC_SEQ_CST);
+        pthread_mutex_unlock(&driver_lock);
+        nanosleep(&ts, NULL);
+        pthread_mutex_lock(&driver_lock);
+    }
 }
 
 void sim_unlock(void)
 {
+    __atomic_store_n(&sim->machine->proc[sim->row].inside, 0, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&driver_lock);
 }
 
@@ -173,8 +189,7 @@ static CUresult driver_start(void)
         return CUDA_ERROR_NO_DEVICE;
     }
     sim = d;
-    d->row = sim_proc_attach(d->machine, sim_worker, d->machine);
-    if (d->row < 0) {
+    if (!sim_proc_attach(d->machine, &d->row, sim_worker, d->machine)) {
         munmap(d->machine, sizeof(*d->machine));
         munmap(d, 4096);
         return CUDA_ERROR_OPERATING_SYSTEM;

@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -164,6 +165,8 @@ static void proc_clear(struct sim_machine *m, unsigned int row)
     for (unsigned int gpu = 0; gpu < SIM_MAX_GPUS; gpu++) {
         p->client[gpu].used = 0;
         p->client[gpu].contexts = 0;
+        p->client[gpu].saved = 0;
+        p->client[gpu].saved_contexts = 0;
     }
     p->state = SIM_PROC_FREE;
 }
@@ -335,10 +338,11 @@ static struct {
 void sim_proc_hold(struct sim_machine *m)
 {
     pthread_mutex_lock(&m->proc[attaching.row].life);
+    m->proc[attaching.row].thread = (int32_t)syscall(SYS_gettid);
     sem_post(&attaching.held);
 }
 
-int sim_proc_attach(struct sim_machine *m, void *(*thread)(void *), void *arg)
+bool sim_proc_attach(struct sim_machine *m, int *out, void *(*thread)(void *), void *arg)
 {
     struct sim_proc *p = NULL;
     unsigned int row;
@@ -353,12 +357,15 @@ int sim_proc_attach(struct sim_machine *m, void *(*thread)(void *), void *arg)
             p = &m->proc[row];
     if (!p) {
         sim_machine_unlock(m);
-        return -1;
+        return false;
     }
     row--;
+    *out = (int)row;
     robust_mutex_init(&p->life);
     p->pid = (int32_t)getpid();
     p->clean = 0;
+    p->checkpoint = 0;
+    p->inside = 0;
     p->generation++;
     memset(p->client, 0, sizeof(p->client));
     if (m->procs_high < row + 1)
@@ -378,5 +385,5 @@ int sim_proc_attach(struct sim_machine *m, void *(*thread)(void *), void *arg)
         p->state = SIM_PROC_LIVE;
     }
     sim_machine_unlock(m);
-    return failed ? -1 : (int)row;
+    return !failed;
 }

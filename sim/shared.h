@@ -41,8 +41,10 @@ struct sim_slice {
 
 /* One process on one GPU. */
 struct sim_client {
-    uint64_t used;         /* bytes of HBM, contexts included, shared objects not */
-    uint64_t contexts;     /* live contexts; the first one costs context_bytes */
+    uint64_t used;     /* bytes of HBM, contexts included, shared objects not */
+    uint64_t contexts; /* live contexts; the first one costs context_bytes */
+    uint64_t saved;    /* what `used` and `contexts` were when the process was checkpointed */
+    uint64_t saved_contexts;
     uint64_t submitted_ns; /* GPU work handed in since the process attached */
     uint64_t served_ns;    /* GPU time received */
     uint64_t sampled_ns;   /* served_ns at the end of the last NVML sample period */
@@ -57,6 +59,9 @@ struct sim_proc {
     pthread_mutex_t life; /* robust; held by a thread of the process */
     uint32_t state;
     int32_t pid;
+    int32_t thread;      /* the one that holds `life` */
+    uint32_t checkpoint; /* a CUprocessState; anything but 0 keeps the process out of the driver */
+    uint32_t inside;     /* whether one of its threads is in the driver; both are atomic */
     uint32_t clean;      /* left by exit(): its memory is free at once */
     uint64_t died_ns;    /* when somebody first saw that it is dead */
     uint64_t release_ns; /* how long after that its memory is free */
@@ -116,8 +121,9 @@ bool sim_random(unsigned int which, uint64_t *drawn);
 void sim_machine_lock(struct sim_machine *m);
 void sim_machine_unlock(struct sim_machine *m);
 
-/* Take a row for this process and start the thread that holds its life; -1 when there is none left. Called without the lock. */
-int sim_proc_attach(struct sim_machine *m, void *(*thread)(void *), void *arg);
+/* Take a row for this process, *row, and then start the thread that holds its life; false when there is none left. Called without the
+ * lock. */
+bool sim_proc_attach(struct sim_machine *m, int *row, void *(*thread)(void *), void *arg);
 
 /* On the thread that sim_proc_attach started, before anything else. */
 void sim_proc_hold(struct sim_machine *m);
