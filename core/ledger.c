@@ -34,13 +34,13 @@ static uint64_t total(const struct ledger *ledger, unsigned device)
 
     for (uint32_t i = 0; i < used; i++) {
         tentative += ledger_load(&hold[i].tentative);
-        committed += ledger_load(&hold[i].committed);
+        committed += ledger_counted_bytes(ledger_load(&hold[i].committed));
     }
     return saturate(tentative + committed);
 }
 
-/* The committed part, and a fingerprint of who holds how much of it. */
-static uint64_t settled(const struct ledger *ledger, unsigned device, uint64_t *fingerprint)
+/* The committed part, what the dead were asking for with it, and a fingerprint of who holds how much of that. `alive` leaves the dead out. */
+static uint64_t settled(const struct ledger *ledger, unsigned device, bool alive, uint64_t *fingerprint)
 {
     const struct ledger_hold *hold = ledger_holds(ledger, device);
     uint32_t used = ledger_used(ledger);
@@ -48,9 +48,15 @@ static uint64_t settled(const struct ledger *ledger, unsigned device, uint64_t *
 
     *fingerprint = used;
     for (uint32_t i = 0; i < used; i++) {
-        uint64_t committed = ledger_load(&hold[i].committed);
+        bool dead = ledger_load(&ledger_slot_at(ledger, i)->state) == LEDGER_SLOT_DEAD;
+        uint64_t asked = dead ? ledger_load(&hold[i].tentative) : 0;
+        uint64_t committed = ledger_settled_bytes(ledger_load(&hold[i].committed));
 
+        if (dead && alive)
+            continue;
         sum += committed;
+        sum += asked;
+        committed += asked;
         *fingerprint = ledger_mix(*fingerprint ^ committed) + i;
     }
     return saturate(sum);
@@ -67,6 +73,18 @@ static bool take_off(uint64_t *word, uint64_t bytes)
     return before >= bytes;
 }
 
+/* The same for committed bytes, which stay suspended where they are. */
+static bool take_off_committed(uint64_t *word, uint64_t bytes)
+{
+    uint64_t before = ledger_load(word), held, after;
+
+    do {
+        held = ledger_committed_bytes(before);
+        after = before - held + (held > bytes ? held - bytes : 0);
+    } while (!__atomic_compare_exchange_n(word, &before, after, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    return held >= bytes;
+}
+
 static void note_peak(const struct ledger *ledger, unsigned device, uint64_t now)
 {
     uint64_t *peak = &ledger_device_at(ledger, device)->peak, before = ledger_load(peak);
@@ -75,18 +93,30 @@ static void note_peak(const struct ledger *ledger, unsigned device, uint64_t now
         ;
 }
 
-static bool try_reserve(const struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t limit)
+/* Have bytes counted as tentative: new ones, or those that another member's suspended word has (then nobody else is restoring them). */
+static bool begin_asking(const struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t *suspended)
 {
-    struct ledger_hold *own = own_hold(ledger, device);
+    if (suspended)
+        return ledger_begin_restoring(suspended, ledger->slot);
+    __atomic_fetch_add(&own_hold(ledger, device)->tentative, bytes, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+static bool try_reserve(const struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t limit, uint64_t *suspended)
+{
     uint64_t sum;
 
-    __atomic_fetch_add(&own->tentative, bytes, __ATOMIC_SEQ_CST);
+    if (!begin_asking(ledger, device, bytes, suspended))
+        return true;
     sum = total(ledger, device);
     if (sum <= limit) {
         note_peak(ledger, device, sum);
         return true;
     }
-    __atomic_fetch_sub(&own->tentative, bytes, __ATOMIC_SEQ_CST);
+    if (suspended)
+        ledger_end_restoring(suspended, ledger->slot);
+    else
+        __atomic_fetch_sub(&own_hold(ledger, device)->tentative, bytes, __ATOMIC_SEQ_CST);
     return false;
 }
 
@@ -94,11 +124,11 @@ static bool try_reserve(const struct ledger *ledger, unsigned device, uint64_t b
  * while another takes; two equal readings show that there was a moment at which the sum was this. */
 static bool settled_over(const struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t limit)
 {
-    uint64_t first, second, sum = settled(ledger, device, &first);
+    uint64_t first, second, sum = settled(ledger, device, false, &first);
 
     if (sum <= limit - bytes)
         return false;
-    return settled(ledger, device, &second) == sum && first == second;
+    return settled(ledger, device, false, &second) == sum && first == second;
 }
 
 static uint64_t effective(const struct ledger *ledger, unsigned device, uint64_t cap)
@@ -108,7 +138,7 @@ static uint64_t effective(const struct ledger *ledger, unsigned device, uint64_t
     return limit < cap ? limit : cap;
 }
 
-static int reserve_contended(struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap)
+static int reserve_contended(struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap, uint64_t *suspended)
 {
     uint64_t start = 0, random = (uintptr_t)&start;
     bool buried = false;
@@ -139,12 +169,13 @@ static int reserve_contended(struct ledger *ledger, unsigned device, uint64_t by
             if (attempt % 8 == 7)
                 ledger_bury(ledger);
         }
-        if (try_reserve(ledger, device, bytes, limit))
+        if (try_reserve(ledger, device, bytes, limit, suspended))
             return 0;
     }
 }
 
-int ledger_reserve(struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap)
+static inline __attribute__((always_inline)) int reserve(struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap,
+                                                         uint64_t *suspended)
 {
     uint64_t limit;
     int saved, result;
@@ -155,12 +186,32 @@ int ledger_reserve(struct ledger *ledger, unsigned device, uint64_t bytes, uint6
     /* The second bound keeps sums of many threads' tentative charges far from wrapping. */
     if (bytes > limit || bytes > LEDGER_BYTES_CAP)
         return -ENOMEM;
-    if (__builtin_expect(try_reserve(ledger, device, bytes, limit), 1))
+    if (__builtin_expect(try_reserve(ledger, device, bytes, limit, suspended), 1))
         return 0;
     saved = errno;
-    result = reserve_contended(ledger, device, bytes, cap);
+    result = reserve_contended(ledger, device, bytes, cap, suspended);
     errno = saved;
     return result;
+}
+
+int ledger_reserve(struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap)
+{
+    return reserve(ledger, device, bytes, cap, NULL);
+}
+
+int ledger_reserve_suspended(struct ledger *ledger, unsigned device, uint64_t *suspended, uint64_t cap)
+{
+    return reserve(ledger, device, ledger_committed_bytes(ledger_load(suspended)), cap, suspended);
+}
+
+bool ledger_fits_without_dead(const struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap)
+{
+    uint64_t limit, fingerprint;
+
+    if (!ledger_usable(ledger, device))
+        return false;
+    limit = effective(ledger, device, cap);
+    return bytes <= limit && settled(ledger, device, true, &fingerprint) <= limit - bytes;
 }
 
 void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, uint64_t actual)
@@ -174,8 +225,8 @@ void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, ui
         uint64_t bytes = actual < LEDGER_BYTES_CAP ? actual : LEDGER_BYTES_CAP;
 
         /* Far above any device's size: what is added there would only bring the word nearer to wrapping. */
-        if (__atomic_fetch_add(&own->committed, bytes, __ATOMIC_SEQ_CST) > UINT64_C(1) << 62)
-            take_off(&own->committed, bytes);
+        if (ledger_committed_bytes(__atomic_fetch_add(&own->committed, bytes, __ATOMIC_SEQ_CST)) > UINT64_C(1) << 62)
+            take_off_committed(&own->committed, bytes);
     }
     if (reserved)
         take_off(&own->tentative, reserved);
@@ -185,7 +236,7 @@ void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, ui
 
 void ledger_refund(struct ledger *ledger, unsigned device, uint64_t bytes)
 {
-    if (ledger_usable(ledger, device) && !take_off(&own_hold(ledger, device)->committed, bytes))
+    if (ledger_usable(ledger, device) && !take_off_committed(&own_hold(ledger, device)->committed, bytes))
         ledger_count(ledger, device, LEDGER_EVENT_UNDERFLOW);
 }
 

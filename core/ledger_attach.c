@@ -11,6 +11,7 @@
 #define ATTACH_PATIENCE UINT64_C(5000000000) /* ns that another process may keep the attach lock */
 #define ATTACH_ATTEMPTS 64                   /* of what a concurrent creation, removal or fork makes one repeat */
 #define ATTACH_AGAIN    1                    /* such a thing happened */
+#define FULL_SLEEP      (LEDGER_DEAD_NS / 32)
 
 /* What one attach works with. Descriptors are those of the task that it runs in. */
 struct attach {
@@ -20,6 +21,7 @@ struct attach {
     const char *tenant;      /* NULL: this process alone */
     char name[64];           /* of the folder */
     bool watch_forks;        /* /proc/self/pagemap works */
+    bool full;               /* but for the dead: they make room soon */
     int folder, fd;
     char temporary[40]; /* ledger_file_create() */
     bool created;
@@ -210,18 +212,22 @@ static bool still_named(struct attach *attach)
 
 /* ---- the slot */
 
-/* The first live member starts the tenant anew: limits are its to set. Peaks, events and sizes of contexts outlive the members; only a
- * full table is emptied, from its end, so that being killed here leaves no hole in it. */
+/* The first live member starts the tenant anew: limits are its to set. Peaks, events and sizes of contexts outlive the members, and so do
+ * for a while the bytes of the dead; only a full table is emptied, from its end, so that being killed here leaves no hole in it. */
 static void begin_tenant(struct ledger *made)
 {
-    uint32_t used = ledger_used(made);
+    uint32_t used = ledger_used(made), dead = 0;
 
-    for (uint32_t i = 0; i < used; i++)
-        ledger_bury_slot(made, i);
-    __atomic_store_n(&made->file->slots_used, 0, __ATOMIC_SEQ_CST);
+    for (uint32_t i = 0; i < used; i++) {
+        if (ledger_load(&ledger_slot_at(made, i)->state) == LEDGER_SLOT_DEAD)
+            dead = i + 1;
+        else
+            ledger_clear_slot(made, i);
+    }
+    __atomic_store_n(&made->file->slots_used, dead, __ATOMIC_SEQ_CST);
     for (uint32_t i = 0; i < made->devices; i++)
         ledger_store(&ledger_device_at(made, i)->limit, 0);
-    if (!ledger_load(&ledger_device_at(made, made->devices - 1)->key))
+    if (dead || !ledger_load(&ledger_device_at(made, made->devices - 1)->key))
         return;
     for (uint32_t i = made->devices; i-- > 0;) {
         struct ledger_device *device = ledger_device_at(made, i);
@@ -266,10 +272,10 @@ static int take_slot(struct attach *attach)
             continue;
         result = sys_lock(attach->fd, LEDGER_LOCK_SLOTS + i, 1);
         if (result == 0) {
-            ledger_bury_slot(made, i);
+            ledger_find_dead(made, i);
             sys_unlock(attach->fd, LEDGER_LOCK_SLOTS + i);
         } else if (result == -EAGAIN) {
-            alone = false;
+            alone = alone && ledger_load(&ledger_slot_at(made, i)->state) == LEDGER_SLOT_DEAD;
         } else {
             return cannot(attach, "lock", result);
         }
@@ -288,11 +294,14 @@ static int take_slot(struct attach *attach)
         if (result != -EAGAIN)
             return cannot(attach, "lock", result);
     }
+    attach->full = made->slot == made->slots && ledger_has_dead(made);
+    if (attach->full)
+        return ATTACH_AGAIN;
     if (made->slot == made->slots)
         return ledger_fail(attach->ledger, -EUSERS, "tenant %s is full: all %u slots of its ledger are taken by live processes",
                            attach->name, made->slots);
     made->first = alone;
-    ledger_bury_slot(made, made->slot);
+    ledger_clear_slot(made, made->slot);
     if (made->slot >= ledger_used(made))
         __atomic_store_n(&made->file->slots_used, made->slot + 1, __ATOMIC_SEQ_CST);
     slot = ledger_slot_at(made, made->slot);
@@ -403,6 +412,9 @@ static int attach_work(void *argument)
     result = ATTACH_AGAIN;
     for (unsigned attempt = 0; result == ATTACH_AGAIN && attempt < ATTACH_ATTEMPTS; attempt++) {
         attach->watch_forks = attempt < ATTACH_ATTEMPTS / 2;
+        if (attach->full)
+            sys_sleep(FULL_SLEEP);
+        attach->full = false;
         if (attach->tenant)
             log_format(attach->name, sizeof(attach->name), "%s", attach->tenant);
         else

@@ -66,15 +66,35 @@ int ledger_file_publish(int folder, int fd, const char *temporary);
 
 /* ---- ledger_bury.c */
 
-/* Zero what a slot holds and free it. The caller holds the slot's lock. */
-void ledger_bury_slot(struct ledger *ledger, uint32_t slot);
+/* Zero what a slot holds and free it. The caller holds the slot's lock, or its owner is the caller. */
+void ledger_clear_slot(struct ledger *ledger, uint32_t slot);
 
-/* Bury every dead member, through an open file of its own. The number of live members, this one included, or -errno where it cannot
+/* A taken slot whose lock is the caller's, so its owner is dead: its bytes stay counted if the witness can tell of them (true), and are
+ * taken off else, like those of one that has been dead for 2 s. */
+bool ledger_find_dead(struct ledger *ledger, uint32_t slot);
+
+/* Bury every dead member, through an open file of its own, as far as the witness lets. The number of live members, this one included, or -errno where it cannot
  * be known (then nobody was buried). */
 int ledger_bury(struct ledger *ledger);
 
 /* Bury the dead, unless somebody of this process did in the last 100 ms. */
 void ledger_look(struct ledger *ledger);
+
+/* Whether a dead member's bytes still count. */
+bool ledger_has_dead(const struct ledger *ledger);
+
+/* ---- ledger_suspend.c */
+
+/* Have a suspended word count as tentative bytes of `slot`. False where it is not suspended, or another slot is at it. */
+bool ledger_begin_restoring(uint64_t *committed, uint32_t slot);
+
+/* It is suspended as before, if it is `slot` that was at it. */
+void ledger_end_restoring(uint64_t *committed, uint32_t slot);
+
+/* ---- ledger.c */
+
+/* ledger_reserve() for what another member's suspended word has: 0 with that counted as tentative (or in no need of it), or -ENOMEM. */
+int ledger_reserve_suspended(struct ledger *ledger, unsigned device, uint64_t *suspended, uint64_t cap);
 
 /* ---- ledger_members.c */
 

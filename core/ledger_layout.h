@@ -95,14 +95,35 @@ struct ledger_hold {
     uint64_t committed; /* with one of the states below in its upper bits */
 };
 
-/* Where bit 63 is set, the rest is what a checkpointed process had on the GPU: in no total, but for the moment in which its restoring asks
- * whether it fits again (bit 62): then it counts as tentative. Bit 62 alone is a part of the number. */
-#define LEDGER_SUSPENDED (UINT64_C(1) << 63)
-#define LEDGER_RESTORING (UINT64_C(1) << 62)
+/* Where bit 63 is set, bits 0-47 are what a checkpointed process had on the GPU: in no total. Bits 48-62 are the slot, plus 1, of a member
+ * that is about to restore it and looks whether it fits again: then, while that member lives, it counts as tentative bytes do. */
+#define LEDGER_SUSPENDED       (UINT64_C(1) << 63)
+#define LEDGER_SUSPENDED_BYTES ((UINT64_C(1) << 48) - 1)
+#define LEDGER_RESTORER_SHIFT  48
 
+static inline uint32_t ledger_restorer(uint64_t committed)
+{
+    return committed & LEDGER_SUSPENDED ? (uint32_t)(committed >> LEDGER_RESTORER_SHIFT & 0x7fff) : 0;
+}
+
+/* What a process has in its hold, counted or not. */
 static inline uint64_t ledger_committed_bytes(uint64_t committed)
 {
-    return committed & LEDGER_SUSPENDED ? committed & (LEDGER_RESTORING - 1) : committed;
+    return committed & LEDGER_SUSPENDED ? committed & LEDGER_SUSPENDED_BYTES : committed;
+}
+
+/* What is settled: in the total whatever becomes of anybody's tentative bytes. */
+static inline uint64_t ledger_settled_bytes(uint64_t committed)
+{
+    return committed & LEDGER_SUSPENDED ? 0 : committed;
+}
+
+/* What is in the total. */
+static inline uint64_t ledger_counted_bytes(uint64_t committed)
+{
+    if (__builtin_expect(!(committed & LEDGER_SUSPENDED), 1))
+        return committed;
+    return ledger_restorer(committed) ? committed & LEDGER_SUSPENDED_BYTES : 0;
 }
 
 /* What else: extra_offset + (device * slots + slot) * extra_stride. */

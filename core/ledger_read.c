@@ -95,7 +95,7 @@ static int sum_holds(int fd, const struct ledger_header *header, const uint64_t 
         if (result < 0)
             return result;
         add(&state->tentative, hold.tentative);
-        add(&state->current, hold.committed & LEDGER_SUSPENDED ? 0 : hold.committed);
+        add(&state->current, ledger_counted_bytes(hold.committed));
         add(&state->spilled, seen.slot.state == LEDGER_SLOT_TAKEN ? extra.spilled : 0);
     }
     add(&state->current, state->tentative);

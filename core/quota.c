@@ -11,9 +11,9 @@
 #include "softslice/log.h"
 
 #define GRANULE_MIN   1024
-#define OOM_WINDOW_NS UINT64_C(2000000000)
-#define OOM_SLEEP_NS  10000000
-#define OOM_ATTEMPTS  200 /* the window once, however many members go on dying */
+#define SLEEP_NS      10000000
+#define OOM_ATTEMPTS  200 /* LEDGER_DEAD_NS once, however many members go on dying */
+#define DEAD_ATTEMPTS 600 /* three times that: one may die while another one is waited for */
 
 static uint64_t min(uint64_t a, uint64_t b)
 {
@@ -104,6 +104,19 @@ void quota_info(struct quota *quota, unsigned device, uint64_t physical_free, ui
     *free_bytes = min(limit > current ? limit - current : 0, physical_free);
 }
 
+/* What the bytes of a family are for, as the line about a refusal says it. */
+static const char *const purpose[QUOTA_FAMILIES] = {
+    [QUOTA_LINEAR] = "",
+    [QUOTA_MANAGED] = " of managed memory",
+    [QUOTA_CONTEXT] = " for a context",
+    [QUOTA_ARRAY] = " for an array",
+    [QUOTA_VMM] = " by cuMemCreate",
+    [QUOTA_POOL] = " by a memory pool",
+    [QUOTA_GRAPH] = " by a graph's memory nodes",
+    [QUOTA_GROWTH] = " for what the driver keeps",
+    [QUOTA_SPILLED] = " on the host",
+};
+
 int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota_family family)
 {
     struct quota_device *device = &quota->device[index];
@@ -115,7 +128,7 @@ int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota
         return -ENOMEM;
     log_warn("%s%s%s%s: refused %s%s: %s of %s in use", named ? "tenant \"" : "", quota->tenant, named ? "\", " : "",
              units_format_uuid(uuid, device->id.uuid), units_format_size(refused, asked),
-             family == QUOTA_CONTEXT ? " for a context" : "",
+             family < QUOTA_FAMILIES ? purpose[family] : "",
              units_format_size(used, ledger_current(&quota->ledger, (unsigned)device->index)),
              units_format_size(limit, quota_limit(quota, index)));
     return -ENOMEM;
@@ -135,7 +148,25 @@ bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigne
 
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
-    return quota_try_reserve(quota, charge, device, bytes, family) ? 0 : quota_refuse(quota, device, bytes, family);
+    unsigned attempt = 0;
+
+    while (!quota_try_reserve(quota, charge, device, bytes, family)) {
+        if (!quota_await_dead(quota, device, bytes, &attempt))
+            return quota_refuse(quota, device, bytes, family);
+    }
+    return 0;
+}
+
+bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, unsigned *attempt)
+{
+    struct quota_device *d = &quota->device[device];
+
+    if (*attempt >= DEAD_ATTEMPTS ||
+        !ledger_fits_without_dead(&quota->ledger, (unsigned)d->index, round_up(bytes, d->granule), cap_of(d)))
+        return false;
+    ++*attempt;
+    sleep_ns(SLEEP_NS);
+    return true;
 }
 
 void quota_keep(struct quota *quota, const struct quota_charge *charge, uint64_t actual, struct record *record)
@@ -174,9 +205,9 @@ bool quota_retry_oom(struct quota *quota, unsigned device, unsigned *attempt)
     burial = ledger_last_burial(&quota->ledger, index);
     now = now_ns();
     /* One in the future is of an earlier boot: the ledger is on a disk. */
-    if (!burial || burial > now || *attempt >= OOM_ATTEMPTS || now - burial >= OOM_WINDOW_NS)
+    if (!burial || burial > now || *attempt >= OOM_ATTEMPTS || now - burial >= LEDGER_DEAD_NS)
         return false;
     ++*attempt;
-    sleep_ns(OOM_SLEEP_NS);
+    sleep_ns(SLEEP_NS);
     return true;
 }

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "native.h"
 #include "real.h"
 #include "softslice/units.h"
@@ -36,11 +37,22 @@ static bool find_device(const uint8_t uuid[16], nvmlDevice_t *device)
     return called.nvmlDeviceGetHandleByUUID(text, device) == NVML_SUCCESS;
 }
 
+/* The processes that use a device: false where NVML does not tell, or there are too many. */
+static bool read_list(nvmlDevice_t device, nvmlProcessInfo_v2_t *list, unsigned *count)
+{
+    *count = FIGURE_PROCESSES;
+    nvmlReturn_t result = called.nvmlDeviceGetComputeRunningProcesses_v3(device, count, list);
+    if (result != NVML_SUCCESS && result != NVML_ERROR_INSUFFICIENT_SIZE) {
+        *count = FIGURE_PROCESSES;
+        result = called.nvmlDeviceGetComputeRunningProcesses_v2(device, count, list);
+    }
+    return result == NVML_SUCCESS && *count <= FIGURE_PROCESSES;
+}
+
 bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
 {
     nvmlProcessInfo_v2_t list[FIGURE_PROCESSES];
-    unsigned count = FIGURE_PROCESSES;
-    unsigned self = (unsigned)syscall(SYS_getpid);
+    unsigned self = (unsigned)syscall(SYS_getpid), count;
     nvmlDevice_t device;
 
     if (!nvml_ready() || !find_device(uuid, &device))
@@ -49,18 +61,29 @@ bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
     int index = m ? process_device_of_uuid(m, uuid) : PROCESS_NO_DEVICE;
     if (index != PROCESS_NO_DEVICE)
         native_look(m, (unsigned)index, device);
-    nvmlReturn_t result = called.nvmlDeviceGetComputeRunningProcesses_v3(device, &count, list);
-    if (result != NVML_SUCCESS && result != NVML_ERROR_INSUFFICIENT_SIZE) {
-        count = FIGURE_PROCESSES;
-        result = called.nvmlDeviceGetComputeRunningProcesses_v2(device, &count, list);
-    }
-    if (result != NVML_SUCCESS)
+    if (!read_list(device, list, &count))
         return false;
-    for (unsigned i = 0; i < count && i < FIGURE_PROCESSES; i++) {
+    for (unsigned i = 0; i < count; i++) {
         if (list[i].pid == self && list[i].usedGpuMemory != NOT_AVAILABLE) {
             *bytes = list[i].usedGpuMemory;
             return true;
         }
     }
     return false;
+}
+
+void figure_shows(const uint8_t uuid[16], const uint32_t *pids, bool *shown, unsigned count)
+{
+    nvmlProcessInfo_v2_t list[FIGURE_PROCESSES];
+    unsigned listed;
+    nvmlDevice_t device;
+
+    guard_enter();
+    if (!nvml_ready() || !find_device(uuid, &device) || !read_list(device, list, &listed))
+        listed = 0;
+    guard_leave();
+    for (unsigned i = 0; i < listed; i++) {
+        for (unsigned j = 0; j < count; j++)
+            shown[j] = shown[j] || list[i].pid == pids[j];
+    }
 }

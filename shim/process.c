@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "arm.h"
+#include "figure.h"
 #include "meter.h"
 #include "native.h"
 #include "real.h"
@@ -211,6 +212,7 @@ static CUresult join(struct membership *m, const struct config *config)
     int directory = ledger_state_dir(&m->quota.ledger, config->state_dir, path, sizeof(path));
     if (directory < 0)
         return CUDA_ERROR_OPERATING_SYSTEM;
+    ledger_set_witness(figure_shows);
     int error = ledger_attach(&m->quota.ledger, directory, config->tenant_named ? config->tenant : NULL);
     ledger_state_dir_close(directory, path);
     if (error)

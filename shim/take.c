@@ -52,6 +52,7 @@ bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned de
 static bool ask(struct take *take, struct membership *m, uint64_t bytes)
 {
     uint64_t granule = granule_of(m, take->device), changes = UINT64_MAX, before;
+    unsigned waited = 0;
     bool gave_back = false;
 
     if (!slabs_is_small(bytes, granule))
@@ -62,11 +63,14 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
         if (quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family) ||
             slabs_have_room(process_slabs(), take->device, granule, bytes, &changes))
             return true;
-        if (changes == before) {
-            if (gave_back || !give_back(m, take->device, take->family))
-                break;
+        if (changes != before)
+            continue;
+        if (!gave_back && give_back(m, take->device, take->family))
             gave_back = true;
-        }
+        else if (quota_await_dead(&m->quota, take->device, granule, &waited))
+            attempt = 0;
+        else
+            break;
     }
     quota_refuse(&m->quota, take->device, bytes, take->family);
     return false;

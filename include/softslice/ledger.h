@@ -88,12 +88,16 @@ uint64_t ledger_current(struct ledger *ledger, unsigned device);
 uint64_t ledger_own(const struct ledger *ledger, unsigned device);
 uint64_t ledger_own_tentative(const struct ledger *ledger, unsigned device);
 
+/* Whether `bytes` would fit now if what dead members had were gone: who was refused by ledger_reserve() asks again in a while, for it goes
+ * within LEDGER_DEAD_NS of its burial. */
+bool ledger_fits_without_dead(const struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap);
+
 /* Change by `delta` what this process keeps of a device's data on the host (spill = host): no HBM, so apart from every total. Saturates
  * at 0 and at the largest; goes with the process. */
 void ledger_spill(struct ledger *ledger, unsigned device, int64_t delta);
 
-/* When (CLOCK_MONOTONIC ns, 0 never) bytes of a dead member were last taken off the total: within 2 s of it a physical
- * CUDA_ERROR_OUT_OF_MEMORY may mean that the driver has not released them yet. */
+/* When (CLOCK_MONOTONIC ns, 0 never) a member was last found dead that had bytes here, or they were taken off the total: within 2 s of it a
+ * physical CUDA_ERROR_OUT_OF_MEMORY may mean that the driver has not released them yet. */
 uint64_t ledger_last_burial(const struct ledger *ledger, unsigned device);
 
 enum ledger_event { LEDGER_EVENT_REFUSED, LEDGER_EVENT_OOM, LEDGER_EVENT_BURIED, LEDGER_EVENT_UNDERFLOW, LEDGER_EVENTS };
@@ -113,6 +117,30 @@ int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_de
 /* Bytes that a context took on this device when it was last measured by any process of the tenant, 0 if never. */
 uint64_t ledger_context_bytes(const struct ledger *ledger, unsigned device);
 void ledger_set_context_bytes(struct ledger *ledger, unsigned device, uint64_t bytes);
+
+/* Whether the driver still shows processes on a device: sets shown[i] for each that it does. All are of the PID namespace of the caller; where
+ * nobody can tell, none is shown. Called with nothing locked, by whoever buries the dead. */
+typedef void ledger_witness(const uint8_t uuid[16], const uint32_t *pids, bool *shown, unsigned count);
+
+/* Death is not free memory: a process's lock falls before the driver has released its memory. With a witness, the bytes of the dead of this
+ * PID namespace stay in every total until it does not see them on that device any more, LEDGER_DEAD_NS at most. NULL: they go at once. */
+void ledger_set_witness(ledger_witness *witness);
+
+/* Another member of the tenant, or this process itself. */
+struct ledger_peer {
+    uint32_t slot;
+    uint64_t since;
+};
+
+/* The live member that has this number in this process's PID namespace. 0 or -ENOENT. */
+int ledger_find(const struct ledger *ledger, uint32_t pid, struct ledger_peer *peer);
+
+/* A peer was checkpointed: what it holds on all devices leaves the totals but stays its own. It may go on refunding and settling meanwhile. */
+void ledger_suspend(struct ledger *ledger, const struct ledger_peer *peer);
+
+/* It is to be restored: count it again, on all devices or on none. 0, also where nothing of it is suspended, or -ENOMEM with the device that
+ * has no room, under min(the ledger's limit, cap[device]). */
+int ledger_resume(struct ledger *ledger, const struct ledger_peer *peer, const uint64_t cap[LEDGER_DEVICES], unsigned *refused);
 
 /* A tenant's ledger seen from outside, without joining or changing it: for status and exporters. */
 struct ledger_view {

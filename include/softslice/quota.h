@@ -63,11 +63,15 @@ struct quota_charge {
 };
 
 /* Ask for `bytes` on `device`, rounded up to whole granules. 0 with *charge filled, or what quota_refuse() says (over the limit, sums that
- * overflow included). */
+ * overflow included). Waits where only the dead are in the way. */
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
 
-/* The same in silence: false, with nothing in *charge to give back, where quota_reserve() would refuse. */
+/* The same in silence and without waiting: false, with nothing in *charge to give back, where there is no room now. */
 bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family);
+
+/* After a refusal: whether `bytes` would fit but for dead members whose memory the driver has not released yet. Then sleeps up to 10 ms itself,
+ * and says at most 600 times to ask again; *attempt is 0 at first. */
+bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, unsigned *attempt);
 
 /* Refuse the `asked` bytes: counts the event and logs one line at the first: who asked for how much and what for, what is used. -ENOMEM. */
 int quota_refuse(struct quota *quota, unsigned device, uint64_t asked, enum quota_family family);

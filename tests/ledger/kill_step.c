@@ -5,7 +5,7 @@
  *
  * The long operations (attaching, burying) are killed after every instruction that others can notice: each system call, and each that
  * changed the ledger's file. Between two of them only memory that dies with the process changes. LEDGER_STEP_STRIDE=n kills them after
- * every n-th instruction instead (1 takes hours), LEDGER_STEP_ONLY names one operation. */
+ * every n-th instruction instead (1 takes hours), LEDGER_STEP_ONLY names some operations by a part of their names. */
 // timeout: 400
 // unsanitized: single-steps, which takes hours in instrumented code
 // unemulated: single-steps, which an emulator cannot
@@ -26,6 +26,15 @@ static struct ledger *ledger, *other;
 static int dir;
 static unsigned device;
 static volatile int *finished; /* set by the victim behind the operation */
+static volatile int *shown;    /* whether the driver still shows the dead */
+
+static void witness(const uint8_t uuid[16], const uint32_t *pids, bool *is_shown, unsigned count)
+{
+    (void)uuid;
+    (void)pids;
+    for (unsigned i = 0; i < count; i++)
+        is_shown[i] = *shown;
+}
 
 static void do_reserve(void)
 {
@@ -57,6 +66,25 @@ static void do_bury(void)
     ledger_members(ledger);
 }
 
+static void do_suspend(void)
+{
+    struct ledger_peer peer;
+
+    if (ledger_find(ledger, (uint32_t)getppid(), &peer) == 0)
+        ledger_suspend(ledger, &peer);
+}
+
+static void do_resume(void)
+{
+    static uint64_t cap[LEDGER_DEVICES];
+    struct ledger_peer peer;
+    unsigned refused;
+
+    memset(cap, 0xff, sizeof(cap));
+    if (ledger_find(ledger, (uint32_t)getppid(), &peer) == 0)
+        ledger_resume(ledger, &peer, cap, &refused);
+}
+
 static void do_attach(void)
 {
     ledger_attach(ledger, dir, "stepped");
@@ -79,7 +107,20 @@ static void do_detach(void)
     ledger_detach(ledger);
 }
 
-enum { ATTACHED = 1, TENTATIVE = 2, AFTER_DEATH = 4, ALONE = 8, LONG = 16, NEW = 32 };
+/* SHOWN: the driver shows the dead until after the kill. GONE: it did when they were found, and does not any more. PEER, SUSPENDED: the test
+ * itself is what is worked on, and begins suspended. */
+enum {
+    ATTACHED = 1,
+    TENTATIVE = 2,
+    AFTER_DEATH = 4,
+    ALONE = 8,
+    LONG = 16,
+    NEW = 32,
+    SHOWN = 64,
+    GONE = 128,
+    PEER = 256,
+    SUSPENDED = 512
+};
 
 static const struct operation {
     const char *name;
@@ -92,11 +133,19 @@ static const struct operation {
     {"refund", do_refund, ATTACHED},
     {"reserve, refused, burying", do_refuse, ATTACHED | AFTER_DEATH | LONG},
     {"bury", do_bury, ATTACHED | AFTER_DEATH | LONG},
+    {"bury, dead still shown", do_bury, ATTACHED | AFTER_DEATH | LONG | SHOWN},
+    {"bury, dead shown no more", do_bury, ATTACHED | AFTER_DEATH | LONG | GONE},
+    {"suspend", do_suspend, ATTACHED | LONG | PEER},
+    {"resume", do_resume, ATTACHED | LONG | PEER | SUSPENDED},
+    {"resume in single steps", do_resume, ATTACHED | PEER | SUSPENDED},
     {"detach", do_detach, ATTACHED | LONG},
     {"add a device", do_add, ATTACHED},
     {"attach", do_attach, LONG},
     {"attach, burying", do_attach, AFTER_DEATH | LONG},
     {"attach, first, burying", do_attach, AFTER_DEATH | ALONE | LONG},
+    {"attach, dead still shown", do_attach, AFTER_DEATH | LONG | SHOWN},
+    {"attach, first, dead still shown", do_attach, AFTER_DEATH | ALONE | LONG | SHOWN},
+    {"attach, first, dead shown no more", do_attach, AFTER_DEATH | ALONE | LONG | GONE},
     {"attach, creating", do_attach, ALONE | NEW | LONG},
     {"attach, process-own", do_attach_own, LONG},
 };
@@ -129,6 +178,20 @@ static void leave_dead(void)
         kill(getpid(), SIGKILL);
     }
     waitpid(pid, NULL, 0);
+}
+
+/* Find that one, while the driver still shows it. */
+static void find_dead(bool alone)
+{
+    struct ledger_member list[2];
+
+    if (alone)
+        test_attach(ledger, dir, "stepped", LIMIT);
+    check(ledger_members(ledger) == 1, "%u members", ledger_members(ledger));
+    check(ledger_members_list(ledger, device, list, 2) == 2 && list[0].dead + list[1].dead == 1, "nobody is dead");
+    if (alone)
+        ledger_detach(ledger);
+    *shown = 0;
 }
 
 /* ---- what others can notice */
@@ -276,19 +339,67 @@ static int step_and_kill(const struct operation *operation, unsigned long moment
     return over;
 }
 
+static void suspend_self(void)
+{
+    struct ledger_peer peer;
+
+    check(ledger_find(ledger, (uint32_t)getpid(), &peer) == 0, "not a member");
+    ledger_suspend(ledger, &peer);
+}
+
+static void resume_self(void)
+{
+    uint64_t cap[LEDGER_DEVICES];
+    struct ledger_peer peer;
+    unsigned refused;
+
+    memset(cap, 0xff, sizeof(cap));
+    check(ledger_find(ledger, (uint32_t)getpid(), &peer) == 0, "not a member");
+    check(ledger_resume(ledger, &peer, cap, &refused) == 0, "no room");
+}
+
 static void remove_ledger(void)
 {
     test_remove(dir, "stepped");
 }
 
+/* Whatever the killed one left of it, this process is suspended once and counted once again. */
+static void verify_peer(const struct operation *operation, unsigned long steps)
+{
+    uint64_t now, tentative = 0;
+    struct ledger_device_state state;
+
+    check(ledger_members(ledger) == 1, "%s, %lu: %u members", operation->name, steps, ledger_members(ledger));
+    check(ledger_device_state(ledger, device, &state) == 0, "no state");
+    now = state.current, tentative = state.tentative;
+    check(now == 0 || now == KEPT, "%s, %lu: %llu counted", operation->name, steps, (unsigned long long)now);
+    check(tentative == 0, "%s, %lu: %llu tentative", operation->name, steps, (unsigned long long)tentative);
+    check(ledger_own(ledger, device) == KEPT, "%s, %lu: %llu held", operation->name, steps,
+          (unsigned long long)ledger_own(ledger, device));
+    suspend_self();
+    check(ledger_current(ledger, device) == 0, "%s, %lu: suspended and counted", operation->name, steps);
+    resume_self();
+}
+
 static void verify(const struct operation *operation, unsigned long steps)
 {
     bool alone = operation->flags & ALONE;
-    uint64_t kept = alone ? 0 : KEPT;
+    uint64_t kept = alone ? 0 : KEPT, dead = DEAD + (operation->flags & ATTACHED ? VICTIM : 0);
 
+    if (operation->flags & PEER)
+        verify_peer(operation, steps);
     if (alone) {
         check(test_attach(ledger, dir, "stepped", LIMIT) >= 0, "no device");
         check(ledger->first, "%s, %lu: the first live member is not first", operation->name, steps);
+    }
+    if (operation->flags & SHOWN) {
+        check(ledger_members(ledger) == 1, "%s, %lu: %u members", operation->name, steps, ledger_members(ledger));
+        check(ledger_current(ledger, device) == kept + dead, "%s, %lu: %llu instead of %llu with the dead", operation->name, steps,
+              (unsigned long long)ledger_current(ledger, device), (unsigned long long)(kept + dead));
+        check(!ledger_fits_without_dead(ledger, device, LIMIT - kept + 1, LEDGER_NO_LIMIT) &&
+                  ledger_fits_without_dead(ledger, device, LIMIT - kept, LEDGER_NO_LIMIT),
+              "%s, %lu: the dead are in the way for ever", operation->name, steps);
+        *shown = 0;
     }
     check(ledger_members(ledger) == 1, "%s, %lu: %u members", operation->name, steps, ledger_members(ledger));
     check(ledger_current(ledger, device) == kept, "%s, %lu: %llu instead of %llu", operation->name, steps,
@@ -309,6 +420,8 @@ int main(void)
 
     dir = test_begin(1200);
     finished = test_shared(sizeof(*finished));
+    shown = test_shared(sizeof(*shown));
+    ledger_set_witness(witness);
     ledger = test_handle();
     other = test_handle();
     for (unsigned i = 0; i < sizeof(operations) / sizeof(*operations); i++) {
@@ -318,7 +431,7 @@ int main(void)
         uint64_t began = test_now();
         int over = 0;
 
-        if (only && strcmp(only, operation->name) != 0)
+        if (only && !strstr(operation->name, only))
             continue;
         remove_ledger();
         device = (unsigned)test_attach(ledger, dir, "stepped", LIMIT);
@@ -329,8 +442,13 @@ int main(void)
         for (steps = 1; !over; steps += step, kills++) {
             if (operation->flags & NEW)
                 remove_ledger();
+            *shown = (operation->flags & (SHOWN | GONE)) != 0;
             if (operation->flags & AFTER_DEATH)
                 leave_dead();
+            if (operation->flags & GONE)
+                find_dead(operation->flags & ALONE);
+            if (operation->flags & SUSPENDED)
+                suspend_self();
             over = step_and_kill(operation, steps, noticed);
             if (over < 0) {
                 printf("skipped: this machine lets no process be single-stepped\n");
