@@ -15,6 +15,7 @@
 #include "cli.h"
 #include "doctor.h"
 #include "softslice/ledger.h"
+#include "softslice/native.h"
 
 #define PROBE_SECONDS 30 /* a driver that does not answer by then hangs */
 #define DEVICES_MAX   64
@@ -28,6 +29,8 @@ struct report {
     struct config config;
     bool config_good;
     struct config_device device[DEVICES_MAX];
+    uint64_t driver_limit[DEVICES_MAX]; /* for our control group, NATIVE_NONE if none */
+    char driver_group[PATH_MAX];
     unsigned devices;
 };
 
@@ -86,9 +89,14 @@ static bool is_here(void)
     return found;
 }
 
+static void tell_dmem(void *report, const char *text)
+{
+    found(report, FINDING_NOTE, "%s: where the driver keeps to it, the smaller limit holds", text);
+}
+
 static void look_at_environment(struct report *report)
 {
-    const char *preload = getenv("LD_PRELOAD"), *mps;
+    const char *preload = getenv("LD_PRELOAD"), *mps = getenv(NATIVE_MPS_VARIABLE), *pipes = getenv(NATIVE_MPS_PIPES);
     int minor = 0;
 
     section("This environment");
@@ -104,9 +112,14 @@ static void look_at_environment(struct report *report)
         found(report, FINDING_PROBLEM, "glibc %s: the library needs 2.%d or newer", gnu_get_libc_version(), GLIBC_MINOR);
     else
         found(report, FINDING_OK, "glibc %s", gnu_get_libc_version());
-    if ((mps = getenv("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT")))
-        found(report, FINDING_NOTE,
-              "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=%s: under MPS the driver limits memory too, and the smaller limit holds", mps);
+    if (native_mps_serves(pipes))
+        found(report, FINDING_NOTE, "an MPS control daemon has its pipe in %s: programs may be its clients",
+              pipes && *pipes ? pipes : "/tmp/nvidia-mps");
+    if (mps)
+        found(report, FINDING_NOTE, "%s=%s: %s", NATIVE_MPS_VARIABLE, mps,
+              native_mps_serves(pipes) ? "MPS limits memory too, and the smaller limit holds"
+                                       : "there is no MPS control daemon here, so it limits nothing");
+    doctor_dmem(tell_dmem, report);
 }
 
 static void look_at_config(struct report *report)
@@ -182,7 +195,20 @@ static void take_device(struct report *report, const char *text)
     for (unsigned i = 0; i < sizeof(device->uuid); i++)
         sscanf(uuid + 2 * i, "%2hhx", &device->uuid[i]);
     device->physical = physical;
-    report->devices++;
+    report->driver_limit[report->devices++] = NATIVE_NONE;
+}
+
+static void take_native(struct report *report, const char *text)
+{
+    unsigned long long bytes;
+    int ordinal, path = 0;
+
+    if (sscanf(text, "%d %llu %n", &ordinal, &bytes, &path) != 2 || !path)
+        return;
+    snprintf(report->driver_group, sizeof(report->driver_group), "%s", text + path);
+    for (unsigned i = 0; i < report->devices; i++)
+        if (report->device[i].ordinal == ordinal)
+            report->driver_limit[i] = bytes;
 }
 
 static void take_row(const struct report *report, const char *text)
@@ -209,6 +235,8 @@ static void take_line(struct report *report, const char *text)
         take_row(report, text);
     else if (take_word(&text, DOCTOR_DEVICE))
         take_device(report, text);
+    else if (take_word(&text, DOCTOR_NATIVE))
+        take_native(report, text);
     else if (*text)
         found(report, FINDING_PROBLEM, "%s", text);
 }
@@ -217,7 +245,7 @@ static void take_line(struct report *report, const char *text)
 static void drop_settings(void)
 {
     static const char *const prefixes[] = {"SOFTSLICE_", "CUDA_DEVICE_MEMORY_LIMIT", "CUDA_DEVICE_SM_LIMIT",
-                                           "NVIDIA_GPU_MEMORY_LIMIT"};
+                                           "NVIDIA_GPU_MEMORY_LIMIT", NATIVE_MPS_VARIABLE};
     char name[LINE_BYTES];
 
     for (char **entry = environ; *entry;) {
@@ -318,6 +346,26 @@ static void probe(struct report *report, const char *library)
 
 /* ---- limits of this environment on the GPUs that are here */
 
+/* Which of several limits counts: `ours` is softslice's, UINT64_MAX if none. */
+static void look_at_native(struct report *report, unsigned i, uint64_t ours)
+{
+    const struct config_device *device = &report->device[i];
+    const char *text = getenv(NATIVE_MPS_VARIABLE);
+    uint64_t driver = report->driver_limit[i], mps = native_mps_serves(getenv(NATIVE_MPS_PIPES))
+                                                         ? native_mps_bytes(text, device->ordinal, device->uuid)
+                                                         : NATIVE_NONE;
+    uint64_t least = mps < driver ? mps : driver;
+    char size[UNITS_TEXT_MAX];
+    const char *counts = ours == UINT64_MAX ? "nobody else limits it" : "it counts, for it is the smallest";
+
+    if (mps != NATIVE_NONE)
+        found(report, FINDING_NOTE, "GPU %d: MPS allows %s (%s): %s", device->ordinal, units_format_size(size, mps),
+              NATIVE_MPS_VARIABLE, mps <= least && mps < ours ? counts : "a smaller one counts");
+    if (driver != NATIVE_NONE)
+        found(report, FINDING_NOTE, "GPU %d: the driver allows %s to %s: %s", device->ordinal, units_format_size(size, driver),
+              report->driver_group, driver <= least && driver < ours ? counts : "a smaller one counts");
+}
+
 static void look_at_limits(struct report *report)
 {
     char size[UNITS_TEXT_MAX], origin[PATH_MAX + 256];
@@ -345,6 +393,7 @@ static void look_at_limits(struct report *report)
                   limit > report->device[i].physical ? ": more than the card has" : "");
         else
             found(report, FINDING_NOTE, "GPU %d: no VRAM limit", report->device[i].ordinal);
+        look_at_native(report, i, own ? limit : UINT64_MAX);
     }
 }
 

@@ -5,6 +5,7 @@
  *   section TITLE                     what follows is about this
  *   row SYMBOL LINKED DLSYM GETPROC   one entry point and what a program gets by each road
  *   device ORDINAL UUID BYTES         a GPU: 32 hex digits, bytes of memory
+ *   native ORDINAL BYTES PATH         the driver's own limit for a GPU and the control group PATH
  * Any other line is something that the loader, the library or the driver said. */
 #ifndef SOFTSLICE_CLI_DOCTOR_H
 #define SOFTSLICE_CLI_DOCTOR_H
@@ -18,9 +19,14 @@ enum finding { FINDING_OK, FINDING_NOTE, FINDING_PROBLEM, FINDINGS };
 #define DOCTOR_SECTION "section"
 #define DOCTOR_ROW     "row"
 #define DOCTOR_DEVICE  "device"
+#define DOCTOR_NATIVE  "native"
 #define DOCTOR_PROBE   "--probe" /* doctor's argument that makes it the probe; the library's path follows */
 
 /* The probe: look at the driver through `library`, which is preloaded. Returns 0 if it came to its end. */
 int doctor_probe(const char *library);
+
+/* native.c: tell of the limits on device memory in this process's control group and those above it (the kernel's dmem controller). */
+typedef void native_tell(void *context, const char *text);
+void doctor_dmem(native_tell *tell, void *context);
 
 #endif

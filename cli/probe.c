@@ -8,6 +8,7 @@
 
 #include "cli.h"
 #include "doctor.h"
+#include "softslice/native.h"
 
 #define PER_THREAD 2 /* CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM */
 #define NAME_BYTES 96
@@ -49,7 +50,7 @@ typedef int (*get_proc_address)(const char *name, void **function, int version, 
 
 struct probe {
     const char *library;
-    void *cuda;
+    void *cuda, *nvml;
     int version; /* of CUDA, as the driver tells it */
     get_proc_address get;
 };
@@ -164,6 +165,25 @@ static const char *error_name(const struct probe *probe, int code)
     return get && get(code, &name) == 0 && name ? name : "unknown error";
 }
 
+/* The driver's own limit for this control group, which r615 keeps and NVML tells. */
+static void probe_native(const struct probe *probe, int ordinal, const uint8_t uuid[16])
+{
+    struct {
+        const char *path;
+        unsigned long long soft, hard, used;
+    } limits = {.hard = NATIVE_NONE};
+    int (*get)(void *, void *) = probe->nvml ? (int (*)(void *, void *))dlsym(probe->nvml, "nvmlDeviceGetMemoryLimits_v1") : NULL;
+    int (*find)(const char *, void **) =
+        probe->nvml ? (int (*)(const char *, void **))dlsym(probe->nvml, "nvmlDeviceGetHandleByUUID") : NULL;
+    char text[UNITS_TEXT_MAX], path[PATH_MAX];
+    void *device;
+
+    limits.path = path;
+    if (get && find && native_cgroup(path, sizeof(path)) && find(units_format_uuid(text, uuid), &device) == 0 &&
+        get(device, &limits) == 0 && limits.hard != NATIVE_NONE)
+        printf(DOCTOR_NATIVE " %d %llu %s\n", ordinal, limits.hard, path);
+}
+
 static void probe_device(const struct probe *probe, int ordinal)
 {
     int (*get)(int *, int) = (int (*)(int *, int))dlsym(probe->cuda, "cuDeviceGet");
@@ -187,6 +207,7 @@ static void probe_device(const struct probe *probe, int ordinal)
     for (unsigned i = 0; i < sizeof(uuid); i++)
         printf("%02x", uuid[i]);
     printf(" %zu\n", total);
+    probe_native(probe, ordinal, uuid);
 }
 
 static void probe_devices(const struct probe *probe)
@@ -239,10 +260,10 @@ static void probe_cuda(struct probe *probe)
         probe_unknown(probe);
 }
 
-static void probe_nvml(const struct probe *probe)
+static void probe_nvml(struct probe *probe)
 {
     void *nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    int (*init)(void), (*shutdown)(void), (*get_version)(char *, unsigned);
+    int (*init)(void), (*get_version)(char *, unsigned);
     char version[NAME_BYTES] = "";
 
     if (!nvml)
@@ -251,12 +272,11 @@ static void probe_nvml(const struct probe *probe)
     puts(DOCTOR_SECTION " NVML and native limits");
     tell_path(nvml, "NVML");
     init = (int (*)(void))dlsym(nvml, "nvmlInit_v2");
-    shutdown = (int (*)(void))dlsym(nvml, "nvmlShutdown");
     get_version = (int (*)(char *, unsigned))dlsym(nvml, "nvmlSystemGetDriverVersion");
-    if (init && shutdown && get_version && init() == 0) {
+    if (init && get_version && init() == 0) {
         if (get_version(version, sizeof(version)) == 0)
             tell(FINDING_OK, "driver %s", version);
-        shutdown();
+        probe->nvml = nvml; /* which stays initialised for the questions that follow */
     }
     if (dlsym(nvml, "nvmlDeviceGetMemoryLimits_v1"))
         tell(FINDING_NOTE, "the driver can limit memory by cgroup itself: where it does, the smaller limit holds");

@@ -50,9 +50,6 @@ try "$softslice" doctor --library "$TEST_TMP/die.so"
 expect_status 1
 expect_out '^  problem +.* killed by signal 6 '
 
-try env CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=1G "$softslice" doctor
-expect_status 0
-expect_out '^  note +CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=1G'
 try "$softslice" doctor extra
 expect_status 125
 done_testing
