@@ -47,6 +47,49 @@ static CUresult measure(struct sim_array *a)
     return CUDA_SUCCESS;
 }
 
+static size_t half(size_t side, unsigned int level)
+{
+    return !side ? 0 : side >> level ? side >> level : 1;
+}
+
+CUDA_ARRAY3D_DESCRIPTOR sim_level_desc(const CUDA_ARRAY3D_DESCRIPTOR *desc, unsigned int level)
+{
+    CUDA_ARRAY3D_DESCRIPTOR d = *desc;
+
+    d.Width = half(d.Width, level);
+    d.Height = half(d.Height, level);
+    if (!(d.Flags & CUDA_ARRAY3D_LAYERED))
+        d.Depth = half(d.Depth, level);
+    return d;
+}
+
+unsigned int sim_array_element(const CUDA_ARRAY3D_DESCRIPTOR *desc)
+{
+    return format_bytes(desc->Format) * desc->NumChannels;
+}
+
+/* HBM, or addresses for an array whose memory comes from tile pools. */
+static CUresult memory_of(struct sim_ctx *ctx, const CUDA_ARRAY3D_DESCRIPTOR *desc, unsigned int levels, uint64_t size,
+                          struct sim_tiles *tiles, struct sim_mem **mem)
+{
+    CUresult r;
+
+    if (!(desc->Flags & SIM_UNMAPPED)) {
+        r = sim_mem_alloc(ctx, size, false, SIM_MEM_DEVICE, mem);
+        if (r == CUDA_SUCCESS)
+            (*mem)->kind = SIM_MEM_ARRAY;
+        return r;
+    }
+    r = sim_tiles_init(tiles, desc, levels, size);
+    if (r != CUDA_SUCCESS)
+        return r;
+    *mem = sim_mem_new(SIM_MEM_ARRAY, ctx->dev, ctx, 0, size);
+    if (*mem)
+        return CUDA_SUCCESS;
+    sim_tiles_free(tiles);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc)
 {
     struct sim_ctx *ctx;
@@ -54,23 +97,18 @@ static CUresult create(CUarray *handle, const CUDA_ARRAY3D_DESCRIPTOR *desc)
     CUresult r;
 
     CONTEXT(ctx);
-    if (desc->Flags & CUDA_ARRAY3D_SPARSE)
-        return CUDA_ERROR_NOT_SUPPORTED;
     r = measure(&tmp);
     if (r != CUDA_SUCCESS)
         return r;
     UNSAFE_IN_CAPTURE();
-    if (!(desc->Flags & CUDA_ARRAY3D_DEFERRED_MAPPING)) {
-        r = sim_mem_alloc(ctx, tmp.size, false, SIM_MEM_DEVICE, &tmp.mem);
-        if (r != CUDA_SUCCESS)
-            return r;
-        tmp.mem->kind = SIM_MEM_ARRAY;
-        tmp.base = tmp.mem->base;
-    }
+    r = memory_of(ctx, desc, 1, tmp.size, &tmp.tiles, &tmp.mem);
+    if (r != CUDA_SUCCESS)
+        return r;
+    tmp.base = tmp.mem->base;
     a = sim_handle_new(sizeof(*a), SIM_ARRAY, ctx);
     if (!a) {
-        if (tmp.mem)
-            sim_mem_free(tmp.mem);
+        sim_mem_free(tmp.mem);
+        sim_tiles_free(&tmp.tiles);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     tmp.head = a->head;
@@ -149,6 +187,7 @@ static void array_free(struct sim_array *a)
 {
     if (a->mem && !a->level)
         sim_mem_free(a->mem);
+    sim_tiles_free(&a->tiles);
     sim_handle_free(a);
 }
 
@@ -229,12 +268,8 @@ void sim_mipmap_free(struct sim_mipmap *m)
             array_free(m->level[i]);
     if (m->mem)
         sim_mem_free(m->mem);
+    sim_tiles_free(&m->tiles);
     sim_handle_free(m);
-}
-
-static size_t half(size_t side, unsigned int level)
-{
-    return !side ? 0 : side >> level ? side >> level : 1;
 }
 
 CUresult sim_mipmap_new(struct sim_ctx *ctx, const CUDA_ARRAY3D_DESCRIPTOR *desc, unsigned int levels, struct sim_mipmap **out)
@@ -255,11 +290,7 @@ CUresult sim_mipmap_new(struct sim_ctx *ctx, const CUDA_ARRAY3D_DESCRIPTOR *desc
         }
         m->level[m->levels++] = a;
         a->level = true;
-        a->desc = m->desc;
-        a->desc.Width = half(m->desc.Width, i);
-        a->desc.Height = half(m->desc.Height, i);
-        if (!(m->desc.Flags & CUDA_ARRAY3D_LAYERED))
-            a->desc.Depth = half(m->desc.Depth, i);
+        a->desc = sim_level_desc(desc, i);
         r = measure(a);
         a->base = at;
         at += sim_round_up(a->size, 512);
@@ -298,12 +329,10 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DE
     CONTEXT(ctx);
     if (!pHandle || !pMipmappedArrayDesc || !numMipmapLevels)
         return CUDA_ERROR_INVALID_VALUE;
-    if (pMipmappedArrayDesc->Flags & CUDA_ARRAY3D_SPARSE)
-        return CUDA_ERROR_NOT_SUPPORTED;
     UNSAFE_IN_CAPTURE();
     r = sim_mipmap_new(ctx, pMipmappedArrayDesc, numMipmapLevels, &m);
-    if (r == CUDA_SUCCESS && !(m->desc.Flags & CUDA_ARRAY3D_DEFERRED_MAPPING)) {
-        r = sim_mem_alloc(ctx, m->size, false, SIM_MEM_DEVICE, &mem);
+    if (r == CUDA_SUCCESS) {
+        r = memory_of(ctx, &m->desc, m->levels, m->size, &m->tiles, &mem);
         if (r == CUDA_SUCCESS)
             sim_mipmap_attach(m, mem);
         else

@@ -236,8 +236,8 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
     ENTER();
     SIM_GUARD();
     p = sim_team_wait(handle) ? sim_phys_of(handle) : NULL;
-    if (!p || !size || offset || flags || ptr % sim_granularity() || size != p->size || !reservation_around(ptr, size) ||
-        mapped_in(ptr, size))
+    if (!p || (p->prop.allocFlags.usage & CU_MEM_CREATE_USAGE_TILE_POOL) || !size || offset || flags || ptr % sim_granularity() ||
+        size != p->size || !reservation_around(ptr, size) || mapped_in(ptr, size))
         return CUDA_ERROR_INVALID_VALUE;
     mem = sim_mem_new(SIM_MEM_MAPPED, p->dev < 0 ? 0 : p->dev, NULL, ptr, size);
     if (!mem)
