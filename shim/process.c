@@ -257,8 +257,6 @@ static void tell_not_yet(const struct config *config)
 {
     if (config_arms_compute(config))
         log_warn("this version records a compute share but does not enforce it");
-    if (config->managed != CONFIG_MANAGED_CHARGE || config->spill != CONFIG_SPILL_OFF)
-        log_warn("this version has neither managed = resident or forbid nor spill: managed memory is charged in full");
 }
 
 CUresult process_attach(void)

@@ -13,6 +13,7 @@
 #include "guard.h"
 #include "meter.h"
 #include "returns.h"
+#include "spill.h"
 
 static uint64_t granule_of(const struct membership *m, unsigned device)
 {
@@ -38,12 +39,25 @@ static bool give_back(struct membership *m, unsigned device, enum quota_family f
     return came_back || gap_bytes((int)device) < gap;
 }
 
-bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
+static bool try_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes,
+                        enum quota_family family)
 {
     return quota_try_reserve(&m->quota, charge, device, bytes, family) ||
            (bytes <= quota_limit(&m->quota, device) && give_back(m, device, family) &&
-            quota_try_reserve(&m->quota, charge, device, bytes, family)) ||
-           quota_reserve(&m->quota, charge, device, bytes, family) == 0;
+            quota_try_reserve(&m->quota, charge, device, bytes, family));
+}
+
+bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
+{
+    return try_reserve(m, charge, device, bytes, family) || quota_reserve(&m->quota, charge, device, bytes, family) == 0;
+}
+
+/* Of an open take: over the budget. */
+static bool refuse(struct take *take, struct membership *m, uint64_t bytes)
+{
+    if (!take->quiet)
+        quota_refuse(&m->quota, take->device, bytes, take->family);
+    return false;
 }
 
 /* Ask for what an allocation may take. A small one may take a granule, so one is reserved for it; only where the budget has none left and
@@ -56,7 +70,7 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
     bool gave_back = false;
 
     if (!slabs_is_small(bytes, granule))
-        return take_reserve(m, &take->charge, take->device, bytes, take->family);
+        return try_reserve(m, &take->charge, take->device, bytes, take->family) || refuse(take, m, bytes);
     take->small = bytes;
     for (unsigned attempt = 0; attempt < ASK_ATTEMPTS; attempt++) {
         before = changes;
@@ -72,16 +86,15 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
         else
             break;
     }
-    quota_refuse(&m->quota, take->device, bytes, take->family);
-    return false;
+    return refuse(take, m, bytes);
 }
 
-CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
+static CUresult begin_take(struct take *take, uint64_t bytes, enum quota_family family, bool quiet)
 {
     CUresult why;
     int device;
 
-    *take = (struct take){.family = family};
+    *take = (struct take){.family = family, .quiet = quiet};
     struct membership *m = process_membership(&why);
     if (!m) {
         if (why == CUDA_ERROR_OPERATING_SYSTEM)
@@ -100,6 +113,16 @@ CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
     return CUDA_SUCCESS;
 }
 
+CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family)
+{
+    return begin_take(take, bytes, family, false);
+}
+
+CUresult take_begin_quiet(struct take *take, uint64_t bytes, enum quota_family family)
+{
+    return begin_take(take, bytes, family, true);
+}
+
 bool take_again(struct take *take, CUresult result)
 {
     return result == CUDA_ERROR_OUT_OF_MEMORY && take->membership &&
@@ -116,8 +139,8 @@ bool take_widen(struct take *take, uint64_t bytes)
     }
     /* Ask for the whole again and give the first charge back: the two together are never less than what the driver gave. */
     struct quota_charge whole;
-    if (!take_reserve(take->membership, &whole, take->device, bytes, take->family))
-        return false;
+    if (!try_reserve(take->membership, &whole, take->device, bytes, take->family))
+        return refuse(take, take->membership, bytes);
     quota_cancel(&take->membership->quota, &take->charge);
     take->charge = whole;
     take->small = 0;
@@ -137,6 +160,8 @@ void take_refund(struct membership *m, const struct record *record)
         gap_note_managed(record->device, -(int64_t)record->bytes);
     if (record->family == QUOTA_POOL)
         meter_unblock(m, record->bytes);
+    else if (record->family == QUOTA_SPILLED)
+        spill_refund(m, record);
     else if (!record->small)
         quota_refund(&m->quota, record);
     else if (record->family == QUOTA_ARRAY)
@@ -232,10 +257,8 @@ bool take_anew(struct take *take, unsigned *times)
 
     if (!take->displaced)
         return false;
-    if (++*times > ANEW_TIMES) {
-        quota_refuse(&m->quota, take->device, take->small, take->family);
-        return false;
-    }
+    if (++*times > ANEW_TIMES)
+        return refuse(take, m, take->small);
     int saved = errno;
     for (unsigned round = 0; round < ANEW_ROUNDS && !slabs_settled(process_slabs(), process_allocations()); round++)
         syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = ANEW_SLEEP_NS}, NULL); /* which is no cancellation point */

@@ -17,6 +17,7 @@ struct take {
     enum quota_family family;
     uint64_t small; /* bytes, if it shares a granule with others: then `charge` is one granule, or nothing where a slab has room */
     bool displaced; /* by take_end() */
+    bool quiet;     /* what would be a refusal is not told: something else is tried then */
     struct quota_charge charge;
 };
 
@@ -28,6 +29,9 @@ bool take_reserve(struct membership *membership, struct quota_charge *charge, un
  * the answer for the program: CUDA_ERROR_OUT_OF_MEMORY (over budget), CUDA_ERROR_OPERATING_SYSTEM (limits cannot be kept). Not
  * charged, because the driver will refuse: no current context, `bytes` 0. */
 CUresult take_begin(struct take *take, uint64_t bytes, enum quota_family family);
+
+/* The same, saying nothing where it is over the budget, here or later. */
+CUresult take_begin_quiet(struct take *take, uint64_t bytes, enum quota_family family);
 
 /* Whether the driver's CUDA_ERROR_OUT_OF_MEMORY is worth asking again: a member died a moment ago and its memory is on its way back. */
 bool take_again(struct take *take, CUresult result);

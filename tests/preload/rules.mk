@@ -12,7 +12,11 @@ client_tests := $(patsubst tests/clients/%.c,$(BUILD)/tests/clients/%,$(wildcard
 $(BUILD)/tests/preload/%: tests/preload/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -rdynamic -Wl,--unresolved-symbols=ignore-in-object-files -Wl,--as-needed -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< $(preload_objects) -rdynamic -Wl,--unresolved-symbols=ignore-in-object-files -Wl,--as-needed -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+# Reads the ledger beside what its functions tell.
+$(BUILD)/tests/preload/spill: $(core_obj)
+$(BUILD)/tests/preload/spill: override COMPILE += -Iinclude
+$(BUILD)/tests/preload/spill: preload_objects := $(core_obj) $(INIH)
 $(BUILD)/tests/snippets/%: tests/snippets/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
