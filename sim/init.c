@@ -183,6 +183,7 @@ static CUresult driver_start(void)
     }
     visible_devices(d, &d->machine->set);
     client_limits(d);
+    d->budget = sim_env_number("SOFTSIM_DEVICE_BUDGET", UINT64_MAX);
     if (!d->devices) {
         munmap(d->machine, sizeof(*d->machine));
         munmap(d, 4096);

@@ -51,6 +51,8 @@ bool sim_hbm_take(int dev, uint64_t bytes)
     if (fits)
         sim_client(dev)->used += bytes;
     sim_machine_unlock(m);
+    if (fits && bytes && own + bytes > sim->budget)
+        sim_notify(dev, own + bytes - sim->budget);
     return fits;
 }
 

@@ -48,6 +48,7 @@ struct sim_driver {
     int devices;                       /* visible ones */
     unsigned int gpu_of[SIM_MAX_GPUS]; /* CUdevice -> GPU of the machine */
     uint64_t limit[SIM_MAX_GPUS];      /* CUdevice -> the most HBM that this MPS client may have */
+    uint64_t budget;                   /* HBM of a device above which the process is notified */
     bool ready;
 };
 extern struct sim_driver *sim;
@@ -103,6 +104,7 @@ enum sim_kind {
     SIM_LINK,
     SIM_USER_OBJECT,
     SIM_EXTERNAL,
+    SIM_NOTIFICATION,
     SIM_NOTICE,
 };
 
@@ -214,6 +216,8 @@ struct sim_mem {
     struct sim_mem *next, *prev;
 };
 
+/* The process has `bytes` more HBM on a device than its budget: whoever registered for that is told, on another thread (notify.c). */
+void sim_notify(int dev, uint64_t bytes);
 /* Take HBM on a device for this process; false: it is full. */
 bool sim_hbm_take(int dev, uint64_t bytes);
 void sim_hbm_give(int dev, uint64_t bytes);
