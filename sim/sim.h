@@ -105,7 +105,6 @@ enum sim_kind {
     SIM_USER_OBJECT,
     SIM_EXTERNAL,
     SIM_NOTIFICATION,
-    SIM_NOTICE,
 };
 
 /* Every object begins with this. */
