@@ -5,8 +5,10 @@
 // run: SOFTSLICE_VRAM=2GiB SOFTSLICE_TENANT=lists SOFTSIM_CONTEXT_BYTES=300M
 // run: SOFTSLICE_VRAM=2GiB SOFTSIM_CONTEXT_BYTES=300M
 // run: SOFTSLICE_VRAM=2GiB SOFTSLICE_TENANT=lists SOFTSIM_MPS=1
+// run: SOFTSLICE_VRAM=2GiB SOFTSLICE_TENANT=lists SOFTSIM_NVML_PIDS=host
 // run: SOFTSLICE_VRAM=2GiB SOFTSLICE_TENANT=lists SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_GPUS=2
 // run: SOFTSIM_CONTEXT_BYTES=300M
+// run: SOFTSLICE_VRAM=2GiB SOFTSLICE_TENANT=lists SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_RELEASE_DELAY_MS=700 -- killed
 #include <fcntl.h>
 #include <sys/prctl.h>
 
@@ -193,6 +195,38 @@ static void be_member(unsigned blocks)
         look(0, context + blocks * 32 * T_MIB, 1);
 }
 
+/* A killed member stands in the list for as long as its memory counts. */
+static void look_at_death(void)
+{
+    uint64_t context = t_bytes("SOFTSIM_CONTEXT_BYTES", 512 * T_MIB);
+    void *device = t_nvml_device(0);
+    int ready[2], go[2], with = 0;
+
+    t_context(0);
+    pid_t child = member("2", ready, go);
+    t_check(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child, "the child");
+    for (uint64_t end = t_now_ms() + 10000; t_now_ms() < end;) {
+        struct info_v2 list[ROOM];
+        unsigned count = ROOM;
+        unsigned long long before = used(device), sum = 0;
+        bool listed = false;
+
+        t_result(((list_function *)dlsym(nvml, "nvmlDeviceGetComputeRunningProcesses_v3"))(device, &count, list), SUCCESS);
+        for (unsigned i = 0; i < count; i++) {
+            sum += list[i].used;
+            listed |= list[i].pid == (unsigned)child;
+        }
+        if (before != used(device))
+            continue; /* it went meanwhile */
+        t_equal(sum, before);
+        t_check(listed == (before > context), "%llu bytes count, and the dead is %slisted", before, listed ? "" : "not ");
+        if (!listed)
+            break;
+        with++;
+    }
+    t_check(with && used(device) == context, "listed %d times, and %llu bytes are left", with, used(device));
+}
+
 int main(int argc, char **argv)
 {
     uint64_t context = t_bytes("SOFTSIM_CONTEXT_BYTES", 512 * T_MIB);
@@ -205,6 +239,10 @@ int main(int argc, char **argv)
     nvml = t_library("libnvidia-ml.so.1");
     if (argc > 1 && strcmp(argv[1], "nvml") == 0) { /* one that never starts CUDA */
         look(0, 0, !limited ? 3 : named ? 3 : 0);
+        return 0;
+    }
+    if (argc > 1 && strcmp(argv[1], "killed") == 0) {
+        look_at_death();
         return 0;
     }
     if (argc > 1) {
