@@ -8,6 +8,7 @@
 #include "returns.h"
 #include "softslice/log.h"
 #include "take.h"
+#include "watch.h"
 
 /* Reserved for a first context until one has been measured (docs/measurements/ has what drivers take). Too small is corrected after the
  * creation, too large only until then. */
@@ -126,11 +127,16 @@ static bool adopt(struct membership *m, CUcontext context, int device, struct re
 
     *record = (struct record){
         .key = (uint64_t)(uintptr_t)context, .context = process_new_owner(), .device = (uint16_t)device, .family = QUOTA_CONTEXT};
-    if (!gap_read(m, device)) {
+    bool known = gap_read(m, device);
+    if (!known) {
         record->bytes = expected;
         ledger_settle(&m->quota.ledger, (unsigned)d->index, 0, expected);
     }
-    return enter_shared(m, record);
+    if (!enter_shared(m, record))
+        return false;
+    if (known)
+        watch_start();
+    return true;
 }
 
 /* What the last look of this thread found. A membership's address is its own in a forked child, and a context's end counts `endings` up. */
@@ -247,7 +253,11 @@ static bool finish(struct creation *creation, CUresult result, CUcontext context
     if (verdict == GAP_KEPT && alone && !creation->before)
         remember_bytes(m, creation->device, took);
     record.context = process_new_owner();
-    return shared ? enter_shared(m, &record) : enter_new(m, &record);
+    if (shared ? !enter_shared(m, &record) : !enter_new(m, &record))
+        return false;
+    if (verdict == GAP_KEPT)
+        watch_start();
+    return true;
 }
 
 bool creation_end(struct creation *creation, CUresult result, CUcontext context)

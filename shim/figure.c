@@ -9,6 +9,7 @@
 #include "native.h"
 #include "real.h"
 #include "softslice/units.h"
+#include "watch.h"
 
 #define FIGURE_PROCESSES 256 /* on one device; with more of them the figure is unknown */
 #define NOT_AVAILABLE    (~0ull)
@@ -55,7 +56,7 @@ bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
     unsigned self = (unsigned)syscall(SYS_getpid), count;
     nvmlDevice_t device;
 
-    if (!nvml_ready() || !find_device(uuid, &device))
+    if (watch_over() || !nvml_ready() || !find_device(uuid, &device))
         return false;
     struct membership *m = process_membership(NULL);
     int index = m ? process_device_of_uuid(m, uuid) : PROCESS_NO_DEVICE;

@@ -15,6 +15,7 @@
 #include "softslice/log.h"
 #include "softslice/units.h"
 #include "take.h"
+#include "watch.h"
 
 #define ATTEMPTS     8
 #define ATTEMPT_NS   100000 /* times the attempt, before the third and later ones */
@@ -33,6 +34,11 @@ static unsigned index_of(const struct membership *m, int device)
 uint64_t gap_bytes(int device)
 {
     return load(&process_gap(device)->bytes);
+}
+
+bool gap_is_rough(int device)
+{
+    return __atomic_load_n(&process_gap(device)->rough, __ATOMIC_SEQ_CST);
 }
 
 static void note(uint64_t *word, int64_t bytes)
@@ -179,6 +185,13 @@ static void set(struct membership *m, int device, uint64_t bytes, uint64_t reser
     __atomic_fetch_add(&g->version, 1, __ATOMIC_SEQ_CST);
 }
 
+/* `reading` is the newest now; under the lock. */
+static void apply(struct process_gap *g, const struct reading *reading)
+{
+    g->applied = reading->ticket;
+    __atomic_store_n(&g->rough, reading->high == UINT64_MAX, __ATOMIC_SEQ_CST);
+}
+
 static bool over(struct membership *m, int device)
 {
     return ledger_current(&m->quota.ledger, index_of(m, device)) > quota_limit(&m->quota, (unsigned)device);
@@ -208,7 +221,7 @@ static void charge(struct membership *m, int device, const struct reading *readi
     if (reading->ticket > g->applied) {
         uint64_t bytes = target(g, reading, 0);
         more = less(bytes, load(&g->bytes));
-        g->applied = reading->ticket;
+        apply(g, reading);
         set(m, device, bytes, 0);
     }
     lock_give(&g->lock);
@@ -230,7 +243,8 @@ bool gap_read(struct membership *m, int device)
 
 void gap_poke(struct membership *m, int device)
 {
-    gap_read(m, device);
+    if (!watch_poke())
+        gap_read(m, device);
 }
 
 /* Charge a reading if the budget has room for it beside the expected charge, which ends here. `before` is the gap before the driver's call. */
@@ -247,9 +261,11 @@ static bool charge_within(struct membership *m, int device, const struct reading
         uint64_t now = load(&g->bytes), bytes = newest ? target(g, reading, likely) : now, need = less(bytes, now);
         if (need <= reserved || !fits || i == SETTLE_TRIES) {
             if (fits && newest)
-                g->applied = reading->ticket;
+                apply(g, reading);
             set(m, device, fits ? bytes : now, reserved);
             lock_give(&g->lock);
+            if (gap_is_rough(device))
+                watch_poke();
             /* Another reading may have charged what this call took, as growth that nobody refuses. */
             return fits && (bytes <= before || need || !over(m, device));
         }

@@ -27,8 +27,9 @@ void gap_note_import(int device, int64_t bytes);
  * for the gap is neither raised nor lowered by them. */
 void gap_note_managed(int device, int64_t bytes);
 
-/* Bytes charged for it now. */
+/* Bytes charged for it now, and whether they are only the least that it can be: other threads were allocating and freeing. */
 uint64_t gap_bytes(int device);
+bool gap_is_rough(int device);
 
 /* ---- around a call by which the driver takes memory that no argument tells */
 

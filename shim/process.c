@@ -22,6 +22,7 @@ struct process {
     uint64_t primary[QUOTA_DEVICES];
     struct process_gap gap[QUOTA_DEVICES];
     struct process_returns returns[PROCESS_RETURNS];
+    struct process_watch watch;
     /* RECORDS struct records, the struct meters and a struct slabs follow, which want that alignment */
 } __attribute__((aligned(64)));
 
@@ -103,6 +104,11 @@ uint64_t process_new_owner(void)
 struct process_gap *process_gap(int device)
 {
     return &process()->gap[device];
+}
+
+struct process_watch *process_watch(void)
+{
+    return &process()->watch;
 }
 
 struct process_returns *process_returns(void)

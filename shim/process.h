@@ -64,8 +64,15 @@ struct process_gap {
     uint64_t imports; /* bytes mapped here that are another process's charge: perhaps in the driver's figure */
     uint64_t managed; /* charged bytes of managed memory: perhaps not in it */
     uint32_t lock, told;
+    uint32_t rough; /* the newest reading could only tell the least that it is */
 } __attribute__((aligned(64)));
 struct process_gap *process_gap(int device);
+
+/* The thread that reads the gap: shim/watch.c. */
+struct process_watch {
+    uint32_t state, word, busy;
+};
+struct process_watch *process_watch(void);
 
 /* One counter for a thread, odd while a call of it gives memory back: shim/returns.h. */
 #define PROCESS_RETURNS 256

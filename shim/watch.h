@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread that reads the gap about once a second. It exists from the first context on whose figure can be read until some seconds after the
+ * last. It asks NVML, and the driver only about pools; all signals are blocked in it, and it holds no lock while it asks. */
+#ifndef SOFTSLICE_SHIM_WATCH_H
+#define SOFTSLICE_SHIM_WATCH_H
+
+#include "process.h"
+
+/* A context was charged: have the thread. Where no thread can be made there is none, and calls alone read. */
+void watch_start(void);
+
+/* Read soon. False where there is no thread to do it. */
+bool watch_poke(void);
+
+/* Whether the process is on its way out: the driver and NVML are not to be asked any more. */
+bool watch_over(void);
+
+#endif

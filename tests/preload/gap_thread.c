@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread that reads the gap: it finds what the driver took by itself, blocks every signal, is there once while there are contexts and not
+ * otherwise, and keeps no process from ending, however that ends. */
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_LAZY_BYTES=32M -- finds
+// run: SOFTSLICE_VRAM=200MiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_LAZY_BYTES=32M -- over
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M -- comes
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M -- churn
+// run: SOFTSLICE_VRAM=8GiB SOFTSLICE_TENANT=ends SOFTSIM_CONTEXT_BYTES=10M SOFTSIM_LAZY_BYTES=2M -- ends
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M -- forks
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_NVML=absent -- absent
+#include <dirent.h>
+#include <pthread.h>
+
+#include "../cuda_helper.h"
+
+#define SECONDS 60 /* for what takes one or a few, on a machine that does much else */
+#define ENDS    40
+
+/* How many threads of ours there are; each blocks all signals that can be. */
+static int threads(void)
+{
+    DIR *directory = opendir("/proc/self/task");
+    struct dirent *entry;
+    int count = 0;
+
+    t_check(directory, "/proc/self/task");
+    while ((entry = readdir(directory))) {
+        char path[300], line[256];
+        uint64_t blocked = 0;
+        bool ours = false;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+        FILE *status = fopen(path, "re");
+        while (status && fgets(line, sizeof(line), status)) {
+            ours |= strcmp(line, "Name:\tsoftslice\n") == 0;
+            if (strncmp(line, "SigBlk:", 7) == 0)
+                blocked = strtoull(line + 7, NULL, 16);
+        }
+        if (status)
+            fclose(status);
+        if (!ours)
+            continue;
+        count++;
+        for (int signal = 1; signal < 64; signal++)
+            t_check(blocked >> (signal - 1) & 1 || signal == SIGKILL || signal == SIGSTOP || (signal >= 32 && signal < 35),
+                    "signal %d is not blocked in our thread", signal);
+    }
+    closedir(directory);
+    return count;
+}
+
+static void launch(unsigned functions)
+{
+    CUfunction function;
+    CUmodule module;
+
+    t_cuda(cuModuleLoadData(&module, "an image"));
+    for (unsigned i = 0; i < functions; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "f%u", i);
+        t_cuda(cuModuleGetFunction(&function, module, name));
+        t_cuda(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL));
+    }
+}
+
+static void wait_until(bool (*seen)(void), const char *what)
+{
+    uint64_t begun = t_now_ms();
+
+    while (!seen()) {
+        t_check(t_now_ms() - begun < SECONDS * 1000, "%s within %d s", what, SECONDS);
+        usleep(10000);
+    }
+}
+
+static bool told(void)
+{
+    return t_total() - t_free() == t_used(0);
+}
+
+static void finds(void)
+{
+    t_context(0);
+    launch(4);
+    t_check(t_used(0) == 228 * T_MIB, "functions take nothing");
+    wait_until(told, "what the driver took was not found");
+}
+
+static bool nothing_free(void)
+{
+    return t_free() == 0;
+}
+
+/* Over the limit it is charged all the same: nothing is refused but what comes next. */
+static void over(void)
+{
+    CUdeviceptr p = T_UNTOUCHED;
+
+    t_context(0);
+    launch(5);
+    wait_until(nothing_free, "what the driver took was not found");
+    t_result(cuMemAlloc(&p, T_MIB), CUDA_ERROR_OUT_OF_MEMORY);
+    t_check(p == T_UNTOUCHED, "a refused cuMemAlloc wrote its output");
+    launch(1);
+}
+
+static bool one(void)
+{
+    return threads() == 1;
+}
+
+static bool none(void)
+{
+    return threads() == 0;
+}
+
+static void comes(void)
+{
+    t_cuda(cuInit(0));
+    t_equal(threads(), 0);
+    for (int round = 0; round < 2; round++) {
+        CUcontext context = t_context(0);
+        wait_until(one, "no thread was there");
+        t_cuda(cuCtxDestroy(context));
+        wait_until(none, "the thread was not gone");
+    }
+}
+
+static void *create_and_destroy(void *unused)
+{
+    for (int i = 0; i < 250; i++) {
+        CUcontext context;
+
+        t_cuda(cuCtxCreate(&context, NULL, 0, 0));
+        t_cuda(cuCtxDestroy(context));
+    }
+    return unused;
+}
+
+static void churn(void)
+{
+    pthread_t thread[4];
+
+    t_cuda(cuInit(0));
+    t_context(0);
+    for (int i = 0; i < 4; i++)
+        t_check(pthread_create(&thread[i], NULL, create_and_destroy, NULL) == 0, "no thread");
+    for (int i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+    t_check(threads() <= 1, "%d threads", threads());
+    t_check(told(), "%zu bytes are told to be in use, and %llu are", t_total() - t_free(), (unsigned long long)t_used(0));
+    CUcontext last;
+    t_cuda(cuCtxGetCurrent(&last));
+    t_cuda(cuCtxDestroy(last));
+    wait_until(none, "the thread was not gone");
+    t_context(0);
+    t_check(told(), "%zu bytes are told to be in use, and %llu are", t_total() - t_free(), (unsigned long long)t_used(0));
+}
+
+static void *exits(void *unused)
+{
+    (void)unused;
+    exit(0);
+}
+
+/* About when the thread reads for the first time. */
+static void end(int how)
+{
+    pthread_t thread;
+
+    t_context(0);
+    launch(3);
+    usleep(1000000 + (useconds_t)(how * 977 % 20000) - 10000);
+    switch (how % 5) {
+    case 0:
+        exit(0);
+    case 1:
+        quick_exit(0);
+    case 2:
+        kill(getpid(), SIGTERM);
+        pause();
+        break;
+    case 3:
+        pthread_create(&thread, NULL, exits, NULL);
+        exit(0);
+    default:
+        _exit(0);
+    }
+}
+
+static void ends(void)
+{
+    pid_t child[ENDS];
+
+    for (int i = 0; i < ENDS; i++)
+        if ((child[i] = t_fork()) == 0)
+            end(i);
+    for (int i = 0; i < ENDS; i++) {
+        uint64_t begun = t_now_ms();
+        int status;
+
+        while (waitpid(child[i], &status, WNOHANG) == 0) {
+            t_check(t_now_ms() - begun < SECONDS * 1000, "a process does not end (%d)", i % 5);
+            usleep(10000);
+        }
+        t_check(i % 5 == 2 ? WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM : WIFEXITED(status) && WEXITSTATUS(status) == 0,
+                "a child ended with wait status 0x%x (%d)", (unsigned)status, i % 5);
+    }
+}
+
+/* A child has no thread of its parent's, and its own from its own first context on. */
+static void forks(void)
+{
+    pid_t before = t_fork();
+
+    if (before == 0) {
+        comes();
+        exit(0);
+    }
+    t_join(before);
+    t_context(0);
+    wait_until(one, "no thread was there");
+    pid_t child = t_fork();
+    if (child == 0) {
+        CUcontext context;
+
+        t_equal(threads(), 0);
+        t_check(cuCtxCreate(&context, NULL, 0, 0) != CUDA_SUCCESS, "a child of a process that uses CUDA can use it");
+        t_equal(threads(), 0);
+        exit(0);
+    }
+    t_join(child);
+    t_equal(threads(), 1);
+}
+
+static void absent(void)
+{
+    t_context(0);
+    t_equal(threads(), 0);
+    t_equal(t_total() - t_free(), 512 * T_MIB);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } tests[] = {{"finds", finds}, {"over", over},   {"comes", comes},  {"churn", churn},
+                 {"ends", ends},   {"forks", forks}, {"absent", absent}};
+
+    for (size_t i = 0; argc > 1 && i < sizeof(tests) / sizeof(tests[0]); i++) {
+        if (strcmp(argv[1], tests[i].name) == 0) {
+            tests[i].run();
+            return 0;
+        }
+    }
+    t_fail("which one?");
+}
