@@ -3,6 +3,7 @@
 #include "gap.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "../core/lock.h"
 #include "context.h"
@@ -20,6 +21,7 @@
 #define ATTEMPTS     8
 #define ATTEMPT_NS   100000 /* times the attempt, before the third and later ones */
 #define SETTLE_TRIES 8
+#define GLANCE_NS    100000000
 
 static uint64_t load(const uint64_t *word)
 {
@@ -65,7 +67,7 @@ void gap_note_managed(int device, int64_t bytes)
 /* What the ledger says, as far as it belongs to one moment. */
 struct look {
     uint64_t version, returns, tentative, own, gap;
-    bool busy; /* with memory that is on its way, this way or that */
+    bool returning; /* memory that the ledger does not tell from what the driver has */
 };
 
 static struct look look(const struct membership *m, int device)
@@ -73,12 +75,11 @@ static struct look look(const struct membership *m, int device)
     const struct process_gap *g = process_gap(device);
     struct look look = {.version = load(&g->version)};
 
-    look.busy = returns_busy(&look.returns);
+    look.returning = returns_busy(&look.returns);
     /* Tentative before committed, as the ledger wants it: a charge may be seen in both, never in neither. */
     look.tentative = ledger_own_tentative(&m->quota.ledger, index_of(m, device)) - load(&g->growing);
     look.own = ledger_own(&m->quota.ledger, index_of(m, device));
     look.gap = load(&g->bytes);
-    look.busy |= look.tentative != 0;
     look.version |= load(&g->version) != look.version;
     return look;
 }
@@ -102,13 +103,13 @@ static uint64_t known(const struct look *look)
 
 /* False where there is no figure. While other threads allocate and free, the figure and the ledger belong to different moments; then it is
  * asked again, and in the end only known from below. */
-static bool read_gap(struct membership *m, int device, struct reading *reading)
+static bool read_gap(struct membership *m, int device, unsigned attempts, struct reading *reading)
 {
     struct process_gap *g = process_gap(device);
     uint64_t figure;
 
     *reading = (struct reading){.ticket = 1 + __atomic_fetch_add(&g->tickets, 1, __ATOMIC_SEQ_CST), .high = UINT64_MAX};
-    for (unsigned attempt = 0; attempt < ATTEMPTS; attempt++) {
+    for (unsigned attempt = 0; attempt < attempts; attempt++) {
         if (attempt >= 2) {
             int saved = errno;
             compat_sleep((long)attempt * ATTEMPT_NS);
@@ -121,11 +122,11 @@ static bool read_gap(struct membership *m, int device, struct reading *reading)
         meters_read(m, (unsigned)device); /* a pool shrinks when the program synchronises */
         struct look after = look(m, device);
         /* Where something was freed meanwhile, something else may have been allocated and be in the figure. */
-        if (before.version % 2 || before.version != after.version || before.returns != after.returns)
+        if (before.version % 2 || before.version != after.version || before.returning || before.returns != after.returns)
             continue;
         uint64_t most = known(&before) > known(&after) ? known(&before) : known(&after), imports = load(&g->imports);
         uint64_t low = less(less(figure, most), imports);
-        if (!before.busy && !after.busy && before.own == after.own) {
+        if (!before.tentative && !after.tentative && before.own == after.own) {
             reading->low = low;
             reading->high = less(figure, less(most, load(&g->managed)));
             return true;
@@ -229,16 +230,38 @@ static void charge(struct membership *m, int device, const struct reading *readi
         tell(m, device, more);
 }
 
-bool gap_read(struct membership *m, int device)
+static bool read_and_charge(struct membership *m, int device, unsigned attempts)
 {
     struct reading reading;
-    bool known = read_gap(m, device, &reading);
+    bool known = read_gap(m, device, attempts, &reading);
 
     if (!known)
         reading.low = reading.high = 0;
     if (known || !context_on(device))
         charge(m, device, &reading);
     return known;
+}
+
+bool gap_read(struct membership *m, int device)
+{
+    return read_and_charge(m, device, ATTEMPTS);
+}
+
+bool gap_fell(struct membership *m, int device, bool now)
+{
+    struct process_gap *g = process_gap(device);
+    uint64_t before = gap_bytes(device), last = load(&g->glanced), time;
+    struct timespec clock;
+
+    if (!before)
+        return false;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &clock);
+    time = (uint64_t)clock.tv_sec * 1000000000 + (uint64_t)clock.tv_nsec;
+    if (!now && (time - last < GLANCE_NS ||
+                 !__atomic_compare_exchange_n(&g->glanced, &last, time, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)))
+        return false;
+    read_and_charge(m, device, now ? ATTEMPTS : 1);
+    return gap_bytes(device) < before;
 }
 
 void gap_poke(struct membership *m, int device)
@@ -286,7 +309,7 @@ enum gap_verdict gap_settle(struct membership *m, const struct quota_charge *exp
     int device = expected->device;
 
     *took = 0;
-    if (!read_gap(m, device, &reading)) {
+    if (!read_gap(m, device, ATTEMPTS, &reading)) {
         expect(expected, false);
         return GAP_UNKNOWN;
     }
@@ -383,7 +406,7 @@ bool growth_end(struct growth *growth, CUresult result, uint64_t handle)
     for (int i = growth->first; i <= growth->last; i++) {
         if (!context_on(i))
             continue;
-        if (read_gap(m, i, &reading)) {
+        if (read_gap(m, i, ATTEMPTS, &reading)) {
             if (!charge_within(m, i, &reading, NULL, growth->before[i], 0))
                 return false;
         } else if (growth->owner && !charge_difference(growth, handle)) {

@@ -16,7 +16,11 @@
  * hot paths, no lock held. */
 bool gap_read(struct membership *membership, int device);
 
-/* The same soon, by the thread that reads now and then; for news such as a member's death. At once where there is no such thread. */
+/* Before a refusal: whether the driver has given back some of it by itself. Unless it has to be known `now`, programs that are refused over and
+ * over do not pay for it each time: it is looked for every 100 ms. */
+bool gap_fell(struct membership *membership, int device, bool now);
+
+/* gap_read() soon, by the thread that reads now and then; for news such as a member's death. At once where there is no such thread. */
 void gap_poke(struct membership *membership, int device);
 
 /* Bytes that are mapped here and charged elsewhere (negative: no longer). Whether the driver's figure for a process counts them is not known, so

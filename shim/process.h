@@ -63,6 +63,7 @@ struct process_gap {
     uint64_t growing; /* reserved for what the driver is about to take by itself */
     uint64_t imports; /* bytes mapped here that are another process's charge: perhaps in the driver's figure */
     uint64_t managed; /* charged bytes of managed memory: perhaps not in it */
+    uint64_t glanced; /* when somebody who was to be refused looked, CLOCK_MONOTONIC ns */
     uint32_t lock, told;
     uint32_t rough; /* the newest reading could only tell the least that it is */
 } __attribute__((aligned(64)));

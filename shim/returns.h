@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells when memory is on its way back to the driver: gone there while the ledger still counts it. Around each driver call that may give back
- * what is charged, and the refund behind it:
+/* Tells when memory is on its way back to the driver: gone there while the ledger still counts it (or, of a small allocation that was tried
+ * without a charge, there and not counted). Around each driver call that may give back what is charged, and the refund behind it:
  *
  *     returns_begin(); ... real.cuMemFree_v2(pointer); ... refund; returns_end();
  *

@@ -31,12 +31,10 @@ static uint64_t granule_of(const struct membership *m, unsigned device)
  * anything. */
 static bool give_back(struct membership *m, unsigned device, enum quota_family family)
 {
-    uint64_t gap = gap_bytes((int)device);
     bool came_back = meters_give_back(m, device);
 
-    if (family != QUOTA_GROWTH) /* which is about to be read itself */
-        gap_read(m, (int)device);
-    return came_back || gap_bytes((int)device) < gap;
+    /* What a call made the driver take is about to be read itself. */
+    return (family != QUOTA_GROWTH && gap_fell(m, (int)device, family == QUOTA_CONTEXT)) || came_back;
 }
 
 static bool try_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes,
@@ -108,6 +106,9 @@ static CUresult begin_take(struct take *take, uint64_t bytes, enum quota_family 
         if (!ask(take, m, bytes))
             return CUDA_ERROR_OUT_OF_MEMORY;
         take->membership = m;
+        take->unreserved = !take->charge.bytes;
+        if (take->unreserved)
+            returns_begin();
     }
     guard_enter();
     return CUDA_SUCCESS;
@@ -232,14 +233,11 @@ bool take_enter(struct membership *m, struct records *records, const struct reco
     return false;
 }
 
-bool take_end(struct take *take, CUresult result, uint64_t pointer)
+static bool keep(struct take *take, CUresult result, uint64_t pointer)
 {
     struct membership *m = take->membership;
     struct record record = {.key = pointer, .context = take->owner};
 
-    guard_leave();
-    if (!m)
-        return true;
     if (result != CUDA_SUCCESS || !pointer) {
         quota_cancel(&m->quota, &take->charge);
         return true;
@@ -251,12 +249,24 @@ bool take_end(struct take *take, CUresult result, uint64_t pointer)
     return take_enter(m, process_allocations(), &record, take->endings);
 }
 
+bool take_end(struct take *take, CUresult result, uint64_t pointer)
+{
+    guard_leave();
+    if (!take->membership)
+        return true;
+    bool kept = keep(take, result, pointer);
+    if (take->unreserved && !take->displaced)
+        returns_end();
+    return kept;
+}
+
 bool take_anew(struct take *take, unsigned *times)
 {
     struct membership *m = take->membership;
 
     if (!take->displaced)
         return false;
+    returns_end();
     if (++*times > ANEW_TIMES)
         return refuse(take, m, take->small);
     int saved = errno;

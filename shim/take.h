@@ -16,6 +16,8 @@ struct take {
     unsigned attempt, device;
     enum quota_family family;
     uint64_t small; /* bytes, if it shares a granule with others: then `charge` is one granule, or nothing where a slab has room */
+    bool
+        unreserved; /* `charge` is nothing: what the driver takes all the same is told by shim/returns.h, until it is charged or given back */
     bool displaced; /* by take_end() */
     bool quiet;     /* what would be a refusal is not told: something else is tried then */
     struct quota_charge charge;
