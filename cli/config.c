@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "softslice/native.h"
 
 #define VALUE_MAX  (CONFIG_RULES_MAX * 2 * UNITS_TEXT_MAX)
 #define ORIGIN_MAX (PATH_MAX + 256)
@@ -37,18 +38,29 @@ static void print_limits(const struct config *config, enum config_key key, const
         print_setting(config_keys[key].key, config_keys[key].fallback, "default");
 }
 
+/* Not a setting of ours, but a limit that counts where it is the smaller one. */
+static void print_mps(void)
+{
+    const char *text = getenv(NATIVE_MPS_VARIABLE);
+
+    if (text && native_mps_serves(getenv(NATIVE_MPS_PIPES)))
+        print_setting("", text, NATIVE_MPS_VARIABLE ", which MPS keeps");
+}
+
 static void print_config(const struct config *config)
 {
     static char value[VALUE_MAX], origin[ORIGIN_MAX];
 
     for (unsigned key = 0; key < CONFIG_KEYS; key++) {
-        if (key == CONFIG_VRAM)
+        if (key == CONFIG_VRAM) {
             print_limits(config, key, &config->vram);
-        else if (key == CONFIG_COMPUTE)
+            print_mps();
+        } else if (key == CONFIG_COMPUTE) {
             print_limits(config, key, &config->compute);
-        else
+        } else {
             print_setting(config_keys[key].key, config_value(config, key, value, sizeof(value)),
                           config_origin(config, key, origin, sizeof(origin)));
+        }
     }
 }
 

@@ -56,4 +56,14 @@ try "$softslice" config extra
 expect_status 125
 try env SOFTSLICE_LIBRARY="$TEST_LIB" "$softslice" config
 expect_status 0
+# A limit that MPS keeps, where MPS is.
+mkdir "$TEST_TMP/pipes"
+try env "CUDA_MPS_PIPE_DIRECTORY=$TEST_TMP/pipes" CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=1G "$softslice" config
+expect_status 0
+expect_no_out MPS
+: >"$TEST_TMP/pipes/control"
+try env "CUDA_MPS_PIPE_DIRECTORY=$TEST_TMP/pipes" CUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=1G SOFTSLICE_VRAM=2GiB "$softslice" config
+expect_status 0
+expect_out '^vram +2 GiB +SOFTSLICE_VRAM$'
+expect_out '^ +0=1G +CUDA_MPS_PINNED_DEVICE_MEM_LIMIT, which MPS keeps$'
 done_testing
