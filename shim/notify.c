@@ -5,9 +5,8 @@
 #include <errno.h>
 #include <stddef.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "../core/compat.h"
 
 #define NOTICES     64
 #define WAIT_NS     1000000
@@ -74,7 +73,7 @@ void notify_register(CUdevice device, CUasyncCallback function, void *data, CUas
         notice->device = device;
         notice->function = function;
         notice->data = data;
-        notice->handle = handle;
+        __atomic_store_n(&notice->handle, handle, __ATOMIC_RELAXED);
         __atomic_store_n(&notice->told, 0, __ATOMIC_RELAXED);
         change(notice, STATE_TAKEN, STATE_LIVE);
         return;
@@ -89,11 +88,14 @@ struct notice *notify_withdraw(CUdevice device, CUasyncCallbackHandle handle)
     for (unsigned i = 0; table && i < NOTICES; i++) {
         struct notice *notice = &table[i];
 
-        if ((__atomic_load_n(&notice->state, __ATOMIC_ACQUIRE) & STATE_MASK) != STATE_LIVE || notice->handle != handle ||
-            notice->device != device || !change(notice, STATE_LIVE, STATE_TAKEN))
+        if (__atomic_load_n(&notice->handle, __ATOMIC_RELAXED) != handle || !change(notice, STATE_LIVE, STATE_TAKEN))
             continue;
+        if (notice->handle != handle || notice->device != device) { /* another's by now, or of another device */
+            change(notice, STATE_TAKEN, STATE_LIVE);
+            continue;
+        }
         for (int wait = 0; wait < WAITS && __atomic_load_n(&notice->state, __ATOMIC_ACQUIRE) >= STATE_CALL; wait++)
-            syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = WAIT_NS}, NULL);
+            compat_sleep(WAIT_NS);
         errno = saved;
         return notice;
     }
@@ -115,7 +117,7 @@ bool notify_telling(void)
     return telling;
 }
 
-static void tell(struct notice *notice, uint64_t bytes)
+static void tell(struct notice *notice, CUdevice device, uint64_t bytes)
 {
     CUasyncNotificationInfo info = {.type = CU_ASYNC_NOTIFICATION_TYPE_OVER_BUDGET};
     uint32_t state = __atomic_load_n(&notice->state, __ATOMIC_ACQUIRE);
@@ -124,7 +126,9 @@ static void tell(struct notice *notice, uint64_t bytes)
         if ((state & STATE_MASK) != STATE_LIVE)
             return;
     } while (!__atomic_compare_exchange_n(&notice->state, &state, state + STATE_CALL, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
-    if (!bytes) {
+    if (notice->device != device) {
+        ; /* another's */
+    } else if (!bytes) {
         __atomic_store_n(&notice->told, 0, __ATOMIC_RELAXED);
     } else if (!__atomic_exchange_n(&notice->told, 1, __ATOMIC_RELAXED)) {
         info.info.overBudget.bytesOverBudget = bytes;
@@ -140,8 +144,7 @@ void notify_over_budget(struct membership *m, unsigned device, uint64_t bytes)
     struct notice *table = notices(false);
 
     for (unsigned i = 0; table && i < NOTICES; i++)
-        if ((__atomic_load_n(&table[i].state, __ATOMIC_ACQUIRE) & STATE_MASK) == STATE_LIVE && table[i].device == m->device[device])
-            tell(&table[i], bytes);
+        tell(&table[i], m->device[device], bytes);
 }
 
 void notify_look(struct membership *m, unsigned device)
