@@ -32,12 +32,16 @@ void ledger_end_restoring(uint64_t *committed, uint32_t slot)
         ;
 }
 
-static void finish_restoring(uint64_t *committed, uint32_t slot)
+/* Whether `slot` was at it. */
+static bool finish_restoring(uint64_t *committed, uint32_t slot)
 {
     uint64_t before = ledger_load(committed);
 
-    while (ledger_restorer(before) == slot + 1 && !exchange(committed, &before, before & LEDGER_SUSPENDED_BYTES))
-        ;
+    do {
+        if (ledger_restorer(before) != slot + 1)
+            return false;
+    } while (!exchange(committed, &before, before & LEDGER_SUSPENDED_BYTES));
+    return true;
 }
 
 int ledger_find(const struct ledger *ledger, uint32_t pid, struct ledger_peer *peer)
@@ -80,24 +84,41 @@ void ledger_suspend(struct ledger *ledger, const struct ledger_peer *peer)
     }
 }
 
-int ledger_resume(struct ledger *ledger, const struct ledger_peer *peer, const uint64_t cap[LEDGER_DEVICES], unsigned *refused)
+bool ledger_is_suspended(const struct ledger *ledger, unsigned device)
+{
+    return ledger_usable(ledger, device) && ledger_load(&ledger_holds(ledger, device)[ledger->slot].committed) & LEDGER_SUSPENDED;
+}
+
+int ledger_resume(struct ledger *ledger, const struct ledger_peer *peer, const uint64_t cap[LEDGER_DEVICES],
+                  struct ledger_refusal *refusal)
 {
     uint32_t device;
-    int result = 0;
+    int result = 0, resumed = 0;
 
     for (device = 0; device < ledger->devices && result == 0; device++) {
-        uint64_t *word = committed_of(ledger, device, peer);
+        uint64_t *word = committed_of(ledger, device, peer), before = ledger_load(word);
 
-        if (is_there(ledger, peer) && ledger_load(word) & LEDGER_SUSPENDED)
-            result = ledger_reserve_suspended(ledger, device, word, cap[device]);
+        if (!is_there(ledger, peer) || !(before & LEDGER_SUSPENDED))
+            continue;
+        result = ledger_reserve_suspended(ledger, device, word, cap[device]);
+        if (result)
+            *refusal = (struct ledger_refusal){.device = device, .bytes = ledger_committed_bytes(before)};
     }
-    if (result)
-        *refused = device - 1;
     for (device = 0; device < ledger->devices; device++) {
         if (result)
             ledger_end_restoring(committed_of(ledger, device, peer), ledger->slot);
         else
-            finish_restoring(committed_of(ledger, device, peer), ledger->slot);
+            resumed += finish_restoring(committed_of(ledger, device, peer), ledger->slot);
     }
-    return result;
+    return result ? result : resumed;
+}
+
+void ledger_resume_anyway(struct ledger *ledger, const struct ledger_peer *peer)
+{
+    for (uint32_t i = 0; i < ledger->devices; i++) {
+        uint64_t *word = committed_of(ledger, i, peer), before = ledger_load(word);
+
+        while (is_there(ledger, peer) && before & LEDGER_SUSPENDED && !exchange(word, &before, before & LEDGER_SUSPENDED_BYTES))
+            ;
+    }
 }

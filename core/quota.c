@@ -115,6 +115,7 @@ static const char *const purpose[QUOTA_FAMILIES] = {
     [QUOTA_GRAPH] = " by a graph's memory nodes",
     [QUOTA_GROWTH] = " for what the driver keeps",
     [QUOTA_SPILLED] = " on the host",
+    [QUOTA_RESTORED] = " for a process that is restored",
 };
 
 int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota_family family)
@@ -191,6 +192,28 @@ void quota_refund(struct quota *quota, const struct record *record)
 {
     if (record->bytes)
         ledger_refund(&quota->ledger, (unsigned)quota->device[record->device].index, record->bytes);
+}
+
+int quota_resume(struct quota *quota, const struct ledger_peer *peer, struct ledger_refusal *refusal)
+{
+    uint64_t cap[LEDGER_DEVICES];
+    unsigned attempt = 0;
+    int result;
+
+    for (unsigned i = 0; i < LEDGER_DEVICES; i++)
+        cap[i] = LEDGER_NO_LIMIT;
+    for (unsigned i = 0; i < quota->devices; i++)
+        cap[quota->device[i].index] = cap_of(&quota->device[i]);
+    do {
+        result = ledger_resume(&quota->ledger, peer, cap, refusal);
+        for (unsigned i = 0; result < 0 && i <= quota->devices; i++) {
+            if (i == quota->devices || (unsigned)quota->device[i].index == refusal->device) {
+                refusal->device = i;
+                break;
+            }
+        }
+    } while (result < 0 && refusal->device < quota->devices && quota_await_dead(quota, refusal->device, refusal->bytes, &attempt));
+    return result;
 }
 
 bool quota_retry_oom(struct quota *quota, unsigned device, unsigned *attempt)

@@ -117,7 +117,9 @@ static bool read_gap(struct membership *m, int device, unsigned attempts, struct
         }
         meters_read(m, (unsigned)device);
         struct look before = look(m, device);
-        if (!figure_of_process(m->quota.device[device].id.uuid, &figure))
+        /* While this process is checkpointed, the driver has nothing of it on the device, and the ledger keeps what is to come back. */
+        if (!figure_of_process(m->quota.device[device].id.uuid, &figure) ||
+            ledger_is_suspended(&m->quota.ledger, (unsigned)m->quota.device[device].index))
             return false;
         meters_read(m, (unsigned)device); /* a pool shrinks when the program synchronises */
         struct look after = look(m, device);

@@ -138,9 +138,20 @@ int ledger_find(const struct ledger *ledger, uint32_t pid, struct ledger_peer *p
 /* A peer was checkpointed: what it holds on all devices leaves the totals but stays its own. It may go on refunding and settling meanwhile. */
 void ledger_suspend(struct ledger *ledger, const struct ledger_peer *peer);
 
-/* It is to be restored: count it again, on all devices or on none. 0, also where nothing of it is suspended, or -ENOMEM with the device that
- * has no room, under min(the ledger's limit, cap[device]). */
-int ledger_resume(struct ledger *ledger, const struct ledger_peer *peer, const uint64_t cap[LEDGER_DEVICES], unsigned *refused);
+/* Whether this process itself is, with what it holds on a device. */
+bool ledger_is_suspended(const struct ledger *ledger, unsigned device);
+
+/* It is to be restored: count it again, on all devices or on none. How many devices that was, 0 if nothing of it is suspended, or -ENOMEM with
+ * the first device that has no room under min(the ledger's limit, cap[device]), and for how much. */
+struct ledger_refusal {
+    unsigned device;
+    uint64_t bytes;
+};
+int ledger_resume(struct ledger *ledger, const struct ledger_peer *peer, const uint64_t cap[LEDGER_DEVICES],
+                  struct ledger_refusal *refusal);
+
+/* It runs, whoever restored it: count what is suspended, whatever the limit. */
+void ledger_resume_anyway(struct ledger *ledger, const struct ledger_peer *peer);
 
 /* A tenant's ledger seen from outside, without joining or changing it: for status and exporters. */
 struct ledger_view {

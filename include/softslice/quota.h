@@ -15,15 +15,16 @@
 #define QUOTA_GRANULE (UINT64_C(2) << 20) /* what cuMemAlloc takes from HBM at a time, unless the driver says otherwise */
 
 enum quota_family {
-    QUOTA_LINEAR,  /* cuMemAlloc, cuMemAllocPitch */
-    QUOTA_MANAGED, /* cuMemAllocManaged */
-    QUOTA_CONTEXT, /* contexts and what the driver keeps in them */
-    QUOTA_ARRAY,   /* CUDA arrays and mipmapped arrays */
-    QUOTA_VMM,     /* cuMemCreate */
-    QUOTA_POOL,    /* what memory pools have reserved */
-    QUOTA_GRAPH,   /* what the device's graph memory has reserved */
-    QUOTA_GROWTH,  /* what a call made the driver take that no argument tells: modules, limits, the rest of the gap */
-    QUOTA_SPILLED, /* on the host instead of the GPU: no HBM, counted apart */
+    QUOTA_LINEAR,   /* cuMemAlloc, cuMemAllocPitch */
+    QUOTA_MANAGED,  /* cuMemAllocManaged */
+    QUOTA_CONTEXT,  /* contexts and what the driver keeps in them */
+    QUOTA_ARRAY,    /* CUDA arrays and mipmapped arrays */
+    QUOTA_VMM,      /* cuMemCreate */
+    QUOTA_POOL,     /* what memory pools have reserved */
+    QUOTA_GRAPH,    /* what the device's graph memory has reserved */
+    QUOTA_GROWTH,   /* what a call made the driver take that no argument tells: modules, limits, the rest of the gap */
+    QUOTA_SPILLED,  /* on the host instead of the GPU: no HBM, counted apart */
+    QUOTA_RESTORED, /* what a checkpointed process had */
     QUOTA_FAMILIES
 };
 
@@ -85,6 +86,11 @@ void quota_cancel(struct quota *quota, const struct quota_charge *charge);
 
 /* The program freed: refund what the record says. */
 void quota_refund(struct quota *quota, const struct record *record);
+
+/* A checkpointed member (which may be this process itself) is to be restored: count it again, on all devices or on none. How many those are;
+ * 0, nothing of it is suspended; or -ENOMEM with the refusal, which is not yet counted or told: its `device` is this quota's, or quota->devices
+ * for one that this process does not know. Waits where only the dead are in the way. */
+int quota_resume(struct quota *quota, const struct ledger_peer *peer, struct ledger_refusal *refusal);
 
 /* The driver said CUDA_ERROR_OUT_OF_MEMORY although the budget had room: count it, and say whether to wait a little and ask again
  * because a member died less than 2 s ago (then sleeps up to 10 ms itself and returns true). */

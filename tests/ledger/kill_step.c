@@ -78,11 +78,11 @@ static void do_resume(void)
 {
     static uint64_t cap[LEDGER_DEVICES];
     struct ledger_peer peer;
-    unsigned refused;
+    struct ledger_refusal refusal;
 
     memset(cap, 0xff, sizeof(cap));
     if (ledger_find(ledger, (uint32_t)getppid(), &peer) == 0)
-        ledger_resume(ledger, &peer, cap, &refused);
+        ledger_resume(ledger, &peer, cap, &refusal);
 }
 
 static void do_attach(void)
@@ -351,11 +351,11 @@ static void resume_self(void)
 {
     uint64_t cap[LEDGER_DEVICES];
     struct ledger_peer peer;
-    unsigned refused;
+    struct ledger_refusal refusal;
 
     memset(cap, 0xff, sizeof(cap));
     check(ledger_find(ledger, (uint32_t)getpid(), &peer) == 0, "not a member");
-    check(ledger_resume(ledger, &peer, cap, &refused) == 0, "no room");
+    check(ledger_resume(ledger, &peer, cap, &refusal) >= 0, "no room");
 }
 
 static void remove_ledger(void)
