@@ -270,12 +270,12 @@ static int take_slot(struct attach *attach)
     for (uint32_t i = 0; i < used; i++) {
         if (!ledger_load(&ledger_slot_at(made, i)->state))
             continue;
-        result = sys_lock(attach->fd, LEDGER_LOCK_SLOTS + i, 1);
+        result = sys_lock_as(attach->fd, F_RDLCK, LEDGER_LOCK_SLOTS + i, 1);
         if (result == 0) {
             ledger_find_dead(made, i);
             sys_unlock(attach->fd, LEDGER_LOCK_SLOTS + i);
         } else if (result == -EAGAIN) {
-            alone = alone && ledger_load(&ledger_slot_at(made, i)->state) == LEDGER_SLOT_DEAD;
+            alone = false;
         } else {
             return cannot(attach, "lock", result);
         }

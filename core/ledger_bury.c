@@ -17,8 +17,8 @@ void ledger_set_witness(ledger_witness *function)
     __atomic_store_n(&witness, function, __ATOMIC_SEQ_CST);
 }
 
-/* ---- one slot, under its lock. Killed at any instruction, each can be done again from its start: the state goes last. Only the count of
- * events may then be one short. */
+/* ---- one slot, under a read lock on it: nobody can take it meanwhile. Killed at any instruction, each can be done again from its start, and
+ * others can be at the same: the state goes last. Only the count of events may then be one short. */
 
 static bool holds_on(const struct ledger *ledger, uint32_t device, uint32_t slot)
 {
@@ -224,10 +224,9 @@ static int bury_work(void *argument)
 
         if (i == ledger->slot || !ledger_load(&slot->state))
             continue;
-        result = sys_lock(fd, LEDGER_LOCK_SLOTS + i, 1);
+        result = sys_lock_as(fd, F_RDLCK, LEDGER_LOCK_SLOTS + i, 1);
         if (result == -EAGAIN) {
-            /* Its owner's, or, at a dead one, somebody's who finishes the burial. */
-            live += ledger_load(&slot->state) != LEDGER_SLOT_DEAD;
+            live++;
         } else if (result < 0) {
             live = result;
         } else {

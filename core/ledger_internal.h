@@ -66,10 +66,10 @@ int ledger_file_publish(int folder, int fd, const char *temporary);
 
 /* ---- ledger_bury.c */
 
-/* Zero what a slot holds and free it. The caller holds the slot's lock, or its owner is the caller. */
+/* Zero what a slot holds and free it. The caller has a lock on it that lets nobody take it. */
 void ledger_clear_slot(struct ledger *ledger, uint32_t slot);
 
-/* A taken slot whose lock is the caller's, so its owner is dead: its bytes stay counted if the witness can tell of them (true), and are
+/* A slot that the caller could lock for reading, so its owner is dead: its bytes stay counted if the witness can tell of them (true), and are
  * taken off else, like those of one that has been dead for 2 s. */
 bool ledger_find_dead(struct ledger *ledger, uint32_t slot);
 

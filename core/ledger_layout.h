@@ -21,7 +21,8 @@
 #define LEDGER_MINOR 1
 
 /* Locks are on bytes far behind the file's end, so that they never collide with a lock on its content. The first is held while a
- * process attaches, slot i's owner holds the byte LEDGER_LOCK_SLOTS + i for as long as it lives. */
+ * process attaches, slot i's owner holds the byte LEDGER_LOCK_SLOTS + i for as long as it lives. Who buries a slot has a read lock on
+ * it, so that two who do it at once do not take each other for a live owner. */
 #define LEDGER_LOCK_ATTACH UINT64_C(0x4000000000000000)
 #define LEDGER_LOCK_SLOTS  UINT64_C(0x4000000100000000)
 
@@ -69,7 +70,7 @@ struct ledger_device {
 #define LEDGER_COMPLETE UINT64_C(0x59444145525f5353)
 
 /* Liveness is the lock alone; a state other than 0 says that the slot must be buried when the lock is gone. A burial has two stages, both
- * under the slot's lock: from TAKEN to DEAD, with all that it holds still counted, and to 0 once that is off. */
+ * under a read lock, and several processes may be at it: from TAKEN to DEAD, with all that it holds still counted, and to 0 once that is off. */
 struct ledger_slot {
     uint64_t state;
     uint32_t pid; /* in the owner's PID namespace: for people */

@@ -93,13 +93,18 @@ static inline ssize_t sys_readlinkat(int dir, const char *path, char *buffer, si
     return sys_result(syscall(SYS_readlinkat, dir, path, buffer, size));
 }
 
-/* A write lock on `length` bytes for the open file, without waiting: 0, -EAGAIN. */
-static inline int sys_lock(int fd, uint64_t byte, uint64_t length)
+/* A lock (F_WRLCK, F_RDLCK) on `length` bytes for the open file, without waiting: 0, -EAGAIN. */
+static inline int sys_lock_as(int fd, short type, uint64_t byte, uint64_t length)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)length};
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)length};
     int result = (int)sys_result(syscall(SYS_fcntl, fd, F_OFD_SETLK, &lock));
 
     return result == -EACCES ? -EAGAIN : result;
+}
+
+static inline int sys_lock(int fd, uint64_t byte, uint64_t length)
+{
+    return sys_lock_as(fd, F_WRLCK, byte, length);
 }
 
 static inline void sys_unlock(int fd, uint64_t byte)
@@ -109,11 +114,11 @@ static inline void sys_unlock(int fd, uint64_t byte)
     syscall(SYS_fcntl, fd, F_OFD_SETLK, &lock);
 }
 
-/* Some lock that another open file has within `length` bytes from `byte`: 1 with *at and *end (exclusive), 0 if none, -errno. It need
+/* Some write lock that another open file has within `length` bytes from `byte`: 1 with *at and *end (exclusive), 0 if none, -errno. It need
  * not be the first one. */
 static inline int sys_locked(int fd, uint64_t byte, uint64_t length, uint64_t *at, uint64_t *end)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)length};
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = (off_t)length};
     int result = (int)sys_result(syscall(SYS_fcntl, fd, F_OFD_GETLK, &lock));
 
     if (result < 0 || lock.l_type == F_UNLCK)

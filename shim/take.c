@@ -37,17 +37,29 @@ static bool give_back(struct membership *m, unsigned device, enum quota_family f
     return (family != QUOTA_GROWTH && gap_fell(m, (int)device, family == QUOTA_CONTEXT)) || came_back;
 }
 
+/* In silence; who would be refused only because of the dead waits for them. */
 static bool try_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes,
                         enum quota_family family)
 {
-    return quota_try_reserve(&m->quota, charge, device, bytes, family) ||
-           (bytes <= quota_limit(&m->quota, device) && give_back(m, device, family) &&
-            quota_try_reserve(&m->quota, charge, device, bytes, family));
+    unsigned waited = 0;
+
+    if (quota_try_reserve(&m->quota, charge, device, bytes, family))
+        return true;
+    if (bytes <= quota_limit(&m->quota, device))
+        give_back(m, device, family);
+    do {
+        if (quota_try_reserve(&m->quota, charge, device, bytes, family))
+            return true;
+    } while (quota_await_dead(&m->quota, device, bytes, &waited));
+    return false;
 }
 
 bool take_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
-    return try_reserve(m, charge, device, bytes, family) || quota_reserve(&m->quota, charge, device, bytes, family) == 0;
+    if (try_reserve(m, charge, device, bytes, family))
+        return true;
+    quota_refuse(&m->quota, device, bytes, family);
+    return false;
 }
 
 /* Of an open take: over the budget. */
