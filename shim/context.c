@@ -192,6 +192,8 @@ CUresult creation_begin(struct creation *creation, CUdevice device)
         creation->membership = m;
         creation->before = gap_bytes(creation->device);
         gap_expect(&creation->charge);
+        if (!context_on(creation->device))
+            figure_look(m->quota.device[creation->device].id.uuid, &creation->seen);
     }
     guard_enter();
     return CUDA_SUCCESS;
@@ -246,6 +248,7 @@ static bool finish(struct creation *creation, CUresult result, CUcontext context
         return true;
     }
     bool alone = !context_on(creation->device);
+    figure_learn(m->quota.device[creation->device].id.uuid, &creation->seen, gap_least(m, creation->device));
     uint64_t took, likely = alone ? expected_bytes(m, creation->device) : 0;
     enum gap_verdict verdict = gap_settle(m, &creation->charge, creation->before, likely, &took);
     if (verdict == GAP_REFUSED || (verdict == GAP_UNKNOWN && !keep_expected(m, &creation->charge, &record)))

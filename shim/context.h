@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "figure.h"
 #include "process.h"
 
 /* The current context's owner number and quota device. False where there is none, or it is on a device that we do not know. A context
@@ -26,6 +27,7 @@ struct creation {
     unsigned attempt;
     uint64_t before; /* the gap */
     struct quota_charge charge;
+    struct figure_seen seen; /* before the first one on this device */
 };
 
 /* CUDA_SUCCESS: call the driver, then creation_end(). Else the answer for the program. */

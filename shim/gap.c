@@ -22,6 +22,7 @@
 #define ATTEMPT_NS   100000 /* times the attempt, before the third and later ones */
 #define SETTLE_TRIES 8
 #define GLANCE_NS    100000000
+#define DOUBT_BYTES  (UINT64_C(64) << 20)
 
 static uint64_t load(const uint64_t *word)
 {
@@ -101,6 +102,20 @@ static uint64_t known(const struct look *look)
     return less(look->own + tentative, look->gap);
 }
 
+uint64_t gap_least(const struct membership *m, int device)
+{
+    uint64_t own = ledger_own(&m->quota.ledger, index_of(m, device));
+    return less(less(own, gap_bytes(device)), load(&process_gap(device)->managed));
+}
+
+/* Whether a figure is less than what this process has: it is another's, taken for ours. Some sizes are estimates. */
+static bool is_foreign(const struct membership *m, int device, uint64_t figure)
+{
+    uint64_t least = gap_least(m, device);
+
+    return figure + least / 16 + DOUBT_BYTES < least && figure_forget();
+}
+
 /* False where there is no figure. While other threads allocate and free, the figure and the ledger belong to different moments; then it is
  * asked again, and in the end only known from below. */
 static bool read_gap(struct membership *m, int device, unsigned attempts, struct reading *reading)
@@ -129,6 +144,8 @@ static bool read_gap(struct membership *m, int device, unsigned attempts, struct
         uint64_t most = known(&before) > known(&after) ? known(&before) : known(&after), imports = load(&g->imports);
         uint64_t low = less(less(figure, most), imports);
         if (!before.tentative && !after.tentative && before.own == after.own) {
+            if (is_foreign(m, device, figure))
+                return false;
             reading->low = low;
             reading->high = less(figure, less(most, load(&g->managed)));
             return true;

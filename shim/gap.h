@@ -35,6 +35,9 @@ void gap_note_managed(int device, int64_t bytes);
 uint64_t gap_bytes(int device);
 bool gap_is_rough(int device);
 
+/* What of this process's charges must be in the driver's figure for it. */
+uint64_t gap_least(const struct membership *membership, int device);
+
 /* ---- around a call by which the driver takes memory that no argument tells */
 
 enum gap_devices { GAP_CURRENT = -2, GAP_ALL = -3 }; /* that of the current context; wherever this process has one */

@@ -23,6 +23,7 @@ struct process {
     struct process_gap gap[QUOTA_DEVICES];
     struct process_returns returns[PROCESS_RETURNS];
     struct process_watch watch;
+    uint32_t listed_pid;
     /* RECORDS struct records, the struct meters and a struct slabs follow, which want that alignment */
 } __attribute__((aligned(64)));
 
@@ -104,6 +105,11 @@ uint64_t process_new_owner(void)
 struct process_gap *process_gap(int device)
 {
     return &process()->gap[device];
+}
+
+uint32_t *process_listed_pid(void)
+{
+    return &process()->listed_pid;
 }
 
 struct process_watch *process_watch(void)

@@ -69,6 +69,9 @@ struct process_gap {
 } __attribute__((aligned(64)));
 struct process_gap *process_gap(int device);
 
+/* The number by which NVML knows this process: 0 is its own. The business of shim/figure.c. */
+uint32_t *process_listed_pid(void);
+
 /* The thread that reads the gap: shim/watch.c. */
 struct process_watch {
     uint32_t state, word, busy;

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* NVML names processes by numbers of another PID namespace, or lists them as clients of MPS: a process finds itself all the same where it can be
+ * told from others, never takes another's figure for its own, and where it cannot tell goes by what is expected. */
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_NVML_PIDS=host -- alone
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_MPS=1 -- alone
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_MPS=1 SOFTSIM_NVML_PIDS=host -- alone
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_NVML_PIDS=host SOFTSIM_GPUS=2 -- devices
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- mistaken
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_NVML_PIDS=host -- crowd
+#include <sys/mman.h>
+
+#include "../cuda_helper.h"
+
+#define CROWD  6
+#define ROUNDS 10
+
+static uint64_t told(void)
+{
+    return t_total() - t_free();
+}
+
+static void alone(void)
+{
+    for (int round = 0; round < 2; round++) {
+        CUcontext context = t_context(0);
+
+        t_equal(told(), 300 * T_MIB);
+        t_check(t_alloc(100 * T_MIB), "refused");
+        t_equal(told(), 400 * T_MIB);
+        t_equal(t_used(0), 400 * T_MIB);
+        t_cuda(cuCtxDestroy(context));
+    }
+}
+
+/* The number that was learned on one device is ours on the other. */
+static void devices(void)
+{
+    t_context(1);
+    t_equal(told(), 300 * T_MIB);
+    t_context(0);
+    t_equal(told(), 300 * T_MIB);
+}
+
+/* NVML knows an elder process by the number that a younger one knows itself by. */
+static void mistaken(void)
+{
+    int ready[2], go[2];
+    char byte;
+
+    t_check(pipe(ready) == 0 && pipe(go) == 0, "pipe");
+    pid_t elder = t_fork();
+    if (elder == 0) {
+        close(go[1]);
+        t_context(0);
+        t_check(t_alloc(2 * T_GIB), "refused");
+        t_check(write(ready[1], "", 1) == 1, "write");
+        t_check(read(go[0], &byte, 1) == 0, "read");
+        exit(0);
+    }
+    t_check(read(ready[0], &byte, 1) == 1, "read");
+    pid_t younger = t_fork();
+    if (younger == 0) {
+        char pids[32];
+
+        close(go[1]);
+        snprintf(pids, sizeof(pids), "host:%d", (int)(getpid() - elder));
+        setenv("SOFTSIM_NVML_PIDS", pids, 1);
+        t_context(0);
+        t_equal(told(), 300 * T_MIB);
+        t_check(t_alloc(500 * T_MIB), "refused");
+        t_equal(told(), 800 * T_MIB);
+        exit(0);
+    }
+    t_join(younger);
+    close(go[1]);
+    t_join(elder);
+}
+
+/* Several at once cannot be told apart. */
+static void crowd(void)
+{
+    uint32_t *gate = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t child[CROWD];
+
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        for (unsigned i = 0; i < CROWD; i++) {
+            if ((child[i] = t_fork()) == 0) {
+                t_cuda(cuInit(0));
+                __atomic_fetch_add(gate, 1, __ATOMIC_SEQ_CST);
+                while (__atomic_load_n(gate, __ATOMIC_SEQ_CST) < round * CROWD)
+                    ;
+                t_context(0);
+                uint64_t context = told();
+                t_check(context == 300 * T_MIB || context == 512 * T_MIB, "%llu bytes for a context", (unsigned long long)context);
+                t_check(t_alloc((i + 1) * 100 * T_MIB), "refused");
+                t_equal(told(), context + (i + 1) * 100 * T_MIB);
+                exit(0);
+            }
+        }
+        for (unsigned i = 0; i < CROWD; i++)
+            t_join(child[i]);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } tests[] = {{"alone", alone}, {"devices", devices}, {"mistaken", mistaken}, {"crowd", crowd}};
+
+    for (size_t i = 0; argc > 1 && i < sizeof(tests) / sizeof(tests[0]); i++) {
+        if (strcmp(argv[1], tests[i].name) == 0) {
+            tests[i].run();
+            return 0;
+        }
+    }
+    t_fail("which one?");
+}
