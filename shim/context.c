@@ -4,6 +4,7 @@
 
 #include "gap.h"
 #include "guard.h"
+#include "imports.h"
 #include "real.h"
 #include "returns.h"
 #include "softslice/log.h"
@@ -85,6 +86,7 @@ static void drop(struct membership *m, const struct record *context)
     forget();
     records_drop_context(process_allocations(), context->context, refund_each, m);
     records_drop_context(process_handles(), context->context, refund_each, m);
+    imports_drop(m, context->context);
     quota_refund(&m->quota, context);
 }
 

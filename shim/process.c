@@ -13,7 +13,7 @@
 #include "real.h"
 #include "softslice/log.h"
 
-enum { ALLOCATIONS, CONTEXTS, HANDLES, BUCKETS, RECORDS };
+enum { ALLOCATIONS, CONTEXTS, HANDLES, BUCKETS, IMPORTS, RECORDS };
 
 struct process {
     struct membership *membership;
@@ -83,6 +83,11 @@ struct records *process_handles(void)
 struct records *process_buckets(void)
 {
     return table(BUCKETS);
+}
+
+struct records *process_imports(void)
+{
+    return table(IMPORTS);
 }
 
 struct slabs *process_slabs(void)

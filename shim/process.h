@@ -43,6 +43,7 @@ int process_device_of_uuid(const struct membership *membership, const uint8_t uu
 struct records *process_allocations(void); /* device pointers; record.context is the owner number of a context */
 struct records *process_handles(void); /* CUarray, CUmipmappedArray, CUmodule, ...: likewise, apart because their values may meet */
 struct records *process_contexts(void); /* CUcontext; record.context is its owner number */
+struct records *process_imports(void);  /* what others made and we have open: shim/imports.h */
 struct records *process_buckets(void);  /* sums for shim/bucket.h; the key is an owner number */
 
 /* The granules that its small allocations are in. */

@@ -20,6 +20,7 @@ static struct nvmlDevice_st handles[SIM_MAX_GPUS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sim_machine *machine; /* kept over shutdown: another thread may still read it */
 static unsigned int users;
+static bool counts_shared;      /* SOFTSIM_NVML_SHARED: memory that several processes hold counts for each of them */
 static unsigned int pid_offset; /* SOFTSIM_NVML_PIDS: lists name processes by another namespace's ids */
 static bool bytes_unknown;      /* or cannot tell what each has */
 
@@ -38,7 +39,7 @@ static bool bytes_unknown;      /* or cannot tell what each has */
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags);
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
 {
-    const char *pids = getenv("SOFTSIM_NVML_PIDS"), *nvml = getenv("SOFTSIM_NVML");
+    const char *pids = getenv("SOFTSIM_NVML_PIDS"), *nvml = getenv("SOFTSIM_NVML"), *shared = getenv("SOFTSIM_NVML_SHARED");
     nvmlReturn_t r = NVML_SUCCESS;
 
     (void)flags;
@@ -53,6 +54,7 @@ EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
     else if (!users++) {
         pid_offset = pids && strncmp(pids, "host", 4) == 0 ? (unsigned int)sim_number(pids[4] ? pids + 5 : NULL, FOREIGN_PIDS) : 0;
         bytes_unknown = pids && strcmp(pids, "none") == 0;
+        counts_shared = shared && strcmp(shared, "1") == 0;
     }
     pthread_mutex_unlock(&lock);
     return r;
@@ -369,6 +371,20 @@ EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v
 
 enum mode { COMPUTE, GRAPHICS, MPS };
 
+/* What a list says that a process has. */
+static unsigned long long listed_bytes(unsigned int row, unsigned int gpu)
+{
+    unsigned long long bytes = sim_proc_used(machine, row, gpu);
+
+    for (unsigned int i = 0; counts_shared && i < machine->objects_high; i++) {
+        const struct sim_object *o = &machine->object[i];
+
+        if (o->id && o->gpu == gpu && o->holds[row] && o->payer != (int32_t)row)
+            bytes += o->size;
+    }
+    return bytes_unknown ? NOT_AVAILABLE : bytes;
+}
+
 /* The processes of one of NVML's lists on a GPU; returns how many there are, writes at most `room`. All are in one list: the MPS
  * clients' with SOFTSIM_MPS, or the compute processes'. */
 static unsigned int processes(unsigned int index, enum mode mode, nvmlProcessInfo_v2_t *out, unsigned int room)
@@ -385,7 +401,7 @@ static unsigned int processes(unsigned int index, enum mode mode, nvmlProcessInf
             continue;
         if (count < room)
             out[count] = (nvmlProcessInfo_v2_t){.pid = (unsigned int)p->pid + pid_offset,
-                                                .usedGpuMemory = bytes_unknown ? NOT_AVAILABLE : sim_proc_used(machine, row, index),
+                                                .usedGpuMemory = listed_bytes(row, index),
                                                 .gpuInstanceId = ~0u,
                                                 .computeInstanceId = ~0u};
         count++;
