@@ -5,6 +5,7 @@
  *   calls pairs BYTES LIVE THREADS MEMBERS   cuMemAlloc + cuMemFree of a random one of LIVE blocks, MEMBERS processes in the tenant:
  *                                            ns per pair unhooked, hooked, and their difference (medians of rounds); of one
  *                                            thread's CPU time, of several threads' elapsed time over the pairs of all
+ *   calls drawn BYTES LIVE THREADS MEMBERS   the same of cuMemAllocAsync + cuMemFreeAsync, from the default pool in a stream
  *   calls pauses BYTES LIVE                  single calls while LIVE blocks are made and then churned, for unhooked and hooked:
  *                                            p50, p99 and longest in ns, and the longest by the thread's own CPU clock
  *   calls pointer NAME                       whether a look-up gives the driver's own address by both roads, ns unhooked, hooked
@@ -63,6 +64,45 @@ static void open_driver(void)
     alloc_call[1] = (alloc_function)look_up("cuMemAlloc_v2");
     free_call[1] = (free_function)look_up("cuMemFree_v2");
     set_context();
+}
+
+/* ---- stream-ordered allocation, in the form of the plain one */
+
+#define STREAM ((CUstream)(uintptr_t)0x40000)
+
+static __typeof__(&cuMemAllocAsync) alloc_async[2];
+static __typeof__(&cuMemFreeAsync) free_async[2];
+
+static CUresult draw_unhooked(CUdeviceptr *pointer, size_t bytes)
+{
+    return alloc_async[0](pointer, bytes, STREAM);
+}
+
+static CUresult draw_hooked(CUdeviceptr *pointer, size_t bytes)
+{
+    return alloc_async[1](pointer, bytes, STREAM);
+}
+
+static CUresult free_unhooked(CUdeviceptr pointer)
+{
+    return free_async[0](pointer, STREAM);
+}
+
+static CUresult free_hooked(CUdeviceptr pointer)
+{
+    return free_async[1](pointer, STREAM);
+}
+
+static void use_pool(void)
+{
+    alloc_async[0] = (__typeof__(&cuMemAllocAsync))look_up("unhooked_cuMemAllocAsync");
+    alloc_async[1] = (__typeof__(&cuMemAllocAsync))look_up("cuMemAllocAsync");
+    free_async[0] = (__typeof__(&cuMemFreeAsync))look_up("unhooked_cuMemFreeAsync");
+    free_async[1] = (__typeof__(&cuMemFreeAsync))look_up("cuMemFreeAsync");
+    alloc_call[0] = draw_unhooked;
+    alloc_call[1] = draw_hooked;
+    free_call[0] = free_unhooked;
+    free_call[1] = free_hooked;
 }
 
 /* ---- members: other processes of the tenant, each with one block */
@@ -177,7 +217,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-static int pairs(size_t bytes, size_t live, unsigned thread_count, unsigned members)
+static int pairs(bool pool, size_t bytes, size_t live, unsigned thread_count, unsigned members)
 {
     double ns[2][ROUNDS_MAX], plain, hooked;
 
@@ -188,6 +228,8 @@ static int pairs(size_t bytes, size_t live, unsigned thread_count, unsigned memb
     if (threads == 0 || threads > THREADS_MAX)
         return 1;
     open_driver();
+    if (pool)
+        use_pool();
     start_members(members - 1);
     pthread_barrier_init(&barrier, NULL, threads + 1);
     for (unsigned i = 0; i < threads; i++) {
@@ -346,7 +388,9 @@ int main(int argc, char **argv)
     const char *what = argc > 1 ? argv[1] : "";
 
     if (!strcmp(what, "pairs") && argc == 6)
-        return pairs(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
+        return pairs(false, strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
+    if (!strcmp(what, "drawn") && argc == 6)
+        return pairs(true, strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
     if (!strcmp(what, "pauses") && argc == 4)
         return pauses(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
     if (!strcmp(what, "pointer") && argc == 3)
@@ -357,6 +401,7 @@ int main(int argc, char **argv)
         return init();
     if (!strcmp(what, "hold"))
         return hold();
-    fprintf(stderr, "usage: calls pairs BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | lookup | init | hold\n");
+    fprintf(stderr,
+            "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | lookup | init | hold\n");
     return 2;
 }

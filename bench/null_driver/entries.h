@@ -157,6 +157,48 @@ CUresult NAME(cuMemGetInfo_v2)(size_t *free_bytes, size_t *total)
     return CUDA_SUCCESS;
 }
 
+CUresult NAME(cuMemAllocAsync)(CUdeviceptr *pointer, size_t bytes, CUstream stream)
+{
+    (void)stream;
+    return NAME(cuMemAlloc_v2)(pointer, bytes);
+}
+
+CUresult NAME(cuMemFreeAsync)(CUdeviceptr pointer, CUstream stream)
+{
+    (void)stream;
+    return NAME(cuMemFree_v2)(pointer);
+}
+
+/* A pool that has all it will ever need. */
+CUresult NAME(cuMemPoolGetAttribute)(CUmemoryPool pool, CUmemPool_attribute attribute, void *value)
+{
+    (void)pool;
+    *(cuuint64_t *)value = attribute == CU_MEMPOOL_ATTR_USED_MEM_CURRENT ? 0 : NULL_POOL;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuDeviceGetMemPool)(CUmemoryPool *pool, CUdevice device)
+{
+    *pool = (CUmemoryPool)(uintptr_t)0x30000;
+    return device == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult NAME(cuThreadExchangeStreamCaptureMode)(CUstreamCaptureMode *mode)
+{
+    CUstreamCaptureMode before = null_mode;
+
+    null_mode = *mode;
+    *mode = before;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuStreamIsCapturing)(CUstream stream, CUstreamCaptureStatus *status)
+{
+    (void)stream;
+    *status = CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+
 CUresult NAME(cuLaunchKernel)(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
                               unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared,
                               CUstream stream, void **params, void **extra)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 __thread CUcontext null_context;
+__thread CUstreamCaptureMode null_mode;
 __thread uint64_t null_next;
 __thread uint64_t null_small;
 

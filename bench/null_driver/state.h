@@ -15,7 +15,8 @@
 #define NULL_SMALL     (UINT64_C(1) << 20) /* what is not larger shares */
 #define NULL_UNIT      UINT64_C(512)
 #define NULL_PRIMARY   ((CUcontext)(uintptr_t)0x10000)
-#define NULL_CHUNK     65536 /* addresses that a thread takes at a time */
+#define NULL_POOL      (UINT64_C(1) << 30) /* what its memory pool has reserved */
+#define NULL_CHUNK     65536               /* addresses that a thread takes at a time */
 
 /* Twins that differ in where they lie in a cache line differ by a nanosecond. */
 #define ENTRY(base, symbol, since)                                                                                                 \
@@ -24,6 +25,7 @@
 #include "entries.def"
 
 extern __thread CUcontext null_context NULL_HIDDEN __attribute__((tls_model("initial-exec")));
+extern __thread CUstreamCaptureMode null_mode NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 extern __thread uint64_t null_small NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 extern __thread uint64_t null_next NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 
