@@ -12,7 +12,6 @@
 #include "take.h"
 
 #define HOLD_ATTEMPTS 10000
-#define STEP_MOST     (UINT64_C(1) << 30) /* more is no chunk of a pool's */
 
 bool draw_captures(CUstream stream)
 {
@@ -134,9 +133,9 @@ static CUresult hold_meter(struct draw *draw, struct membership *m, CUmemoryPool
 }
 
 /* What a pool may grow by for an allocation. */
-static uint64_t growth(const struct meter *meter, uint64_t bytes)
+static uint64_t growth(uint64_t bytes)
 {
-    uint64_t step = __atomic_load_n(&meter->step, __ATOMIC_RELAXED);
+    uint64_t step = meters_step();
 
     return bytes > UINT64_MAX - (step - 1) ? UINT64_MAX : (bytes + (step - 1)) & ~(step - 1);
 }
@@ -144,12 +143,14 @@ static uint64_t growth(const struct meter *meter, uint64_t bytes)
 /* The budget has no room at first sight: the pool's own, or what all caches give back. */
 static bool reserve_pressed(struct draw *draw, struct membership *m, unsigned device, uint64_t bytes)
 {
-    if (!draw->strict && meter_room(draw->meter) >= draw->bytes)
+    draw->claimed = !draw->strict && meter_claim(draw->meter, draw->bytes);
+    if (draw->claimed)
         return true;
     if (draw->bytes <= quota_limit(&m->quota, device) && meters_give_back(m, device)) {
         if (quota_try_reserve(&m->quota, &draw->charge, device, bytes, QUOTA_POOL))
             return true;
-        if (!draw->strict && meter_room(draw->meter) >= draw->bytes)
+        draw->claimed = !draw->strict && meter_claim(draw->meter, draw->bytes);
+        if (draw->claimed)
             return true;
     }
     return quota_reserve(&m->quota, &draw->charge, device, bytes, QUOTA_POOL) == 0;
@@ -161,7 +162,7 @@ CUresult draw_begin(struct draw *draw, uint64_t bytes, CUmemoryPool pool, bool n
     struct membership *m = process_membership(&why);
 
     draw->membership = NULL;
-    draw->over = false;
+    draw->over = draw->claimed = draw->moved = false;
     draw->stream = draw_stream(stream, per_thread);
     if (!m) {
         if (why == CUDA_ERROR_OPERATING_SYSTEM)
@@ -175,8 +176,10 @@ CUresult draw_begin(struct draw *draw, uint64_t bytes, CUmemoryPool pool, bool n
         if (why != CUDA_SUCCESS)
             return why;
         if (draw->meter) {
+            if (!__atomic_load_n(&draw->meter->tickets, __ATOMIC_RELAXED)) /* its pool may be older than our knowledge of it */
+                meter_read(m, draw->meter);
             unsigned device = draw->meter->device;
-            uint64_t most = growth(draw->meter, bytes);
+            uint64_t most = growth(bytes);
 
             if (!quota_try_reserve(&m->quota, &draw->charge, device, most, QUOTA_POOL) && !reserve_pressed(draw, m, device, most)) {
                 meter_let_go(draw->meter);
@@ -193,18 +196,6 @@ bool draw_again(struct draw *draw, CUresult result)
 {
     return result == CUDA_ERROR_OUT_OF_MEMORY && draw->membership &&
            quota_retry_oom(&draw->membership->quota, draw->meter->device, &draw->attempt);
-}
-
-/* A pool that grew by more than was thought possible, and by nobody else's doing, shows that its driver takes larger chunks. */
-static void learn(struct draw *draw, uint64_t grown)
-{
-    uint64_t step = __atomic_load_n(&draw->meter->step, __ATOMIC_RELAXED);
-
-    if (grown <= growth(draw->meter, draw->bytes) || !meter_alone(draw->meter, draw->order))
-        return;
-    while (step < STEP_MOST && ((draw->bytes + (step - 1)) & ~(step - 1)) < grown)
-        step *= 2;
-    __atomic_store_n(&draw->meter->step, step, __ATOMIC_RELAXED);
 }
 
 /* The pool that the block is really in, held, where that is not sure. */
@@ -228,9 +219,12 @@ static void correct_meter(struct draw *draw, struct membership *m, CUdeviceptr p
     if (!meter || !meter_hold(meter, &order))
         return;
     meter_read(m, draw->meter);
+    if (draw->claimed)
+        meter_unclaim(draw->meter, draw->bytes);
     meter_let_go(draw->meter);
     draw->meter = meter;
-    draw->order = order;
+    draw->moved = true;
+    draw->claimed = false;
 }
 
 /* Whether more is charged on the meter's device than the limit. */
@@ -270,13 +264,16 @@ bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
         uint64_t grown = meter_read(m, draw->meter);
         quota_cancel(&m->quota, &draw->charge);
         if (grown > draw->charge.bytes) {
-            learn(draw, grown);
+            if (!draw->moved && grown > growth(draw->bytes) && meter_alone(draw->meter, draw->order))
+                meters_saw_growth(draw->bytes, grown); /* nobody else's doing: this driver takes larger chunks */
             draw->over = over_limit(m, draw->meter->device);
         }
         kept = !draw->over && remember(draw, m, pointer);
     } else {
         quota_cancel(&m->quota, &draw->charge);
     }
+    if (draw->claimed)
+        meter_unclaim(draw->meter, draw->bytes);
     meter_let_go(draw->meter);
     return kept;
 }

@@ -15,6 +15,8 @@ struct draw {
     unsigned attempt;
     bool current; /* the pool was not named */
     bool guessed; /* which device the pool is on */
+    bool claimed; /* room of the meter, in place of a reservation */
+    bool moved;   /* by draw_end(): the block is in another pool than was thought */
     bool over;    /* by draw_end(): the pool grew beyond the budget */
     bool strict;  /* once more, and only if the budget has room for what the pool may grow by */
     struct quota_charge charge;

@@ -10,6 +10,10 @@
 #include "relaxed.h"
 #include "softslice/log.h"
 
+/* Assumed of drivers: a pool takes memory from the device in whole chunks of this. And what is more is no chunk. */
+#define STEP_FIRST (UINT64_C(32) << 20)
+#define STEP_MOST  (UINT64_C(1) << 30)
+
 enum { FREE, LIVE, ENDING, ORPHAN };
 
 /* How long the end of a pool is put off while another thread asks the driver about it. */
@@ -22,6 +26,7 @@ struct meters {
     uint32_t full;                        /* atomic: told that there are no more */
     uint64_t changes;                     /* atomic: meters_changes() */
     struct meter *current[QUOTA_DEVICES]; /* atomic */
+    uint64_t step;                        /* atomic: meters_step(), 0 until more than the first was seen */
     uint64_t key[METERS_MAX];             /* atomic: the handle of a live one, else 0 */
     struct meter meter[METERS_MAX];
 } __attribute__((aligned(64)));
@@ -80,7 +85,6 @@ static struct meter *make(struct meters *all, uint64_t handle, unsigned device, 
             continue;
         meter = &all->meter[i];
         meter->handle = handle;
-        meter->step = METER_STEP;
         meter->device = (uint16_t)device;
         meter->kind = kind;
         __atomic_store_n(&meter->state, LIVE, __ATOMIC_RELEASE);
@@ -158,6 +162,25 @@ uint64_t meters_changes(void)
     return all ? __atomic_load_n(&all->changes, __ATOMIC_SEQ_CST) : 0;
 }
 
+uint64_t meters_step(void)
+{
+    struct meters *all = process_meters();
+    uint64_t step = all ? __atomic_load_n(&all->step, __ATOMIC_RELAXED) : 0;
+
+    return step ? step : STEP_FIRST;
+}
+
+void meters_saw_growth(uint64_t bytes, uint64_t grown)
+{
+    struct meters *all = process_meters();
+    uint64_t step = meters_step();
+
+    while (step < STEP_MOST && (bytes + (step - 1)) / step * step < grown)
+        step *= 2;
+    if (all)
+        __atomic_store_n(&all->step, step, __ATOMIC_RELAXED);
+}
+
 /* What the driver says. */
 static bool ask(const struct membership *m, const struct meter *meter, uint64_t *bytes)
 {
@@ -206,24 +229,32 @@ uint64_t meter_read(struct membership *m, struct meter *meter)
     return grown;
 }
 
-uint64_t meter_room(const struct meter *meter)
+bool meter_claim(struct meter *meter, uint64_t bytes)
 {
+    uint64_t claimed = __atomic_add_fetch(&meter->claimed, bytes, __ATOMIC_SEQ_CST);
     CUmemoryPool pool = (CUmemoryPool)(uintptr_t)meter->handle;
     CUstreamCaptureMode mode = relaxed_enter();
     cuuint64_t reserved = 0, used = 0;
-    bool known = meter->kind == METER_POOL &&
-                 called.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) == CUDA_SUCCESS &&
+    bool known = called.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) == CUDA_SUCCESS &&
                  called.cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved) == CUDA_SUCCESS;
 
     relaxed_leave(mode);
-    return known && reserved > used ? reserved - used : 0;
+    if (known && claimed >= bytes && reserved > used && reserved - used >= claimed)
+        return true;
+    meter_unclaim(meter, bytes);
+    return false;
+}
+
+void meter_unclaim(struct meter *meter, uint64_t bytes)
+{
+    __atomic_fetch_sub(&meter->claimed, bytes, __ATOMIC_SEQ_CST);
 }
 
 static void end(struct membership *m, struct meter *meter)
 {
     lock_take(&meter->lock);
     charge(m, meter, 0);
-    meter->tickets = meter->applied = meter->blocks = meter->threshold = 0;
+    meter->tickets = meter->applied = meter->blocks = meter->claimed = meter->threshold = 0;
     lock_give(&meter->lock);
     __atomic_store_n(&meter->state, FREE, __ATOMIC_RELEASE);
 }

@@ -14,9 +14,6 @@
 struct meters;
 size_t meters_size(void);
 
-/* Assumed of drivers: a pool takes memory from the device in whole chunks of this. */
-#define METER_STEP (UINT64_C(32) << 20)
-
 enum meter_kind {
     METER_POOL,
     METER_GRAPHS,  /* a device's graph memory */
@@ -26,8 +23,8 @@ enum meter_kind {
 struct meter {
     uint64_t handle;    /* CUmemoryPool, or 1 + the quota device of graph memory; does not change while the meter is held */
     uint64_t users;     /* atomic: low half: threads that hold it, high half: how many ever did */
-    uint64_t step;      /* atomic: its growth comes in pieces of up to this, as far as was seen */
     uint64_t blocks;    /* atomic: allocations from the pool that were recorded and not freed */
+    uint64_t claimed;   /* atomic: of its room, by allocations on their way for which the budget has none */
     uint64_t threshold; /* atomic: up to this the driver keeps what a synchronisation finds unused */
     uint64_t tickets;   /* atomic: of readings, given out before the driver is asked */
     uint64_t applied;   /* under the lock: the latest ticket whose reading was applied */
@@ -65,13 +62,20 @@ void meter_let_go(struct meter *meter);
 /* Whether nobody else has held it since this thread does. */
 bool meter_alone(const struct meter *meter, uint64_t order);
 
+/* A pool grows in whole pieces of this, as far as was seen; a power of two. And what was seen: one took `grown` at once for an allocation of
+ * `bytes`. */
+uint64_t meters_step(void);
+void meters_saw_growth(uint64_t bytes, uint64_t grown);
+
 /* Ask the driver, and charge or refund the difference. Of racing readings the one whose ticket is latest stands, and every change is followed
  * by a reading of who made it, so what stands at rest is what the last change left. Returns by how much this reading raised the charge. A
  * driver that does not answer changes nothing. */
 uint64_t meter_read(struct membership *membership, struct meter *meter);
 
-/* What the pool has reserved and not handed out, as the driver says; 0 if it does not. */
-uint64_t meter_room(const struct meter *meter);
+/* Claim `bytes` of what the pool has reserved and not handed out, as the driver says and as far as nobody else has claimed it. False if there
+ * are not so many. Others that have a reservation may take them all the same. */
+bool meter_claim(struct meter *meter, uint64_t bytes);
+void meter_unclaim(struct meter *meter, uint64_t bytes);
 
 /* Before the driver is told to destroy a pool: from here on no other thread asks about the handle, which may be another pool's at once.
  * NULL where the pool has no meter. After it: if `gone`, the charge ends, with the pool's last block if it has any left. */

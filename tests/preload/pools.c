@@ -6,42 +6,22 @@
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_POOL_CHUNK=134217728
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_GRANULARITY=64K
 // run: SOFTSLICE_VRAM=777MiB SOFTSIM_CONTEXT_BYTES=300M
-#include "../cuda_helper.h"
+#include "../pool_helper.h"
 
 #define MOST 100000
 
 static CUdeviceptr block[MOST];
 static CUstream stream;
 
-/* Nothing is on its way: what the program is told is what the GPU shows, and the GPU shows no more than the budget. */
-static void at_rest(void)
-{
-    t_check(t_used(0) <= t_total(), "the GPU says %llu bytes are in use, the limit is %llu", (unsigned long long)t_used(0),
-            (unsigned long long)t_total());
-    t_equal(t_free(), t_total() - t_used(0));
-}
-
-static CUdeviceptr draw(CUmemoryPool pool, size_t size)
-{
-    CUdeviceptr pointer = T_UNTOUCHED;
-    CUresult result = pool ? cuMemAllocFromPoolAsync(&pointer, size, pool, stream) : cuMemAllocAsync(&pointer, size, stream);
-
-    if (result == CUDA_SUCCESS)
-        return pointer;
-    t_result(result, CUDA_ERROR_OUT_OF_MEMORY);
-    t_check(pointer == T_UNTOUCHED, "a refused allocation wrote its output");
-    return 0;
-}
-
 /* Blocks until one is refused; the pool then has no more than a chunk left in the budget. */
 static size_t fill(CUmemoryPool pool, size_t size)
 {
     size_t count = 0;
 
-    while (count < MOST && (block[count] = draw(pool, size)))
+    while (count < MOST && (block[count] = t_draw(pool, size, stream)))
         count++;
     t_check(count > 0 && count < MOST, "%zu blocks of %zu bytes were granted", count, size);
-    at_rest();
+    t_at_rest(0);
     return count;
 }
 
@@ -49,35 +29,6 @@ static void empty(size_t count)
 {
     for (size_t i = 0; i < count; i++)
         t_cuda(cuMemFreeAsync(block[i], stream));
-}
-
-static uint64_t reserved(CUmemoryPool pool)
-{
-    cuuint64_t bytes;
-
-    t_cuda(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &bytes));
-    return bytes;
-}
-
-static void keep_all(CUmemoryPool pool)
-{
-    cuuint64_t all = UINT64_MAX;
-
-    t_cuda(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &all));
-}
-
-static CUmemoryPool new_pool(void)
-{
-    CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
-    CUmemoryPool pool;
-
-    t_cuda(cuMemPoolCreate(&pool, &props));
-    return pool;
-}
-
-static uint64_t chunk(void)
-{
-    return t_bytes("SOFTSIM_POOL_CHUNK", 32 * T_MIB);
 }
 
 /* From a pool that gives back at once. */
@@ -88,12 +39,12 @@ static void fills(CUmemoryPool pool)
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         size_t count = fill(pool, sizes[i]);
-        uint64_t most = chunk() > 32 * T_MIB ? chunk() : 32 * T_MIB, left = t_total() - t_used(0);
+        uint64_t most = t_chunk() > 32 * T_MIB ? t_chunk() : 32 * T_MIB, left = t_total() - t_used(0);
 
         t_check(left < most + sizes[i], "%llu bytes were left when %zu were refused", (unsigned long long)left, sizes[i]);
         empty(count);
         t_cuda(cuStreamSynchronize(stream));
-        at_rest();
+        t_at_rest(0);
         t_equal(t_used(0), before);
     }
 }
@@ -101,20 +52,20 @@ static void fills(CUmemoryPool pool)
 /* From one that keeps everything: it is asked for it when a plain allocation, a context or another pool wants room. */
 static void gives_back(CUmemoryPool pool)
 {
-    CUmemoryPool other = new_pool();
+    CUmemoryPool other = t_pool(0);
     uint64_t before = t_used(0);
     size_t half = (t_total() - before) / 2 / T_MIB * T_MIB;
 
-    keep_all(pool);
+    t_keep_all(pool);
     size_t count = fill(pool, 5000000);
     empty(count);
     t_cuda(cuStreamSynchronize(stream));
-    at_rest();
-    t_check(reserved(pool) > half, "the pool keeps %llu bytes only", (unsigned long long)reserved(pool));
+    t_at_rest(0);
+    t_check(t_reserved(pool) > half, "the pool keeps %llu bytes only", (unsigned long long)t_reserved(pool));
 
     CUdeviceptr pointer = t_alloc(half);
     t_check(pointer, "a plain allocation was refused while a pool kept unused memory");
-    at_rest();
+    t_at_rest(0);
     t_cuda(cuMemFree(pointer));
 
     count = fill(pool, 5000000);
@@ -122,16 +73,16 @@ static void gives_back(CUmemoryPool pool)
     t_cuda(cuStreamSynchronize(stream));
     pointer = t_alloc(1000);
     t_check(pointer, "a small allocation was refused while a pool kept unused memory");
-    at_rest();
+    t_at_rest(0);
     t_cuda(cuMemFree(pointer));
 
     count = fill(pool, 5000000);
     empty(count);
     t_cuda(cuStreamSynchronize(stream));
-    keep_all(other);
-    pointer = draw(other, half);
+    t_keep_all(other);
+    pointer = t_draw(other, half, stream);
     t_check(pointer, "a pool was refused while another kept unused memory");
-    at_rest();
+    t_at_rest(0);
 
     /* What is in use is nobody's to give. */
     t_check(!t_alloc(t_total() - before - half + T_MIB), "a block beyond the budget was granted");
@@ -139,64 +90,83 @@ static void gives_back(CUmemoryPool pool)
     t_cuda(cuStreamSynchronize(stream));
     t_cuda(cuMemPoolDestroy(other));
     t_cuda(cuMemPoolTrimTo(pool, 0));
-    at_rest();
+    t_at_rest(0);
     t_equal(t_used(0), before);
 }
 
 /* A caching pool has room of its own when the budget has none, and need not be emptied for that. */
 static void own_room(CUmemoryPool pool)
 {
-    keep_all(pool);
+    t_keep_all(pool);
     size_t count = fill(pool, 1 << 20);
-    uint64_t before = reserved(pool);
+    uint64_t before = t_reserved(pool);
 
     empty(count);
     t_cuda(cuStreamSynchronize(stream));
     for (size_t i = 0; i < count; i++)
-        t_check((block[i] = draw(pool, 1 << 20)), "the pool has room for %zu blocks of which the budget refuses number %zu", count,
-                i);
-    t_equal(reserved(pool), before);
-    at_rest();
+        t_check((block[i] = t_draw(pool, 1 << 20, stream)),
+                "the pool has room for %zu blocks of which the budget refuses number %zu", count, i);
+    t_equal(t_reserved(pool), before);
+    t_at_rest(0);
     empty(count);
     t_cuda(cuStreamSynchronize(stream));
     t_cuda(cuMemPoolTrimTo(pool, 0));
-    at_rest();
+    t_at_rest(0);
 }
 
 /* A destroyed pool's memory is charged until its last block is gone, and then not any more. */
 static void destroyed(void)
 {
     uint64_t before = t_used(0), left = t_total() - before;
-    CUmemoryPool pool = new_pool();
+    CUmemoryPool pool = t_pool(0);
 
-    keep_all(pool);
-    CUdeviceptr a = draw(pool, 40 << 20), b = draw(pool, 100 << 20), c = draw(pool, 1000);
+    t_keep_all(pool);
+    CUdeviceptr a = t_draw(pool, 40 << 20, stream), b = t_draw(pool, 100 << 20, stream), c = t_draw(pool, 1000, stream);
     t_check(a && b && c, "blocks that fit were refused");
     t_cuda(cuMemFreeAsync(a, stream));
     t_cuda(cuStreamSynchronize(stream));
     t_cuda(cuMemPoolDestroy(pool));
-    at_rest();
+    t_at_rest(0);
     t_check(t_used(0) >= before + (100 << 20), "the blocks are gone with their pool");
     t_check(!t_alloc(left), "a block was granted that a destroyed pool still uses");
     t_cuda(cuMemFree(b)); /* by the plain function */
     t_check(t_free() < left, "a destroyed pool gave its charge back before its last block");
     t_cuda(cuMemFreeAsync(c, stream));
     t_cuda(cuStreamSynchronize(stream));
-    at_rest();
+    t_at_rest(0);
     t_equal(t_used(0), before);
 
     /* Its address is used again. */
     for (int i = 0; i < 50; i++) {
-        pool = new_pool();
-        a = draw(pool, 40 << 20);
+        pool = t_pool(0);
+        a = t_draw(pool, 40 << 20, stream);
         t_check(a, "pool number %d was refused its block", i);
-        at_rest();
+        t_at_rest(0);
         t_cuda(cuMemFreeAsync(a, stream));
         t_cuda(cuStreamSynchronize(stream));
         t_cuda(cuMemPoolDestroy(pool));
-        at_rest();
+        t_at_rest(0);
     }
     t_equal(t_used(0), before);
+}
+
+/* A driver that takes larger chunks than was thought is seen only when it has done so: then that is undone if the budget has no room for it. The
+ * first thing that a process does, for it knows afterwards. */
+static void surprised(void)
+{
+    uint64_t leave = 50 * T_MIB;
+    CUdeviceptr plain = t_alloc(t_free() - leave), drawn = t_draw(NULL, T_MIB, stream);
+
+    t_check(plain, "a block that fits was refused");
+    t_check(!drawn == (t_chunk() > leave), "a block was %s although the driver takes %llu bytes for it",
+            drawn ? "granted" : "refused", (unsigned long long)t_chunk());
+    t_cuda(cuStreamSynchronize(stream));
+    t_at_rest(0);
+    if (drawn)
+        t_cuda(cuMemFreeAsync(drawn, stream));
+    t_cuda(cuMemFree(plain));
+    t_cuda(cuStreamSynchronize(stream));
+    t_at_rest(0);
 }
 
 /* Errors are the driver's own and change nothing. */
@@ -222,11 +192,11 @@ static void errors(void)
     t_equal(t_free(), before);
 
     /* A block that a failed free leaves is still known, and one that was freed is not. */
-    pointer = draw(NULL, 1000);
+    pointer = t_draw(NULL, 1000, stream);
     t_cuda(cuMemFreeAsync(pointer, stream));
     t_cuda(cuStreamSynchronize(stream));
     t_result(cuMemFreeAsync(pointer, stream), CUDA_ERROR_INVALID_VALUE);
-    at_rest();
+    t_at_rest(0);
 }
 
 /* A plain block may be freed in a stream. */
@@ -238,7 +208,7 @@ static void plain_in_stream(void)
     t_cuda(cuMemFreeAsync(pointer, stream));
     t_cuda(cuStreamSynchronize(stream));
     t_equal(t_free(), before);
-    at_rest();
+    t_at_rest(0);
 }
 
 /* A pool may hold no more than its creator said, whatever it is. */
@@ -251,13 +221,13 @@ static void bounded(void)
     CUdeviceptr pointer;
 
     t_cuda(cuMemPoolCreate(&pool, &props));
-    t_check((pointer = draw(pool, 60 << 20)), "a pool was refused what fits");
-    t_check(!draw(pool, 60 << 20), "a pool exceeds its size");
-    at_rest();
+    t_check((pointer = t_draw(pool, 60 << 20, stream)), "a pool was refused what fits");
+    t_check(!t_draw(pool, 60 << 20, stream), "a pool exceeds its size");
+    t_at_rest(0);
     t_cuda(cuMemFreeAsync(pointer, stream));
     t_cuda(cuMemPoolDestroy(pool));
     t_cuda(cuStreamSynchronize(stream));
-    at_rest();
+    t_at_rest(0);
 }
 
 /* Memory on the host is not the GPU's. */
@@ -269,7 +239,7 @@ static void on_host(void)
     CUmemoryPool pool;
 
     t_cuda(cuMemPoolCreate(&pool, &props));
-    t_check((pointer = draw(pool, 3 * T_GIB)), "memory on the host was refused");
+    t_check((pointer = t_draw(pool, 3 * T_GIB, stream)), "memory on the host was refused");
     t_equal(t_free(), before);
     t_cuda(cuMemFreeAsync(pointer, stream));
     t_cuda(cuMemPoolDestroy(pool));
@@ -284,27 +254,28 @@ int main(void)
     t_context(0);
     t_cuda(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     t_cuda(cuDeviceGetDefaultMemPool(&standard, 0));
+    surprised();
     errors();
     fills(NULL);
-    current = new_pool();
+    current = t_pool(0);
     fills(current);
     t_cuda(cuDeviceSetMemPool(0, current));
     fills(NULL);
     gives_back(current);
     own_room(current);
-    CUdeviceptr pointer = draw(NULL, 1000);
-    t_check(reserved(current) && !reserved(standard), "the current pool was not used");
-    at_rest();
+    CUdeviceptr pointer = t_draw(NULL, 1000, stream);
+    t_check(t_reserved(current) && !t_reserved(standard), "the current pool was not used");
+    t_at_rest(0);
     t_cuda(cuMemFreeAsync(pointer, stream));
     t_cuda(cuMemPoolDestroy(current));
     t_cuda(cuStreamSynchronize(stream));
-    at_rest();
-    pointer = draw(NULL, 1000);
-    t_check(reserved(standard), "the default pool is not current again");
-    at_rest();
+    t_at_rest(0);
+    pointer = t_draw(NULL, 1000, stream);
+    t_check(t_reserved(standard), "the default pool is not current again");
+    t_at_rest(0);
     t_cuda(cuMemFreeAsync(pointer, stream));
     t_cuda(cuStreamSynchronize(stream));
-    at_rest();
+    t_at_rest(0);
     gives_back(standard);
     own_room(standard);
     destroyed();
