@@ -259,7 +259,7 @@ bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
     if (!m)
         return true;
     if (result == CUDA_SUCCESS && pointer) {
-        if (draw->guessed || (draw->current && meters_changes() != draw->changes))
+        if (draw->guessed || (draw->current && !meters_unchanged(draw->changes)))
             correct_meter(draw, m, pointer);
         uint64_t grown = meter_read(m, draw->meter);
         quota_cancel(&m->quota, &draw->charge);

@@ -137,21 +137,36 @@ void meter_set_current(struct meter *meter, uint64_t changes)
     struct meters *all = process_meters();
 
     lock_take(&all->lock);
-    if (all->changes == changes)
+    if (meters_unchanged(changes))
         __atomic_store_n(&all->current[meter->device], meter, __ATOMIC_RELEASE);
     lock_give(&all->lock);
 }
 
-void meters_change(void)
+/* In the low bits the changes that are on their way, above the ones that were made. */
+#define CHANGING UINT64_C(1)
+#define CHANGED  (UINT64_C(1) << 20)
+
+void meters_change_begin(void)
 {
     struct meters *all = process_meters();
 
     if (!all)
         return;
     lock_take(&all->lock);
-    __atomic_store_n(&all->changes, all->changes + 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&all->changes, all->changes + CHANGING, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < QUOTA_DEVICES; i++)
         __atomic_store_n(&all->current[i], NULL, __ATOMIC_SEQ_CST);
+    lock_give(&all->lock);
+}
+
+void meters_change_end(void)
+{
+    struct meters *all = process_meters();
+
+    if (!all)
+        return;
+    lock_take(&all->lock);
+    __atomic_store_n(&all->changes, all->changes + CHANGED - CHANGING, __ATOMIC_SEQ_CST);
     lock_give(&all->lock);
 }
 
@@ -160,6 +175,11 @@ uint64_t meters_changes(void)
     struct meters *all = process_meters();
 
     return all ? __atomic_load_n(&all->changes, __ATOMIC_SEQ_CST) : 0;
+}
+
+bool meters_unchanged(uint64_t before)
+{
+    return before % CHANGED == 0 && meters_changes() == before;
 }
 
 uint64_t meters_step(void)
@@ -275,7 +295,6 @@ struct meter *meter_ending(CUmemoryPool pool)
     if (!meter || !__atomic_compare_exchange_n(&meter->state, &live, ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return NULL;
     __atomic_store_n(key_of(meter), 0, __ATOMIC_SEQ_CST);
-    meters_change();
     for (int i = 0; i < END_ATTEMPTS && holders(__atomic_load_n(&meter->users, __ATOMIC_SEQ_CST)); i++)
         compat_sleep(END_SLEEP_NS);
     errno = saved;
@@ -301,8 +320,11 @@ struct meter *meter_new(struct membership *m, CUmemoryPool pool, unsigned device
 {
     struct meter *old = meter_ending(pool);
 
-    if (old)
+    if (old) {
+        meters_change_begin();
         meter_ended(m, old, true);
+        meters_change_end();
+    }
     return find_or_make((uint64_t)(uintptr_t)pool, device, kind);
 }
 

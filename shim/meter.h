@@ -46,14 +46,18 @@ struct meter *meter_find(CUmemoryPool pool);
 /* The meter of a pool that was just made: one that had its address ended on a road that we do not see. NULL as above. */
 struct meter *meter_new(struct membership *membership, CUmemoryPool pool, unsigned device, enum meter_kind kind);
 
-/* The meter of the pool that a device's allocations come from unless they name one, NULL while that is not known; and make it so, unless
- * meters_changes() is no longer what it was before the driver was asked. */
+/* The meter of the pool that a device's allocations come from unless they name one, NULL while that is not known; and make it so, if nothing was
+ * changed since the driver was asked. */
 struct meter *meter_current(unsigned device);
 void meter_set_current(struct meter *meter, uint64_t changes);
 
-/* Another pool became a device's current one, or a pool ended. */
-void meters_change(void);
+/* Around a driver's call that may make another pool a device's current one. */
+void meters_change_begin(void);
+void meters_change_end(void);
+
+/* Whether none is on its way, nor was or came since meters_changes() returned `before`. */
 uint64_t meters_changes(void);
+bool meters_unchanged(uint64_t before);
 
 /* Hold a meter: until it is let go, its pool is not destroyed. False if it is on its way out. *order, for meter_alone(). */
 bool meter_hold(struct meter *meter, uint64_t *order);

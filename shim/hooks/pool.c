@@ -76,9 +76,11 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 {
     if (!guard_acts(RESOLVE_VRAM))
         return real.cuMemPoolDestroy(pool);
+    meters_change_begin(); /* a current pool gives way to the default one */
     struct meter *meter = draw_ending(pool);
     CUresult result = real.cuMemPoolDestroy(pool);
     draw_ended(meter, result);
+    meters_change_end();
     return result;
 }
 
@@ -125,18 +127,20 @@ CUresult cuMemPoolImportPointer(CUdeviceptr *ptr_out, CUmemoryPool pool, CUmemPo
 
 CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool)
 {
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuDeviceSetMemPool(dev, pool);
+    meters_change_begin();
     CUresult result = real.cuDeviceSetMemPool(dev, pool);
-
-    if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))
-        meters_change();
+    meters_change_end();
     return result;
 }
 
 CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool)
 {
+    if (!guard_acts(RESOLVE_VRAM))
+        return real.cuMemSetMemPool(location, type, pool);
+    meters_change_begin();
     CUresult result = real.cuMemSetMemPool(location, type, pool);
-
-    if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))
-        meters_change();
+    meters_change_end();
     return result;
 }
