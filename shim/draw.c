@@ -9,6 +9,7 @@
 #include "graphs.h"
 #include "real.h"
 #include "relaxed.h"
+#include "returns.h"
 #include "take.h"
 
 #define HOLD_ATTEMPTS 10000
@@ -140,20 +141,15 @@ static uint64_t growth(uint64_t bytes)
     return bytes > UINT64_MAX - (step - 1) ? UINT64_MAX : (bytes + (step - 1)) & ~(step - 1);
 }
 
-/* The budget has no room at first sight: the pool's own, or what all caches give back. */
-static bool reserve_pressed(struct draw *draw, struct membership *m, unsigned device, uint64_t bytes)
+/* Reserve what the pool may grow by; where the budget has no room for that at first sight, the pool's own will do. */
+static bool reserve(struct draw *draw, struct membership *m, uint64_t most)
 {
-    draw->claimed = !draw->strict && meter_claim(draw->meter, draw->bytes);
-    if (draw->claimed)
+    unsigned device = draw->meter->device;
+
+    if (quota_try_reserve(&m->quota, &draw->charge, device, most, QUOTA_POOL))
         return true;
-    if (draw->bytes <= quota_limit(&m->quota, device) && meters_give_back(m, device)) {
-        if (quota_try_reserve(&m->quota, &draw->charge, device, bytes, QUOTA_POOL))
-            return true;
-        draw->claimed = !draw->strict && meter_claim(draw->meter, draw->bytes);
-        if (draw->claimed)
-            return true;
-    }
-    return quota_reserve(&m->quota, &draw->charge, device, bytes, QUOTA_POOL) == 0;
+    draw->claimed = !draw->strict && meter_claim(draw->meter, draw->bytes);
+    return draw->claimed || take_reserve(m, &draw->charge, device, most, QUOTA_POOL);
 }
 
 CUresult draw_begin(struct draw *draw, uint64_t bytes, CUmemoryPool pool, bool named, CUstream stream, bool per_thread)
@@ -178,10 +174,7 @@ CUresult draw_begin(struct draw *draw, uint64_t bytes, CUmemoryPool pool, bool n
         if (draw->meter) {
             if (!__atomic_load_n(&draw->meter->tickets, __ATOMIC_RELAXED)) /* its pool may be older than our knowledge of it */
                 meter_read(m, draw->meter);
-            unsigned device = draw->meter->device;
-            uint64_t most = growth(bytes);
-
-            if (!quota_try_reserve(&m->quota, &draw->charge, device, most, QUOTA_POOL) && !reserve_pressed(draw, m, device, most)) {
+            if (!reserve(draw, m, growth(bytes))) {
                 meter_let_go(draw->meter);
                 return CUDA_ERROR_OUT_OF_MEMORY;
             }
@@ -341,6 +334,7 @@ struct meter *draw_ending(CUmemoryPool pool)
     struct membership *m = process_membership(NULL);
     struct meter *meter = m ? meter_ending(pool) : NULL;
 
+    returns_begin();
     if (meter && meter->kind == METER_POOL && __atomic_load_n(&meter->blocks, __ATOMIC_RELAXED)) {
         CUstreamCaptureMode mode = relaxed_enter();
 
@@ -357,4 +351,5 @@ void draw_ended(struct meter *meter, CUresult result)
 
     if (meter && m)
         meter_ended(m, meter, result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED);
+    returns_end();
 }

@@ -6,6 +6,7 @@
 #include <limits.h>
 
 #include "../core/lock.h"
+#include "gap.h"
 #include "real.h"
 #include "relaxed.h"
 #include "softslice/log.h"
@@ -274,7 +275,8 @@ static void end(struct membership *m, struct meter *meter)
 {
     lock_take(&meter->lock);
     charge(m, meter, 0);
-    meter->tickets = meter->applied = meter->blocks = meter->claimed = meter->threshold = 0;
+    gap_note_managed(meter->device, -(int64_t)meter->orphaned);
+    meter->orphaned = meter->tickets = meter->applied = meter->blocks = meter->claimed = meter->threshold = 0;
     lock_give(&meter->lock);
     __atomic_store_n(&meter->state, FREE, __ATOMIC_RELEASE);
 }
@@ -310,6 +312,10 @@ void meter_ended(struct membership *m, struct meter *meter, bool gone)
         __atomic_store_n(key_of(meter), meter->handle, __ATOMIC_SEQ_CST);
         return;
     }
+    lock_take(&meter->lock);
+    meter->orphaned = meter->charged;
+    gap_note_managed(meter->device, (int64_t)meter->orphaned); /* how much of it is still there, nobody can be asked */
+    lock_give(&meter->lock);
     __atomic_store_n(&meter->state, ORPHAN, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&meter->blocks, __ATOMIC_SEQ_CST) == 0 &&
         __atomic_compare_exchange_n(&meter->state, &orphan, ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))

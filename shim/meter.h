@@ -29,6 +29,7 @@ struct meter {
     uint64_t tickets;   /* atomic: of readings, given out before the driver is asked */
     uint64_t applied;   /* under the lock: the latest ticket whose reading was applied */
     uint64_t charged;   /* under the lock, read without */
+    uint64_t orphaned;  /* under the lock: what was charged when its pool was destroyed before its blocks */
     uint32_t lock;
     uint16_t device;
     uint8_t kind;
