@@ -111,7 +111,7 @@ CUresult cuMemAllocPitch(CUdeviceptr_v1 *dptr, unsigned int *pPitch, unsigned in
     return CUDA_SUCCESS;
 }
 
-/* Managed memory lives on the host here: its residence on the GPU is not modelled and takes no HBM. */
+/* Managed memory lives on the host until it is prefetched. */
 CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flags)
 {
     struct sim_ctx *ctx;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attributes of managed ranges, and batches of prefetches and discards; managed memory stays on the host, so they move nothing. */
+/* Attributes of managed ranges, and batches of prefetches and discards. What is discarded stays where it is (assumed). */
 #include <string.h>
 
 #include "sim.h"
@@ -83,6 +83,22 @@ static CUresult batch(const CUdeviceptr *ptrs, const size_t *sizes, size_t count
         return CUDA_ERROR_INVALID_VALUE;
     STREAM(s, stream, per_thread);
     r = sim_capture_forbid(s);
+    /* A location holds from its index on until the next one's. */
+    for (size_t i = 0, at = 0; r == CUDA_SUCCESS && prefetch && i < count; i++) {
+        const CUmemLocation *to;
+
+        while (at + 1 < location_count && indices[at + 1] <= i)
+            at++;
+        to = &locations[at];
+        r = sim_stream_submit(
+            s,
+            &(struct sim_op){.type = SIM_OP_COPY,
+                             .run = sim_prefetch_run,
+                             .copy = {.dst = ptrs[i],
+                                      .width = sizes[i],
+                                      .value = to->type == CU_MEM_LOCATION_TYPE_DEVICE ? (uint32_t)to->id + 1 : 0}},
+            NULL);
+    }
     return r == CUDA_SUCCESS ? sim_stream_submit(s, &(struct sim_op){.type = SIM_OP_EMPTY}, NULL) : r;
 }
 

@@ -93,7 +93,7 @@ CUresult cuCheckpointProcessCheckpoint(int pid, CUcheckpointCheckpointArgs *args
 
         c->saved = c->used;
         c->saved_contexts = c->contexts;
-        c->used = c->contexts = 0;
+        c->used = c->contexts = c->resident = 0; /* managed memory comes back when it is prefetched again */
     }
     set(p, CU_PROCESS_STATE_CHECKPOINTED);
     return done(CUDA_SUCCESS);
@@ -116,7 +116,7 @@ CUresult cuCheckpointProcessRestore(int pid, CUcheckpointRestoreArgs *args)
     if (p->checkpoint != CU_PROCESS_STATE_CHECKPOINTED)
         return done(CUDA_ERROR_ILLEGAL_STATE);
     for (unsigned int gpu = 0; gpu < m->set.gpus; gpu++)
-        if (p->client[gpu].saved > m->set.mem || sim_gpu_used(m, gpu) > m->set.mem - p->client[gpu].saved)
+        if (!sim_gpu_fits(m, gpu, p->client[gpu].saved))
             return done(CUDA_ERROR_OUT_OF_MEMORY);
     for (unsigned int gpu = 0; gpu < m->set.gpus; gpu++) {
         struct sim_client *c = &p->client[gpu];

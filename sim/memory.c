@@ -38,16 +38,16 @@ uint64_t sim_granularity(void)
 bool sim_hbm_take(int dev, uint64_t bytes)
 {
     struct sim_machine *m = sim->machine;
-    uint64_t used, own;
+    uint64_t own;
     bool fits;
 
     sim_machine_lock(m);
     sim_reap(m);
-    used = sim_gpu_used(m, sim_gpu(dev));
     own = sim_proc_used(m, (unsigned int)sim->row, sim_gpu(dev));
-    fits = bytes <= m->set.mem && used <= m->set.mem - bytes;
     if (bytes > sim->limit[dev] || own > sim->limit[dev] - bytes)
         fits = !bytes;
+    else
+        fits = !bytes || sim_gpu_fits(m, sim_gpu(dev), bytes);
     if (fits)
         sim_client(dev)->used += bytes;
     sim_machine_unlock(m);
@@ -293,6 +293,8 @@ void sim_mem_free(struct sim_mem *mem)
 {
     struct sim_slab *slab = mem->slab;
 
+    if (mem->kind == SIM_MEM_MANAGED)
+        sim_resident_free(mem);
     tdelete(mem, &tree, compare);
     if (mem->next)
         mem->next->prev = mem->prev;

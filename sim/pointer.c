@@ -129,7 +129,7 @@ CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attribute,
     return CUDA_SUCCESS;
 }
 
-/* Managed memory stays on the host here, so advice and prefetching change nothing but are checked. */
+/* Advice about managed memory is checked and changes nothing. */
 static CUresult managed(CUdeviceptr ptr, size_t count)
 {
     struct sim_mem *mem = sim_mem_find(ptr);
@@ -161,7 +161,9 @@ CUresult cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CUmem_advise advice, C
 
 static CUresult prefetch(CUdeviceptr ptr, size_t count, bool device, int id, CUstream stream, bool per_thread)
 {
-    struct sim_copy c = {.width = count, .height = 1, .depth = 1};
+    struct sim_op op = {.type = SIM_OP_COPY,
+                        .run = sim_prefetch_run,
+                        .copy = {.dst = ptr, .width = count, .height = 1, .depth = 1, .value = device ? (uint32_t)id + 1 : 0}};
     struct sim_stream *s;
     CUresult r;
     SIM_GUARD();
@@ -173,7 +175,8 @@ static CUresult prefetch(CUdeviceptr ptr, size_t count, bool device, int id, CUs
         return r;
     STREAM(s, stream, per_thread);
     r = sim_capture_forbid(s);
-    return r == CUDA_SUCCESS ? sim_stream_submit(s, &(struct sim_op){.type = SIM_OP_EMPTY, .ns = sim_copy_ns(&c)}, NULL) : r;
+    op.ns = sim_copy_ns(&op.copy);
+    return r == CUDA_SUCCESS ? sim_stream_submit(s, &op, NULL) : r;
 }
 
 #define PREFETCH_FUNCTIONS(suffix, per_thread)                                                                                     \

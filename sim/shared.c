@@ -164,6 +164,7 @@ static void proc_clear(struct sim_machine *m, unsigned int row)
             sim_object_drop(m, &m->object[i], row);
     for (unsigned int gpu = 0; gpu < SIM_MAX_GPUS; gpu++) {
         p->client[gpu].used = 0;
+        p->client[gpu].resident = 0;
         p->client[gpu].contexts = 0;
         p->client[gpu].saved = 0;
         p->client[gpu].saved_contexts = 0;
@@ -224,16 +225,43 @@ uint64_t sim_gpu_used(const struct sim_machine *m, unsigned int gpu)
 
     for (unsigned int row = 0; row < m->procs_high; row++)
         if (m->proc[row].state != SIM_PROC_FREE)
-            used += m->proc[row].client[gpu].used;
+            used += m->proc[row].client[gpu].used + m->proc[row].client[gpu].resident;
     for (unsigned int i = 0; i < m->objects_high; i++)
         if (m->object[i].id && m->object[i].gpu == gpu)
             used += m->object[i].size;
     return used;
 }
 
+bool sim_gpu_fits(struct sim_machine *m, unsigned int gpu, uint64_t bytes)
+{
+    uint64_t used = sim_gpu_used(m, gpu), managed = 0, over;
+
+    if (bytes > m->set.mem)
+        return false;
+    if (used <= m->set.mem - bytes)
+        return true;
+    over = used - (m->set.mem - bytes);
+    for (unsigned int row = 0; row < m->procs_high; row++)
+        if (m->proc[row].state == SIM_PROC_LIVE)
+            managed += m->proc[row].client[gpu].resident;
+    if (managed < over)
+        return false;
+    for (unsigned int row = 0; row < m->procs_high && over; row++) {
+        struct sim_client *c = &m->proc[row].client[gpu];
+        uint64_t give = (over + m->set.granularity - 1) & ~(m->set.granularity - 1);
+
+        if (m->proc[row].state != SIM_PROC_LIVE)
+            continue;
+        give = c->resident < give ? c->resident : give;
+        c->resident -= give;
+        over -= over < give ? over : give;
+    }
+    return true;
+}
+
 uint64_t sim_proc_used(const struct sim_machine *m, unsigned int row, unsigned int gpu)
 {
-    uint64_t used = m->proc[row].client[gpu].used;
+    uint64_t used = m->proc[row].client[gpu].used + m->proc[row].client[gpu].resident;
 
     for (unsigned int i = 0; i < m->objects_high; i++)
         if (m->object[i].id && m->object[i].gpu == gpu && m->object[i].payer == (int32_t)row)

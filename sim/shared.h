@@ -42,6 +42,7 @@ struct sim_slice {
 /* One process on one GPU. */
 struct sim_client {
     uint64_t used;     /* bytes of HBM, contexts included, shared objects not */
+    uint64_t resident; /* bytes of managed memory besides; whoever needs the room lowers it, and the process notices */
     uint64_t contexts; /* live contexts; the first one costs context_bytes */
     uint64_t saved;    /* what `used` and `contexts` were when the process was checkpointed */
     uint64_t saved_contexts;
@@ -133,6 +134,9 @@ void sim_reap(struct sim_machine *m);
 
 /* Lock held: bytes of HBM in use on a GPU by all processes, the dead ones that are not reaped included. */
 uint64_t sim_gpu_used(const struct sim_machine *m, unsigned int gpu);
+
+/* Lock held: make room for `bytes` on a GPU, by sending managed memory of any process to the host where it must; false: there is none. */
+bool sim_gpu_fits(struct sim_machine *m, unsigned int gpu, uint64_t bytes);
 
 /* Lock held: bytes of HBM that one process has on a GPU, shared objects that it pays for included. */
 uint64_t sim_proc_used(const struct sim_machine *m, unsigned int row, unsigned int gpu);

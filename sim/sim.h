@@ -38,6 +38,7 @@ struct sim_stream;
 struct sim_pool;
 struct sim_capture;
 struct sim_node;
+struct sim_op;
 
 /* ---- life cycle (init.c) ------------------------------------------------------------------------------------------------- */
 
@@ -209,7 +210,7 @@ struct sim_mem {
     uint64_t id;
     struct sim_ctx *ctx; /* NULL: survives its context */
     struct sim_slab *slab;
-    void *owner;     /* pool or VMM handle, by kind */
+    void *owner;     /* pool, VMM handle or places of pages, by kind */
     uint64_t aux;    /* POOL: bytes of the pool; GRAPH: nodes that know it; IPC: times opened */
     uint64_t object; /* id of the machine's object that has the HBM and the bytes; 0: none */
     struct sim_mem *next, *prev;
@@ -234,6 +235,10 @@ struct sim_mem *sim_mem_next(struct sim_mem *after);
 void sim_mem_free(struct sim_mem *mem);
 /* Plain device memory as cuMemAlloc takes it. `low`: addresses below 4 GiB, for the first ABI. */
 CUresult sim_mem_alloc(struct sim_ctx *ctx, uint64_t size, bool low, enum sim_mem_kind kind, struct sim_mem **out);
+/* Managed memory (resident.c): the effect of an op that prefetches copy.width bytes at copy.dst to the device copy.value - 1, or to the host
+ * when that is 0. */
+void sim_prefetch_run(struct sim_op *op);
+void sim_resident_free(struct sim_mem *mem);
 /* Where the data of [address, address + size) is; host addresses stand for themselves. NULL: not ours, or out of bounds. */
 unsigned char *sim_mem_bytes(uint64_t address, uint64_t size);
 /* The bytes of VMM memory (vmm.c); NULL: no memory for them. */
