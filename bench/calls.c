@@ -9,6 +9,7 @@
  *   calls pauses BYTES LIVE                  single calls while LIVE blocks are made and then churned, for unhooked and hooked:
  *                                            p50, p99 and longest in ns, and the longest by the thread's own CPU clock
  *   calls pointer NAME                       whether a look-up gives the driver's own address by both roads, ns unhooked, hooked
+ *   calls info MEMBERS                       cuMemGetInfo with so many processes in the tenant: ns unhooked, hooked, and their difference
  *   calls lookup                             dlsym of a name that is not CUDA's: ns by glibc's own dlsym, by the program's
  *   calls init                               cuInit, then the time on standard output, then exit: for bench/start
  *   calls hold                               one block of a member; ends with standard input */
@@ -350,6 +351,34 @@ static int pointer(const char *name)
     return 0;
 }
 
+/* ---- what a program asks of its memory */
+
+static int info(unsigned members)
+{
+    __typeof__(&cuMemGetInfo_v2) get[2];
+    double ns[2][ROUNDS_MAX], plain, hooked;
+    size_t free_bytes, total;
+    CUdeviceptr pointer;
+
+    open_driver();
+    start_members(members - 1);
+    get[0] = (__typeof__(get[0]))look_up("unhooked_cuMemGetInfo_v2");
+    get[1] = (__typeof__(get[1]))look_up("cuMemGetInfo_v2");
+    check(alloc_call[1](&pointer, 2 << 20), "cuMemAlloc");
+    for (unsigned round = 0; round < 2 * ROUNDS_MAX; round++) {
+        double start = bench_clock(CLOCK_THREAD_CPUTIME_ID);
+
+        for (unsigned i = 0; i < CALLS / 10; i++)
+            check(get[round % 2](&free_bytes, &total), "cuMemGetInfo");
+        ns[round % 2][round / 2] = (bench_clock(CLOCK_THREAD_CPUTIME_ID) - start) / (CALLS / 10);
+    }
+    end_members();
+    plain = bench_quantile(ns[0], ROUNDS_MAX, 0.5);
+    hooked = bench_quantile(ns[1], ROUNDS_MAX, 0.5);
+    printf("%.1f\t%.1f\t%.1f\n", plain, hooked, hooked - plain);
+    return 0;
+}
+
 /* ---- look-ups */
 
 static int lookup(void)
@@ -395,13 +424,16 @@ int main(int argc, char **argv)
         return pauses(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
     if (!strcmp(what, "pointer") && argc == 3)
         return pointer(argv[2]);
+    if (!strcmp(what, "info") && argc == 3)
+        return info((unsigned)atoi(argv[2]));
     if (!strcmp(what, "lookup"))
         return lookup();
     if (!strcmp(what, "init"))
         return init();
     if (!strcmp(what, "hold"))
         return hold();
-    fprintf(stderr,
-            "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | lookup | init | hold\n");
+    fprintf(stderr, "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | info MEMBERS | lookup | init | "
+                    "hold
+");
     return 2;
 }
