@@ -13,10 +13,11 @@ $(BUILD)/tests/preload/%: tests/preload/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< $(preload_objects) -rdynamic -Wl,--unresolved-symbols=ignore-in-object-files -Wl,--as-needed -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
-# Reads the ledger beside what its functions tell.
-$(BUILD)/tests/preload/spill: $(core_obj)
-$(BUILD)/tests/preload/spill: override COMPILE += -Iinclude
-$(BUILD)/tests/preload/spill: preload_objects := $(core_obj) $(INIH)
+# These read or write the ledger themselves.
+ledger_users := $(addprefix $(BUILD)/tests/preload/,spill hami_09_used_above_limit)
+$(ledger_users): $(core_obj)
+$(ledger_users): override COMPILE += -Iinclude
+$(ledger_users): preload_objects := $(core_obj) $(INIH)
 $(BUILD)/tests/snippets/%: tests/snippets/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
