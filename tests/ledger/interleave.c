@@ -110,6 +110,44 @@ static void sum_during_settling(void)
     printf("a sum after each of %lu instructions of settling: the charge is in it\n", steps);
 }
 
+static int resume_parent(void)
+{
+    uint64_t cap[LEDGER_DEVICES];
+    struct ledger_refusal refusal;
+    struct ledger_peer peer;
+
+    memset(cap, 0xff, sizeof(cap));
+    if (ledger_find(other, (uint32_t)getppid(), &peer) != 0)
+        return 1;
+    return ledger_resume(other, &peer, cap, &refusal) == 1 ? 0 : 2;
+}
+
+/* Between any two instructions of bringing a checkpointed member back, what it holds is counted once or not at all, and then for good. */
+static void sum_during_resuming(void)
+{
+    unsigned long steps = 0, counted = 0;
+    struct ledger_peer self;
+    int status;
+
+    test_hold(ledger, (int)device, CHARGE);
+    check(ledger_find(ledger, (uint32_t)getpid(), &self) == 0, "not a member");
+    ledger_suspend(ledger, &self);
+    pid_t pid = start(NULL, resume_parent);
+    while (step(pid, &status)) {
+        uint64_t now = ledger_current(ledger, device);
+
+        check(now == (counted ? CHARGE : 0) || now == CHARGE, "%llu after instruction %lu of resuming", (unsigned long long)now,
+              steps);
+        counted += now == CHARGE;
+        steps++;
+    }
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+    check(counted > 20 && counted < steps, "counted after %lu of %lu instructions", counted, steps);
+    check(ledger_current(ledger, device) == CHARGE, "%llu", (unsigned long long)ledger_current(ledger, device));
+    ledger_refund(ledger, device, CHARGE);
+    printf("a sum after each of %lu instructions of resuming: it is counted once, from the %luth on\n", steps, steps - counted);
+}
+
 /* What is only tentative may be given back: who would fit then waits and gets it. */
 static void refusal_waits(void)
 {
@@ -147,5 +185,6 @@ int main(void)
         return 77;
     }
     sum_during_settling();
+    sum_during_resuming();
     return 0;
 }

@@ -42,29 +42,34 @@ static pid_t watch(void)
 
 struct member {
     pid_t pid;
-    int told;
+    int told, tell;
 };
 
-/* Start one that has a context, takes `bytes` at once (alone or in a crowd) or in small blocks, says so and stays. */
+/* Start one that has a context, takes `bytes` at once (alone or in a crowd) or in small blocks, says so and stays. A survivor has only the
+ * context, and takes and gives back `bytes` whenever it is told to: in small blocks, or at once. */
 static struct member start(const char *how, uint64_t bytes)
 {
     struct member member;
-    int told[2];
+    int told[2], tell[2];
 
-    t_check(pipe(told) == 0, "pipe");
+    t_check(pipe(told) == 0 && pipe(tell) == 0, "pipe");
     member.pid = t_fork();
     if (member.pid == 0) {
         char fd[16], size[32];
 
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(told[0]);
+        close(tell[1]);
+        dup2(tell[0], 0);
         snprintf(fd, sizeof(fd), "%d", told[1]);
         snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
         execl("/proc/self/exe", "dying", how, size, fd, (char *)NULL);
         _exit(127);
     }
     close(told[1]);
+    close(tell[0]);
     member.told = told[0];
+    member.tell = tell[1];
     return member;
 }
 
@@ -79,8 +84,31 @@ static void end(struct member *member)
 {
     kill(member->pid, SIGKILL);
     close(member->told);
+    close(member->tell);
     while (waitpid(member->pid, NULL, 0) < 0)
         t_check(errno == EINTR, "waitpid");
+}
+
+static void take(uint64_t bytes, uint64_t block)
+{
+    static CUdeviceptr p[4096];
+    unsigned count = 0;
+
+    for (uint64_t at = 0; at < bytes; at += block)
+        t_check((p[count++] = t_alloc(block)), "%llu bytes were refused after %llu", (unsigned long long)block,
+                (unsigned long long)at);
+    while (count)
+        t_cuda(cuMemFree(p[--count]));
+}
+
+static int survivor_main(uint64_t bytes, int told)
+{
+    char byte;
+
+    do
+        t_check(write(told, "x", 1) == 1, "write");
+    while (read(0, &byte, 1) == 1 && (take(bytes, byte == 's' ? T_MIB : bytes), true));
+    return 0;
 }
 
 static int member_main(char **argv)
@@ -88,6 +116,8 @@ static int member_main(char **argv)
     uint64_t bytes = strtoull(argv[2], NULL, 10), limit = t_bytes("SOFTSLICE_VRAM", 0);
 
     t_context(0);
+    if (strcmp(argv[1], "survivor") == 0)
+        return survivor_main(bytes, atoi(argv[3]));
     if (strcmp(argv[1], "small") == 0) {
         for (uint64_t i = 0; i < bytes / T_MIB; i++)
             t_check(t_alloc(T_MIB), "1 MiB was refused after %llu", (unsigned long long)i);
@@ -121,6 +151,24 @@ static void survivor(unsigned kills)
     }
     end(&first);
     end(&idle);
+}
+
+/* One that lives asks at once. */
+static void living_survivor(unsigned kills)
+{
+    uint64_t most = (t_bytes("SOFTSLICE_VRAM", 0) - 2 * CONTEXT) & ~(2 * T_MIB - 1);
+    struct member asks = start("survivor", most);
+
+    await(&asks, "a survivor did not come up");
+    for (unsigned i = 0; i < kills; i++) {
+        struct member victim = start("hold", most);
+
+        await(&victim, "a victim did not get what it wanted");
+        end(&victim);
+        t_check(write(asks.tell, i % 2 ? "b" : "s", 1) == 1, "write");
+        await(&asks, "a survivor was refused");
+    }
+    end(&asks);
 }
 
 static void new_life(unsigned kills)
@@ -184,6 +232,7 @@ int main(int argc, char **argv)
     t_check(seen != MAP_FAILED, "mmap");
     pid_t watcher = watch();
     survivor(kills);
+    living_survivor(kills);
     new_life(kills);
     several(kills < 5 ? kills : 5);
     killed_while_waiting(kills < 10 ? kills : 10);

@@ -132,7 +132,9 @@ Test(ledger_burial, counts_what_was_asked_for_as_settled)
     dead(0, 0, HELD);
     cr_assert_eq(ledger_members(&a), 1);
     cr_assert_eq(ledger_current(&a, device), HELD);
+    times = 0;
     cr_assert_eq(ledger_reserve(&a, device, LIMIT, LEDGER_NO_LIMIT), -ENOMEM);
+    cr_assert_leq(times, 2, "looked %u times before it refused", times);
     cr_assert(ledger_fits_without_dead(&a, device, LIMIT, LEDGER_NO_LIMIT));
     shown_on[0] = false;
     hold(&a, device, LIMIT);

@@ -242,6 +242,7 @@ Test(ledger_suspend, is_not_waited_for_when_it_dies)
     cr_assert(write(go[1], "x", 1) == 1);
     waitpid(pid, NULL, 0);
     cr_assert_eq(ledger_members(&b), 2);
+    cr_assert_eq(ledger_members_list(&b, device, NULL, 0), 2, "its slot is still taken");
     cr_assert_eq(ledger_current(&b, device), 0);
     cr_assert_eq(ledger_current(&b, second), 0);
 }

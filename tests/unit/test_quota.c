@@ -324,6 +324,74 @@ Test(quota, the_first_refusal_says_one_line)
     cr_assert_eq(quota->device[0].refusals, 5);
 }
 
+Test(quota, the_line_says_what_for)
+{
+    static const struct {
+        enum quota_family family;
+        const char *words;
+    } cases[] = {
+        {QUOTA_MANAGED, "1 GiB of managed memory: "},
+        {QUOTA_CONTEXT, "1 GiB for a context: "},
+        {QUOTA_ARRAY, "1 GiB for an array: "},
+        {QUOTA_VMM, "1 GiB by cuMemCreate: "},
+        {QUOTA_POOL, "1 GiB by a memory pool: "},
+        {QUOTA_GRAPH, "1 GiB by a graph's memory nodes: "},
+        {QUOTA_GROWTH, "1 GiB for what the driver keeps: "},
+        {QUOTA_RESTORED, "1 GiB for a process that is restored: "},
+        {QUOTA_FAMILIES, "1 GiB: "},
+    };
+    struct quota *quota = join("a", "1MiB", 0);
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        quota->device[0].refusals = 0;
+        cr_assert_eq(quota_refuse(quota, 0, GIB, cases[i].family), -ENOMEM);
+        cr_assert_neq(strstr(logged(), cases[i].words), NULL, "%s: %s", cases[i].words, logged());
+    }
+}
+
+static unsigned looks;
+
+static void shown_for_a_while(const uint8_t uuid[16], const uint32_t *pids, bool *shown, unsigned count)
+{
+    (void)uuid;
+    (void)pids;
+    for (unsigned i = 0; i < count; i++)
+        shown[i] = looks > 0;
+    looks -= looks > 0;
+}
+
+Test(quota, who_is_refused_for_the_dead_alone_waits)
+{
+    struct quota *quota = join("a", "10MiB", 0);
+    struct quota_charge charge;
+    struct record record;
+    pid_t child;
+
+    ledger_set_witness(shown_for_a_while);
+    for (unsigned round = 0; round < 2; round++) {
+        child = fork();
+        if (child == 0) {
+            take(join("a", NULL, 0), 6 * MIB, QUOTA_LINEAR, 0, &record);
+            kill(getpid(), SIGKILL);
+        }
+        waitpid(child, NULL, 0);
+        looks = 10;
+        cr_assert_not(quota_try_reserve(quota, &charge, 0, 8 * MIB, QUOTA_LINEAR));
+        cr_assert_geq(looks, 8, "waited, %u looks are left", looks);
+        if (round == 0) {
+            cr_assert(take(quota, 8 * MIB, QUOTA_LINEAR, 0, &record));
+            cr_assert_eq(looks, 0, "granted while the dead were shown");
+            cr_assert_str_empty(logged());
+            quota_refund(quota, &record);
+        } else {
+            /* Not because of the dead. */
+            cr_assert_not(take(quota, 12 * MIB, QUOTA_LINEAR, 0, &record));
+            cr_assert_geq(looks, 6, "waited for nothing, %u looks are left", looks);
+        }
+    }
+    ledger_set_witness(NULL);
+}
+
 Test(quota, a_process_that_is_its_own_tenant_has_no_name)
 {
     struct quota *quota = join(NULL, "1GiB", 0);
