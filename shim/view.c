@@ -38,7 +38,7 @@ static int open_state(const struct config *config, char path[PATH_MAX])
 }
 
 /* The device as the ledger of a named tenant has it, for a process that is no member. False where the tenant has no live member: its limit is
- * then the last life's, and the next member's to set. */
+ * then the last life's, and the next member's to set, though the bytes of the recently dead may still count. */
 static bool read_ledger(const struct config *config, const uint8_t uuid[16], struct ledger_device_state *state)
 {
     struct ledger_view view;
@@ -49,12 +49,10 @@ static bool read_ledger(const struct config *config, const uint8_t uuid[16], str
         return false;
     int result = ledger_read(directory, config->tenant, &view);
     ledger_state_dir_close(directory, path);
-    if (result < 0 || !view.members)
-        return false;
-    for (unsigned i = 0; i < view.devices; i++) {
+    for (unsigned i = 0; result >= 0 && i < view.devices; i++) {
         if (memcmp(view.device[i].uuid, uuid, sizeof(view.device[i].uuid)) == 0) {
             *state = view.device[i];
-            return true;
+            return view.members;
         }
     }
     return false;

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "ledger_layout.h"
+#include "ledger_internal.h"
 #include "scratch.h"
 #include "softslice/ledger.h"
 
@@ -248,4 +248,35 @@ Test(ledger_burial, ends_for_many)
     for (unsigned i = 0; i < 4; i++)
         cr_assert_eq(ledger_members(&a), 1);
     cr_assert_eq(ledger_current(&a, device), 0);
+}
+
+/* A table with no slot left but one of a dead member's: who joins waits for that one, and is not told that the tenant is full. */
+Test(ledger_burial, makes_room_for_one_who_joins)
+{
+    struct ledger_header header;
+    static struct ledger c, d;
+    int file;
+
+    ledger_detach(&a);
+    ledger_header_init(&header, 2);
+    cr_assert_eq(mkdirat(dir, "small", 0700), 0);
+    cr_assert((file = openat(dir, "small/ledger", O_CREAT | O_RDWR | O_CLOEXEC, 0600)) >= 0);
+    cr_assert(pwrite(file, &header, sizeof(header), 0) == sizeof(header) && ftruncate(file, (off_t)header.file_size) == 0);
+    close(file);
+    cr_assert_eq(ledger_attach(&a, dir, "small"), 0, "%s", a.error);
+    device = (unsigned)ledger_add_device(&a, uuid, LIMIT);
+    pid_t pid = fork();
+    if (pid == 0) {
+        cr_assert_eq(ledger_attach(&c, dir, "small"), 0);
+        hold(&c, device, HELD);
+        kill(getpid(), SIGKILL);
+    }
+    cr_assert(waitpid(pid, NULL, 0) == pid);
+    cr_assert_eq(ledger_members(&a), 1);
+    more_of(1)->died -= LEDGER_DEAD_NS - UINT64_C(300000000);
+    cr_assert_eq(ledger_attach(&c, dir, "small"), 0, "%s", c.error);
+    cr_assert_eq(c.slot, 1);
+    cr_assert_eq(ledger_current(&c, device), 0);
+    cr_assert_eq(ledger_attach(&d, dir, "small"), -EUSERS);
+    ledger_detach(&c);
 }
