@@ -44,7 +44,7 @@ static bool alt_addresses(void)
 
 /* A driver answers with the newest ABI of the base name that is not newer than what was asked for; in the per-thread view only
  * per-thread symbols count where the base has any. A driver older than a symbol has never heard of it. */
-static const struct row *choose(const char *base, int version, bool per_thread, bool *known)
+static const struct row *choose(const char *base, unsigned int version, bool per_thread, bool *known)
 {
     const struct row *best = NULL;
     bool has_per_thread = false;
@@ -62,7 +62,7 @@ static const struct row *choose(const char *base, int version, bool per_thread, 
     for (size_t i = 0; i < SIM_ARRAY_SIZE(table); i++) {
         const struct row *r = &table[i];
 
-        if (r->since > driver || r->since > version || r->per_thread != (per_thread && has_per_thread))
+        if (r->since > driver || (unsigned int)r->since > version || r->per_thread != (per_thread && has_per_thread))
             continue;
         if (strcmp(r->base, base) == 0 && (!best || r->since > best->since))
             best = r;
@@ -70,14 +70,16 @@ static const struct row *choose(const char *base, int version, bool per_thread, 
     return best;
 }
 
+/* A version above the driver's own, -1 among them, means the newest, and both flags together are accepted (measured on driver files),
+ * as the first of them (assumed). */
 static CUresult look_up(const char *symbol, void **pfn, int version, cuuint64_t flags, CUdriverProcAddressQueryResult *status)
 {
     const struct row *r;
     bool known;
 
-    if (!symbol || !pfn || version > sim_driver_version() || flags > CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
+    if (!symbol || !pfn || flags > (CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM))
         return CUDA_ERROR_INVALID_VALUE;
-    r = choose(symbol, version, flags == CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &known);
+    r = choose(symbol, (unsigned int)version, flags == CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, &known);
     *pfn = NULL;
     if (r)
         *pfn = alt_addresses() ? (void *)(uintptr_t)r->other : r->address;
@@ -95,15 +97,18 @@ CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cu
     return look_up(symbol, pfn, cudaVersion, flags, symbolStatus);
 }
 
-/* The first ABI has no status to tell a miss by, so it is an error. */
+/* The first ABI has no status to tell a miss by, so it is an error, which leaves *pfn alone. */
 CUresult cuGetProcAddress(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags)
 {
+    void *found;
     CUresult r;
 
     ENTER_EARLY();
-    r = look_up(symbol, pfn, cudaVersion, flags, NULL);
-    if (r == CUDA_SUCCESS && !*pfn)
+    r = look_up(symbol, pfn ? &found : NULL, cudaVersion, flags, NULL);
+    if (r == CUDA_SUCCESS && !found)
         return CUDA_ERROR_NOT_FOUND;
+    if (r == CUDA_SUCCESS)
+        *pfn = found;
     return r;
 }
 

@@ -67,8 +67,22 @@ static void check_rules(void)
     check_one(driver, "", 0, 0);
     check_one(driver, "cuMemAlloc_v2", 13000, 0);
     check_one(driver, "cuNoSuchThing", 13000, 0);
-    t_result(look_up("cuMemAlloc", &address, 13010, 0, &status), CUDA_ERROR_INVALID_VALUE);
+    /* As NVIDIA's driver files do: a version above the driver's means the newest, both flags are accepted, a miss by the first ABI
+     * writes nothing. */
+    t_cuda(look_up("cuMemAlloc", &address, 99000, 0, &status));
+    t_check(address == t_dlsym(driver, "cuMemAlloc_v2"), "cuMemAlloc at 99000 is not cuMemAlloc_v2");
+    t_cuda(look_up("cuMemAlloc", &address, -1, 0, &status));
+    t_check(address == t_dlsym(driver, "cuMemAlloc_v2"), "cuMemAlloc at -1 is not cuMemAlloc_v2");
+    t_cuda(look_up("cuStreamQuery", &address, 13000, 3, &status));
+    t_check(address == t_dlsym(driver, "cuStreamQuery"), "cuStreamQuery with flags 3 is not cuStreamQuery");
+    address = driver;
+    status = 99;
     t_result(look_up("cuMemAlloc", &address, 13000, 4, &status), CUDA_ERROR_INVALID_VALUE);
+    t_equal(status, 99);
+    t_result(((int (*)(const char *, void **, int, unsigned long long))t_dlsym(driver, "cuGetProcAddress"))("cuNoSuchThing",
+                                                                                                            &address, 13000, 0),
+             CUDA_ERROR_NOT_FOUND);
+    t_check(address == driver, "a miss by the first ABI wrote its output");
     t_result(look_up(NULL, &address, 13000, 0, &status), CUDA_ERROR_INVALID_VALUE);
     t_result(look_up("cuMemAlloc", NULL, 13000, 0, &status), CUDA_ERROR_INVALID_VALUE);
 }
@@ -113,7 +127,8 @@ static void check_older(void)
 
     t_cuda(cuDriverGetVersion(&version));
     t_equal(version, 12020);
-    t_result(look_up("cuMemAlloc", &address, 13000, 0, &status), CUDA_ERROR_INVALID_VALUE);
+    t_cuda(look_up("cuMemAlloc", &address, 13000, 0, &status));
+    t_check(address == t_dlsym(t_library("libcuda.so.1"), "cuMemAlloc_v2"), "cuMemAlloc at 13.0 is not cuMemAlloc_v2");
     t_cuda(look_up("cuMemGetDefaultMemPool", &address, 12020, 0, &status));
     t_check(!address && status == 1, "a symbol of 13.0 on a driver of 12.2: status %d", status);
     t_cuda(look_up("cuCtxCreate", &address, 12020, 0, &status));
