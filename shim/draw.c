@@ -256,7 +256,9 @@ bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
             correct_meter(draw, m, pointer);
         uint64_t grown = meter_read(m, draw->meter);
         quota_cancel(&m->quota, &draw->charge);
-        if (grown > draw->charge.bytes) {
+        if (grown == METER_UNKNOWN) {
+            draw->over = true; /* what cannot be charged cannot be had */
+        } else if (grown > draw->charge.bytes) {
             if (!draw->moved && grown > growth(draw->bytes) && meter_alone(draw->meter, draw->order))
                 meters_saw_growth(draw->bytes, grown); /* nobody else's doing: this driver takes larger chunks */
             draw->over = over_limit(m, draw->meter->device);

@@ -240,7 +240,7 @@ uint64_t meter_read(struct membership *m, struct meter *meter)
         return 0;
     ticket = __atomic_add_fetch(&meter->tickets, 1, __ATOMIC_SEQ_CST);
     if (!ask(m, meter, &bytes))
-        return 0;
+        return METER_UNKNOWN;
     lock_take(&meter->lock);
     if (ticket > meter->applied) {
         meter->applied = ticket;

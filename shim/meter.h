@@ -74,7 +74,8 @@ void meters_saw_growth(uint64_t bytes, uint64_t grown);
 
 /* Ask the driver, and charge or refund the difference. Of racing readings the one whose ticket is latest stands, and every change is followed
  * by a reading of who made it, so what stands at rest is what the last change left. Returns by how much this reading raised the charge. A
- * driver that does not answer changes nothing. */
+ * driver that does not answer changes nothing: METER_UNKNOWN. */
+#define METER_UNKNOWN UINT64_MAX
 uint64_t meter_read(struct membership *membership, struct meter *meter);
 
 /* Claim `bytes` of what the pool has reserved and not handed out, as the driver says and as far as nobody else has claimed it. False if there

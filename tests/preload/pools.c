@@ -34,7 +34,7 @@ static void empty(size_t count)
 /* From a pool that gives back at once. */
 static void fills(CUmemoryPool pool)
 {
-    static const size_t sizes[] = {20000, 300000, 5000000, 64 << 20};
+    static const size_t sizes[] = {70000, 300000, 5000000, 64 << 20};
     uint64_t before = t_used(0);
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
