@@ -27,6 +27,7 @@ static bool takes(enum section section, enum config_key key)
     case CONFIG_MODE:
     case CONFIG_MANAGED:
     case CONFIG_SPILL:
+    case CONFIG_HEADROOM:
     case CONFIG_PERIOD:
         return section != SECTION_GPU;
     case CONFIG_CONFIG:

@@ -12,6 +12,7 @@ enum config_type {
     CONFIG_TYPE_choice,
     CONFIG_TYPE_name,
     CONFIG_TYPE_path,
+    CONFIG_TYPE_size,
     CONFIG_TYPE_time,
     CONFIG_TYPE_boolean
 };

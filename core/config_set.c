@@ -222,6 +222,18 @@ static bool set_period(struct config_loader *loader, struct text value, const st
     return true;
 }
 
+static bool set_headroom(struct config_loader *loader, struct text value, const struct config_at *at, bool apply)
+{
+    uint64_t bytes = 0;
+    int rc = text_is(value, "0") ? 0 : units_parse_size(value.at, value.length, &bytes);
+
+    if (rc < 0)
+        return refuse(loader, rc == -ERANGE ? "out of range: at most 2^63-1 bytes" : "not a size (write 512MiB or 1GiB, or 0)");
+    if (apply && config_claim(loader, CONFIG_HEADROOM, at))
+        loader->config->headroom = bytes;
+    return true;
+}
+
 static bool set_choice(struct config_loader *loader, enum config_key key, struct text value, const struct config_at *at, bool apply)
 {
     const char *const *words = config_choices(key);
@@ -308,6 +320,8 @@ bool config_set(struct config_loader *loader, enum config_key key, struct text v
         return set_tenant(loader, value, at, apply);
     case CONFIG_TYPE_path:
         return set_path(loader, key, value, at, apply);
+    case CONFIG_TYPE_size:
+        return set_headroom(loader, value, at, apply);
     case CONFIG_TYPE_time:
         return set_period(loader, value, at, apply);
     case CONFIG_TYPE_boolean:

@@ -95,6 +95,7 @@ static void format_period(uint64_t us, char *text, unsigned size)
 
 const char *config_value(const struct config *config, enum config_key key, char *text, unsigned size)
 {
+    char number[UNITS_TEXT_MAX];
     const char *word = "";
 
     if (size == 0)
@@ -130,6 +131,11 @@ const char *config_value(const struct config *config, enum config_key key, char 
         break;
     case CONFIG_SPILL:
         word = config_choices(key)[config->spill];
+        break;
+    case CONFIG_HEADROOM:
+        if (config->headroom)
+            units_format_size(number, config->headroom);
+        word = config->headroom ? number : config_keys[key].fallback;
         break;
     case CONFIG_PERIOD:
         format_period(config->period_us, text, size);

@@ -82,6 +82,7 @@ int quota_add_device(struct quota *quota, const struct config *config, const str
                    : UINT64_MAX,
         .admin = config_vram_admin(config, id, NULL),
         .native = UINT64_MAX,
+        .headroom = config->headroom,
         .granule = granule,
     };
     memcpy(quota->tenant, config->tenant_named ? config->tenant : "", config->tenant_named ? sizeof(quota->tenant) : 1);
@@ -101,7 +102,20 @@ void quota_info(struct quota *quota, unsigned device, uint64_t physical_free, ui
     uint64_t current = ledger_current(&quota->ledger, (unsigned)quota->device[device].index);
 
     *total = limit;
+    current = current > UINT64_MAX - quota->device[device].headroom ? UINT64_MAX : current + quota->device[device].headroom;
     *free_bytes = min(limit > current ? limit - current : 0, physical_free);
+}
+
+/* Up to where a family may fill the budget: all of it is for what the driver takes by itself, and for what was granted before. */
+static uint64_t room_for(const struct quota *quota, unsigned device, enum quota_family family)
+{
+    const struct quota_device *d = &quota->device[device];
+    uint64_t limit;
+
+    if (!d->headroom || family == QUOTA_CONTEXT || family == QUOTA_GROWTH || family == QUOTA_RESTORED)
+        return cap_of(d);
+    limit = quota_limit(quota, device);
+    return limit > d->headroom ? limit - d->headroom : 0;
 }
 
 /* What the bytes of a family are for, as the line about a refusal says it. */
@@ -141,7 +155,7 @@ bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigne
     uint64_t size = round_up(bytes, d->granule);
 
     *charge = (struct quota_charge){.device = (uint16_t)device, .family = (uint8_t)family};
-    if (size && ledger_reserve(&quota->ledger, (unsigned)d->index, size, cap_of(d)))
+    if (size && ledger_reserve(&quota->ledger, (unsigned)d->index, size, room_for(quota, device, family)))
         return false;
     charge->bytes = size;
     return true;
@@ -162,8 +176,8 @@ bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, unsi
 {
     struct quota_device *d = &quota->device[device];
 
-    if (*attempt >= DEAD_ATTEMPTS ||
-        !ledger_fits_without_dead(&quota->ledger, (unsigned)d->index, round_up(bytes, d->granule), cap_of(d)))
+    if (*attempt >= DEAD_ATTEMPTS || !ledger_fits_without_dead(&quota->ledger, (unsigned)d->index, round_up(bytes, d->granule),
+                                                               room_for(quota, device, QUOTA_LINEAR)))
         return false;
     ++*attempt;
     sleep_ns(SLEEP_NS);

@@ -65,6 +65,7 @@ struct config {
     enum config_on_error on_error;
     enum config_managed managed;
     enum config_spill spill;
+    uint64_t headroom; /* bytes */
     uint64_t period_us;
     enum log_level log;
     bool disable;      /* the user's, or the admin's; the user's does not count where the admin's file sets a limit for the tenant.

@@ -35,6 +35,7 @@ struct quota_device {
     uint64_t own;      /* limit of this process's own sources if it was smaller than the ledger's at attach: binds it alone */
     uint64_t admin;    /* the admin's */
     uint64_t native;   /* atomic: MPS's or the driver's own limit, UINT64_MAX if none */
+    uint64_t headroom; /* left free by what is not taken for the driver itself */
     uint64_t granule;  /* bytes, a power of two */
     uint32_t refusals; /* atomic: refusals so far; the first is logged */
 };
@@ -53,7 +54,7 @@ int quota_add_device(struct quota *quota, const struct config *config, const str
 /* The limit in force: min(admin, native, physical, ledger's, own). */
 uint64_t quota_limit(const struct quota *quota, unsigned device);
 
-/* What a program may be told: total = min(limit, physical), free = min(limit - current, physical_free), never negative. */
+/* What a program may be told: total = min(limit, physical), free = min(limit - headroom - current, physical_free), never negative. */
 void quota_info(struct quota *quota, unsigned device, uint64_t physical_free, uint64_t *total, uint64_t *free_bytes);
 
 /* A charge between reserve and settle; lives on the wrapper's stack. */
