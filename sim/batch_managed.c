@@ -11,7 +11,7 @@ static bool managed(CUdeviceptr ptr, size_t count)
     return mem && count && mem->kind == SIM_MEM_MANAGED && count <= mem->size - (ptr - mem->base);
 }
 
-static CUresult range(void *data, size_t size, CUmem_range_attribute attribute)
+static CUresult range(void *data, size_t size, CUmem_range_attribute attribute, CUdeviceptr ptr, size_t count)
 {
     if (!data)
         return CUDA_ERROR_INVALID_VALUE;
@@ -22,11 +22,18 @@ static CUresult range(void *data, size_t size, CUmem_range_attribute attribute)
         *(int *)data = 0;
         return CUDA_SUCCESS;
     case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION:
-    case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION:
         if (size != 4)
             return CUDA_ERROR_INVALID_VALUE;
         *(int *)data = CU_DEVICE_INVALID;
         return CUDA_SUCCESS;
+    case CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION: {
+        const struct sim_mem *mem = sim_mem_find(ptr);
+
+        if (size != 4)
+            return CUDA_ERROR_INVALID_VALUE;
+        *(int *)data = sim_prefetched_to(mem, ptr - mem->base, count);
+        return CUDA_SUCCESS;
+    }
     case CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY:
         if (!size || size % 4)
             return CUDA_ERROR_INVALID_VALUE;
@@ -42,7 +49,7 @@ CUresult cuMemRangeGetAttribute(void *data, size_t dataSize, CUmem_range_attribu
 {
     ENTER();
     SIM_GUARD();
-    return managed(devPtr, count) ? range(data, dataSize, attribute) : CUDA_ERROR_INVALID_VALUE;
+    return managed(devPtr, count) ? range(data, dataSize, attribute, devPtr, count) : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult cuMemRangeGetAttributes(void **data, size_t *dataSizes, CUmem_range_attribute *attributes, size_t numAttributes,
@@ -53,7 +60,7 @@ CUresult cuMemRangeGetAttributes(void **data, size_t *dataSizes, CUmem_range_att
     if (!data || !dataSizes || !attributes || !numAttributes || !managed(devPtr, count))
         return CUDA_ERROR_INVALID_VALUE;
     for (size_t i = 0; i < numAttributes; i++) {
-        CUresult r = range(data[i], dataSizes[i], attributes[i]);
+        CUresult r = range(data[i], dataSizes[i], attributes[i], devPtr, count);
 
         if (r != CUDA_SUCCESS)
             return r;

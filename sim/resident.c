@@ -13,6 +13,7 @@ struct places {
     struct {
         uint64_t since; /* orders arrivals */
         int place;      /* HOST, or a device and 1 */
+        int last;       /* where it was last prefetched to, likewise, and 1; 0: nowhere yet */
     } page[];
 };
 
@@ -105,6 +106,8 @@ void sim_prefetch_run(struct sim_op *op)
         notice(dev);
     from = (op->copy.dst - mem->base) / page;
     end = (op->copy.dst - mem->base + op->copy.width + page - 1) / page;
+    for (uint64_t i = from; i < end && i < p->count; i++)
+        p->page[i].last = place + 1;
     for (uint64_t i = from; i < end && i < p->count; i++) {
         if (p->page[i].place == place)
             continue;
@@ -117,6 +120,17 @@ void sim_prefetch_run(struct sim_op *op)
         if (place != HOST)
             notice(place - 1);
     }
+}
+
+int sim_prefetched_to(const struct sim_mem *mem, uint64_t offset, uint64_t size)
+{
+    const struct places *p = mem->owner;
+    uint64_t page = sim_granularity(), from = offset / page, end = (offset + size + page - 1) / page;
+
+    for (uint64_t i = from; i < end; i++)
+        if (!p || i >= p->count || !p->page[i].last || p->page[i].last != p->page[from].last)
+            return CU_DEVICE_INVALID;
+    return p->page[from].last == HOST + 1 ? CU_DEVICE_CPU : p->page[from].last - 2;
 }
 
 void sim_resident_free(struct sim_mem *mem)

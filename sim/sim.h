@@ -239,6 +239,8 @@ CUresult sim_mem_alloc(struct sim_ctx *ctx, uint64_t size, bool low, enum sim_me
  * when that is 0. */
 void sim_prefetch_run(struct sim_op *op);
 void sim_resident_free(struct sim_mem *mem);
+/* The device, or CU_DEVICE_CPU, that all of a range of managed memory was last prefetched to; CU_DEVICE_INVALID: to none, or to several. */
+int sim_prefetched_to(const struct sim_mem *mem, uint64_t offset, uint64_t size);
 /* Where the data of [address, address + size) is; host addresses stand for themselves. NULL: not ours, or out of bounds. */
 unsigned char *sim_mem_bytes(uint64_t address, uint64_t size);
 /* The bytes of VMM memory (vmm.c); NULL: no memory for them. */

@@ -2,6 +2,7 @@
 /* Prefetching of managed memory towards a device: with managed = resident it is how pages come there by the program's will, so it is asked
  * about; pages that come by faults nobody can ask about, they show in the driver's figure. */
 #include "../arm.h"
+#include "../gap.h"
 #include "../guard.h"
 #include "../relaxed.h"
 #include "../spill.h"
@@ -45,11 +46,15 @@ static CUresult moving_begin(struct moving *moving, CUdeviceptr pointer, size_t 
     return CUDA_SUCCESS;
 }
 
-static void moving_end(struct moving *moving)
+/* What has come is in the driver's figure once the stream has got there: have that looked at. */
+static void moving_end(struct moving *moving, CUresult result)
 {
     guard_leave();
-    if (moving->membership)
-        quota_cancel(&moving->membership->quota, &moving->charge);
+    if (!moving->membership)
+        return;
+    quota_cancel(&moving->membership->quota, &moving->charge);
+    if (result == CUDA_SUCCESS)
+        gap_poke(moving->membership, moving->charge.device);
 }
 
 #define PREFETCH(symbol, device, parameters, arguments)                                                                            \
@@ -63,7 +68,7 @@ static void moving_end(struct moving *moving)
         if ((result = moving_begin(&moving, devPtr, count, device)) != CUDA_SUCCESS)                                               \
             return result;                                                                                                         \
         result = real.symbol arguments;                                                                                            \
-        moving_end(&moving);                                                                                                       \
+        moving_end(&moving, result);                                                                                               \
         return result;                                                                                                             \
     }
 

@@ -77,6 +77,17 @@ static void charge(void)
     wrong();
 }
 
+/* Until the driver's figure was read again: what is charged is what is on the GPU. */
+static void settled(uint64_t bytes)
+{
+    uint64_t limit = t_bytes("SOFTSLICE_VRAM", 0), end = t_now_ms() + 20000;
+
+    while (limit - free_now() != bytes && t_now_ms() < end)
+        usleep(10000);
+    t_equal(limit - free_now(), bytes);
+    t_equal(t_used(0), bytes);
+}
+
 static void resident(void)
 {
     CUdeviceptr large, small, plain;
@@ -97,8 +108,35 @@ static void resident(void)
     t_cuda(cuMemFree_v2(large));
     t_result(cuMemFree_v2(large), REAL(cuMemFree_v2)(large));
     t_cuda(cuMemFree_v2(small));
-    t_equal(free_now(), before);
+    settled(t_bytes("SOFTSLICE_VRAM", 0) - before);
     wrong();
+}
+
+/* Pages that are on the GPU are charged while they are there. */
+static void comes_and_goes(void)
+{
+    CUdeviceptr pointer, plain;
+    uint64_t before = t_used(0);
+
+    t_cuda(take(&pointer, 2 * T_GIB));
+    t_cuda(cuMemPrefetchAsync(pointer, 400 * T_MIB, 0, NULL));
+    t_cuda(cuCtxSynchronize());
+    settled(before + 400 * T_MIB);
+    t_result(cuMemPrefetchAsync(pointer + 400 * T_MIB, 400 * T_MIB, 0, NULL), CUDA_ERROR_OUT_OF_MEMORY);
+    t_cuda(cuMemAlloc_v2(&plain, 200 * T_MIB));
+    t_cuda(cuMemPrefetchAsync(pointer, 400 * T_MIB, 0, NULL)); /* asks for nothing that is not there */
+    t_cuda(cuCtxSynchronize());
+    settled(before + 600 * T_MIB);
+    t_cuda(cuMemPrefetchAsync(pointer, 400 * T_MIB, CU_DEVICE_CPU, NULL));
+    t_cuda(cuCtxSynchronize());
+    settled(before + 200 * T_MIB);
+    t_cuda(cuMemPrefetchAsync(pointer + 400 * T_MIB, 400 * T_MIB, 0, NULL));
+    t_cuda(cuCtxSynchronize());
+    settled(before + 600 * T_MIB);
+    t_cuda(cuMemFree_v2(pointer));
+    settled(before + 200 * T_MIB);
+    t_cuda(cuMemFree_v2(plain));
+    settled(before);
 }
 
 static void forbid(void)
@@ -132,6 +170,7 @@ int main(int argc, char **argv)
         break;
     case 'r':
         resident();
+        comes_and_goes();
         break;
     default:
         forbid();
