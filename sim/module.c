@@ -62,10 +62,18 @@ static bool eager(void)
     return text && strcmp(text, "EAGER") == 0;
 }
 
+/* Granules by a setting, or by chance where SOFTSIM_RANDOMISE wants that. */
+static uint64_t taken(const char *setting, unsigned int which)
+{
+    uint64_t drawn;
+
+    return sim_round_up(sim_env_number(setting, sim_random(which, &drawn) ? drawn % (4 << 20) : 0), sim_granularity());
+}
+
 static CUresult module_new(struct sim_ctx *ctx, struct sim_library *library, struct sim_module **out)
 {
     /* What it takes of HBM; the driver tells nobody. */
-    uint64_t bytes = sim_round_up(sim_env_number("SOFTSIM_MODULE_BYTES", 0), sim_granularity());
+    uint64_t bytes = taken("SOFTSIM_MODULE_BYTES", 3);
     struct sim_module *m;
 
     if (bytes && !sim_hbm_take(ctx->dev, bytes))
@@ -517,7 +525,7 @@ CUresult sim_function_load(struct sim_function *f, struct sim_ctx *ctx)
             return CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (!f->loaded && !eager()) {
-        uint64_t bytes = sim_round_up(sim_env_number("SOFTSIM_LAZY_BYTES", 0), sim_granularity());
+        uint64_t bytes = taken("SOFTSIM_LAZY_BYTES", 4);
 
         if (!sim_hbm_take(f->head.ctx->dev, bytes))
             return CUDA_ERROR_OUT_OF_MEMORY;
