@@ -133,8 +133,9 @@ static bool read_gap(struct membership *m, int device, unsigned attempts, struct
         meters_read(m, (unsigned)device);
         struct look before = look(m, device);
         /* While this process is checkpointed, the driver has nothing of it on the device, and the ledger keeps what is to come back. */
-        if (!figure_of_process(m->quota.device[device].id.uuid, &figure) ||
-            ledger_is_suspended(&m->quota.ledger, (unsigned)m->quota.device[device].index))
+        bool found = figure_of_process(m->quota.device[device].id.uuid, &figure);
+        __atomic_store_n(&g->known, found, __ATOMIC_RELAXED);
+        if (!found || ledger_is_suspended(&m->quota.ledger, index_of(m, device)))
             return false;
         meters_read(m, (unsigned)device); /* a pool shrinks when the program synchronises */
         struct look after = look(m, device);
@@ -371,14 +372,13 @@ static bool range(struct membership *m, int device, int *first, int *last, uint6
 void growth_begin(struct growth *growth, int device)
 {
     struct membership *m = process_membership(NULL);
-    uint64_t figure;
 
     *growth = (struct growth){.free = UINT64_MAX};
     if (m && range(m, device, &growth->first, &growth->last, &growth->owner)) {
         growth->membership = m;
         for (int i = growth->first; i <= growth->last; i++)
             growth->before[i] = gap_bytes(i);
-        if (growth->owner && !figure_of_process(m->quota.device[growth->first].id.uuid, &figure))
+        if (growth->owner && !__atomic_load_n(&process_gap(growth->first)->known, __ATOMIC_RELAXED))
             growth->free = free_bytes(m, growth->first, &growth->tenant);
     }
     guard_enter();

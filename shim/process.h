@@ -67,6 +67,7 @@ struct process_gap {
     uint64_t glanced; /* when somebody who was to be refused looked, CLOCK_MONOTONIC ns */
     uint32_t lock, told;
     uint32_t rough; /* the newest reading could only tell the least that it is */
+    uint32_t known; /* there was a figure when it was last asked for */
 } __attribute__((aligned(64)));
 struct process_gap *process_gap(int device);
 
