@@ -13,6 +13,7 @@
 #include "ledger_sys.h"
 
 #define RESERVE_PATIENCE UINT64_C(1000000000) /* ns that a refusal may be put off while others' charges are unsettled */
+#define JUST_NOW         UINT64_C(50000000)   /* ns since a dead member's bytes were taken off */
 #define CONTEXT_CAP      (UINT64_C(1) << 40)  /* a context's size above it was scribbled */
 
 static struct ledger_hold *own_hold(const struct ledger *ledger, unsigned device)
@@ -206,12 +207,19 @@ int ledger_reserve_suspended(struct ledger *ledger, unsigned device, uint64_t *s
 
 bool ledger_fits_without_dead(const struct ledger *ledger, unsigned device, uint64_t bytes, uint64_t cap)
 {
-    uint64_t limit, fingerprint;
+    uint64_t limit, fingerprint, alive;
 
     if (!ledger_usable(ledger, device))
         return false;
     limit = effective(ledger, device, cap);
-    return bytes <= limit && settled(ledger, device, true, &fingerprint) <= limit - bytes;
+    if (bytes > limit)
+        return false;
+    alive = settled(ledger, device, true, &fingerprint);
+    if (alive > limit - bytes)
+        return false;
+    /* What others are asking for is no matter of the dead: there have to be some, or to have been a moment ago. */
+    return settled(ledger, device, false, &fingerprint) > alive || total(ledger, device) <= limit - bytes ||
+           sys_now(CLOCK_MONOTONIC) - ledger_last_burial(ledger, device) < JUST_NOW;
 }
 
 void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, uint64_t actual)

@@ -12,8 +12,8 @@
 
 #define GRANULE_MIN   1024
 #define SLEEP_NS      10000000
-#define OOM_ATTEMPTS  200 /* LEDGER_DEAD_NS once, however many members go on dying */
-#define DEAD_ATTEMPTS 600 /* three times that: one may die while another one is waited for */
+#define OOM_ATTEMPTS  200                  /* LEDGER_DEAD_NS once, however many members go on dying */
+#define DEAD_PATIENCE (3 * LEDGER_DEAD_NS) /* one may die while another one is waited for */
 
 static uint64_t min(uint64_t a, uint64_t b)
 {
@@ -163,23 +163,25 @@ bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigne
 
 int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned device, uint64_t bytes, enum quota_family family)
 {
-    unsigned attempt = 0;
+    uint64_t since = 0;
 
     while (!quota_try_reserve(quota, charge, device, bytes, family)) {
-        if (!quota_await_dead(quota, device, bytes, &attempt))
+        if (!quota_await_dead(quota, device, bytes, &since))
             return quota_refuse(quota, device, bytes, family);
     }
     return 0;
 }
 
-bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, unsigned *attempt)
+bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, uint64_t *since)
 {
     struct quota_device *d = &quota->device[device];
+    uint64_t now = now_ns();
 
-    if (*attempt >= DEAD_ATTEMPTS || !ledger_fits_without_dead(&quota->ledger, (unsigned)d->index, round_up(bytes, d->granule),
-                                                               room_for(quota, device, QUOTA_LINEAR)))
+    if (!*since)
+        *since = now;
+    if (now - *since >= DEAD_PATIENCE ||
+        !ledger_fits_without_dead(&quota->ledger, (unsigned)d->index, round_up(bytes, d->granule), cap_of(d)))
         return false;
-    ++*attempt;
     sleep_ns(SLEEP_NS);
     return true;
 }
@@ -210,8 +212,7 @@ void quota_refund(struct quota *quota, const struct record *record)
 
 int quota_resume(struct quota *quota, const struct ledger_peer *peer, struct ledger_refusal *refusal)
 {
-    uint64_t cap[LEDGER_DEVICES];
-    unsigned attempt = 0;
+    uint64_t cap[LEDGER_DEVICES], since = 0;
     int result;
 
     for (unsigned i = 0; i < LEDGER_DEVICES; i++)
@@ -226,7 +227,7 @@ int quota_resume(struct quota *quota, const struct ledger_peer *peer, struct led
                 break;
             }
         }
-    } while (result < 0 && refusal->device < quota->devices && quota_await_dead(quota, refusal->device, refusal->bytes, &attempt));
+    } while (result < 0 && refusal->device < quota->devices && quota_await_dead(quota, refusal->device, refusal->bytes, &since));
     return result;
 }
 

@@ -41,7 +41,7 @@ static bool give_back(struct membership *m, unsigned device, enum quota_family f
 static bool try_reserve(struct membership *m, struct quota_charge *charge, unsigned device, uint64_t bytes,
                         enum quota_family family)
 {
-    unsigned waited = 0;
+    uint64_t waited = 0;
 
     if (quota_try_reserve(&m->quota, charge, device, bytes, family))
         return true;
@@ -76,7 +76,7 @@ static bool refuse(struct take *take, struct membership *m, uint64_t bytes)
 static bool ask(struct take *take, struct membership *m, uint64_t bytes)
 {
     uint64_t granule = granule_of(m, take->device), changes = UINT64_MAX, before;
-    unsigned waited = 0;
+    uint64_t waited = 0;
     bool gave_back = false;
 
     if (!slabs_is_small(bytes, granule)) {

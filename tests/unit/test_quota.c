@@ -392,6 +392,19 @@ Test(quota, who_is_refused_for_the_dead_alone_waits)
     ledger_set_witness(NULL);
 }
 
+/* What somebody has been asking for for long, stopped perhaps, is refused for as ever. */
+Test(quota, who_is_refused_for_the_living_does_not_wait_for_the_dead, .timeout = 20)
+{
+    struct quota *quota = join("a", "10MiB", 0), *other = join("a", NULL, 0);
+    struct quota_charge charge;
+    struct record record;
+
+    cr_assert_eq(quota_reserve(other, &charge, 0, 8 * MIB, QUOTA_LINEAR), 0);
+    cr_assert_not(take(quota, 4 * MIB, QUOTA_LINEAR, 0, &record));
+    quota_cancel(other, &charge);
+    cr_assert(take(quota, 4 * MIB, QUOTA_LINEAR, 0, &record));
+}
+
 Test(quota, a_process_that_is_its_own_tenant_has_no_name)
 {
     struct quota *quota = join(NULL, "1GiB", 0);
