@@ -26,6 +26,7 @@ const char *const *config_choices(enum config_key key)
     static const char *const on_error[] = {"closed", "open", NULL};
     static const char *const managed[] = {"charge", "resident", "forbid", NULL};
     static const char *const spill[] = {"off", "host", NULL};
+    static const char *const keep_asleep[] = {"off", "on", NULL};
     static const char *const log[] = {"off", "error", "warn", "info", "debug", NULL};
 
     switch (key) {
@@ -37,6 +38,8 @@ const char *const *config_choices(enum config_key key)
         return managed;
     case CONFIG_SPILL:
         return spill;
+    case CONFIG_KEEP_ASLEEP:
+        return keep_asleep;
     case CONFIG_LOG:
         return log;
     default:

@@ -28,6 +28,7 @@ static bool takes(enum section section, enum config_key key)
     case CONFIG_MANAGED:
     case CONFIG_SPILL:
     case CONFIG_HEADROOM:
+    case CONFIG_KEEP_ASLEEP:
     case CONFIG_PERIOD:
         return section != SECTION_GPU;
     case CONFIG_CONFIG:

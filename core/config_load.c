@@ -19,6 +19,7 @@ static void set_defaults(struct config *config)
     config->on_error = CONFIG_CLOSED;
     config->managed = CONFIG_MANAGED_CHARGE;
     config->spill = CONFIG_SPILL_OFF;
+    config->keep_asleep = CONFIG_KEEP_ASLEEP_OFF;
     config->period_us = 100000;
     config->log = LOG_WARN;
 }

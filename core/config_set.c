@@ -261,6 +261,8 @@ static bool set_choice(struct config_loader *loader, enum config_key key, struct
         config->managed = choice;
     else if (key == CONFIG_SPILL)
         config->spill = choice;
+    else if (key == CONFIG_KEEP_ASLEEP)
+        config->keep_asleep = choice;
     else
         config->log = choice;
     return true;

@@ -137,6 +137,9 @@ const char *config_value(const struct config *config, enum config_key key, char 
             units_format_size(number, config->headroom);
         word = config->headroom ? number : config_keys[key].fallback;
         break;
+    case CONFIG_KEEP_ASLEEP:
+        word = config_choices(key)[config->keep_asleep];
+        break;
     case CONFIG_PERIOD:
         format_period(config->period_us, text, size);
         break;

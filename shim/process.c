@@ -13,7 +13,7 @@
 #include "real.h"
 #include "softslice/log.h"
 
-enum { ALLOCATIONS, CONTEXTS, HANDLES, BUCKETS, IMPORTS, RECORDS };
+enum { ALLOCATIONS, CONTEXTS, HANDLES, BUCKETS, IMPORTS, ASLEEP, RECORDS };
 
 struct process {
     struct membership *membership;
@@ -24,7 +24,8 @@ struct process {
     struct process_returns returns[PROCESS_RETURNS];
     struct process_watch watch;
     uint32_t listed_pid;
-    /* RECORDS struct records, the struct meters and a struct slabs follow, which want that alignment */
+    uint64_t asleep[QUOTA_DEVICES];
+    /* RECORDS struct records, the struct meters, a struct slabs and a struct phys follow, which want that alignment */
 } __attribute__((aligned(64)));
 
 static struct process *published;
@@ -43,7 +44,7 @@ static void *map_wiped(size_t size)
 
 static size_t process_size(void)
 {
-    return sizeof(struct process) + RECORDS * records_size() + meters_size() + slabs_size();
+    return sizeof(struct process) + RECORDS * records_size() + meters_size() + slabs_size() + phys_size();
 }
 
 static struct process *process(void)
@@ -94,6 +95,22 @@ struct slabs *process_slabs(void)
 {
     struct process *p = process();
     return p ? (struct slabs *)((char *)(p + 1) + RECORDS * records_size() + meters_size()) : NULL;
+}
+
+struct phys *process_phys(void)
+{
+    struct process *p = process();
+    return p ? (struct phys *)((char *)(p + 1) + RECORDS * records_size() + meters_size() + slabs_size()) : NULL;
+}
+
+struct records *process_asleep(void)
+{
+    return table(ASLEEP);
+}
+
+uint64_t *process_asleep_bytes(int device)
+{
+    return &process()->asleep[device];
 }
 
 struct meters *process_meters(void)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "cuda_abi.h"
+#include "softslice/phys.h"
 #include "softslice/quota.h"
 #include "softslice/records.h"
 #include "softslice/slabs.h"
@@ -48,6 +49,13 @@ struct records *process_buckets(void);  /* sums for shim/bucket.h; the key is an
 
 /* The granules that its small allocations are in. */
 struct slabs *process_slabs(void);
+
+/* Its physical allocations, NULL as above. */
+struct phys *process_phys(void);
+
+/* What shim/asleep.h keeps: by address, and all of a device. */
+struct records *process_asleep(void);
+uint64_t *process_asleep_bytes(int device);
 
 /* The meters of shim/meter.h. NULL as above. */
 struct meters *process_meters(void);

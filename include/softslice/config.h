@@ -30,6 +30,7 @@ enum config_mode { CONFIG_MODE_CAP, CONFIG_MODE_SHARE };
 enum config_on_error { CONFIG_CLOSED, CONFIG_OPEN };
 enum config_managed { CONFIG_MANAGED_CHARGE, CONFIG_MANAGED_RESIDENT, CONFIG_MANAGED_FORBID };
 enum config_spill { CONFIG_SPILL_OFF, CONFIG_SPILL_HOST };
+enum config_keep_asleep { CONFIG_KEEP_ASLEEP_OFF, CONFIG_KEEP_ASLEEP_ON };
 
 /* One row of core/config.def, in its order. */
 enum config_key {
@@ -66,6 +67,7 @@ struct config {
     enum config_managed managed;
     enum config_spill spill;
     uint64_t headroom; /* bytes */
+    enum config_keep_asleep keep_asleep;
     uint64_t period_us;
     enum log_level log;
     bool disable;      /* the user's, or the admin's; the user's does not count where the admin's file sets a limit for the tenant.
