@@ -32,11 +32,8 @@ Test(config, every_variable)
     set("SOFTSLICE_ON_ERROR", "open");
     set("SOFTSLICE_MANAGED", "forbid");
     set("SOFTSLICE_SPILL", "host");
-<<<<<<< HEAD
     set("SOFTSLICE_HEADROOM", "256MiB");
-=======
     set("SOFTSLICE_KEEP_ASLEEP", "on");
->>>>>>> 7f19b09 (tests: hold physical allocations to their ends)
     set("SOFTSLICE_PERIOD", "1500us");
     set("SOFTSLICE_LOG", "debug");
     set("SOFTSLICE_LOG_FILE", "/tmp/a b");
@@ -46,12 +43,9 @@ Test(config, every_variable)
     cr_expect(config.weight == 250 && config.weight_set && config.mode == CONFIG_MODE_SHARE);
     cr_expect(config.tenant_named && config.on_error == CONFIG_OPEN && config.managed == CONFIG_MANAGED_FORBID);
     cr_expect(config.spill == CONFIG_SPILL_HOST && config.period_us == 1500 && config.log == LOG_DEBUG);
-<<<<<<< HEAD
     cr_expect(config.headroom == 256 * MIB);
     EXPECT_TEXT(value_of(CONFIG_HEADROOM), "256 MiB");
-=======
     cr_expect(config.keep_asleep == CONFIG_KEEP_ASLEEP_ON);
->>>>>>> 7f19b09 (tests: hold physical allocations to their ends)
     cr_expect(config_arms_vram(&config) && config_arms_compute(&config));
     EXPECT_TEXT(config.tenant, "team-a.web_1");
     EXPECT_TEXT(config.state_dir, "/run/x");
@@ -124,13 +118,10 @@ Test(config, bad_values_of_variables)
         {"SOFTSLICE_ON_ERROR", "opened"},
         {"SOFTSLICE_MANAGED", "yes"},
         {"SOFTSLICE_SPILL", "on"},
-<<<<<<< HEAD
         {"SOFTSLICE_HEADROOM", "3GB"},
         {"SOFTSLICE_HEADROOM", "10%"},
         {"SOFTSLICE_HEADROOM", "-1"},
-=======
         {"SOFTSLICE_KEEP_ASLEEP", "1"},
->>>>>>> 7f19b09 (tests: hold physical allocations to their ends)
         {"SOFTSLICE_PERIOD", "0"},
         {"SOFTSLICE_PERIOD", "0ms"},
         {"SOFTSLICE_PERIOD", "100"},
