@@ -214,7 +214,7 @@ static void check_delay(void)
     t_equal(count, 0);
 }
 
-/* Drawn between two bounds for each death: never below the one, never the same for all. */
+/* Drawn between two bounds for each death: never below the one, and not always that one. */
 static void check_random_delay(void)
 {
     uint64_t least = UINT64_MAX, most = 0;
@@ -234,7 +234,7 @@ static void check_random_delay(void)
         most = killed > most ? killed : most;
     }
     t_check(least >= 19, "released after %llu ms", (unsigned long long)least);
-    t_check(most > least, "each after %llu ms", (unsigned long long)least);
+    t_check(most >= 50, "none after more than %llu ms", (unsigned long long)most);
 }
 
 static void in_child(void (*check)(void), const char *variable, const char *value)

@@ -51,6 +51,7 @@ static void check_one(void *driver, const char *base, int version, unsigned flag
 
 static void check_rules(void)
 {
+    int (*first)(const char *, void **, int, unsigned long long);
     void *driver = t_library("libcuda.so.1");
     void *address = NULL;
     int status = -1;
@@ -75,13 +76,13 @@ static void check_rules(void)
     t_check(address == t_dlsym(driver, "cuMemAlloc_v2"), "cuMemAlloc at -1 is not cuMemAlloc_v2");
     t_cuda(look_up("cuStreamQuery", &address, 13000, 3, &status));
     t_check(address == t_dlsym(driver, "cuStreamQuery"), "cuStreamQuery with flags 3 is not cuStreamQuery");
+    first = (int (*)(const char *, void **, int, unsigned long long))t_dlsym(driver, "cuGetProcAddress");
     address = driver;
     status = 99;
     t_result(look_up("cuMemAlloc", &address, 13000, 4, &status), CUDA_ERROR_INVALID_VALUE);
     t_equal(status, 99);
-    t_result(((int (*)(const char *, void **, int, unsigned long long))t_dlsym(driver, "cuGetProcAddress"))("cuNoSuchThing",
-                                                                                                            &address, 13000, 0),
-             CUDA_ERROR_NOT_FOUND);
+    t_result(first("cuNoSuchThing", &address, 13000, 0), CUDA_ERROR_NOT_FOUND);
+    t_result(first("cuMemAlloc", &address, 13000, 4), CUDA_ERROR_INVALID_VALUE);
     t_check(address == driver, "a miss by the first ABI wrote its output");
     t_result(look_up(NULL, &address, 13000, 0, &status), CUDA_ERROR_INVALID_VALUE);
     t_result(look_up("cuMemAlloc", NULL, 13000, 0, &status), CUDA_ERROR_INVALID_VALUE);
