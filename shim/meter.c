@@ -413,15 +413,16 @@ void meters_read_released(void)
 static void trim_one(struct membership *m, struct meter *meter, void *came_back)
 {
     uint64_t before = __atomic_load_n(&meter->charged, __ATOMIC_RELAXED);
+    CUresult (*trim_graphs)(CUdevice) = (CUresult(*)(CUdevice))real.cuDeviceGraphMemTrim;
     CUstreamCaptureMode mode;
 
     if (!before)
         return;
     mode = relaxed_enter();
     if (meter->kind == METER_POOL)
-        ((__typeof__(&cuMemPoolTrimTo))real.cuMemPoolTrimTo)((CUmemoryPool)(uintptr_t)meter->handle, 0);
+        real.cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)meter->handle, 0);
     else
-        ((__typeof__(&cuDeviceGraphMemTrim))real.cuDeviceGraphMemTrim)(m->device[meter->device]);
+        trim_graphs(m->device[meter->device]);
     relaxed_leave(mode);
     meter_read(m, meter);
     if (__atomic_load_n(&meter->charged, __ATOMIC_RELAXED) < before)

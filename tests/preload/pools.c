@@ -247,11 +247,36 @@ static void on_host(void)
     t_equal(t_free(), before);
 }
 
+/* A pool is its GPU's, and outlives the contexts that draw from it. */
+static void outlives(CUcontext context)
+{
+    CUmemoryPool pool = t_pool(0);
+    CUdeviceptr one = t_draw(pool, 40 << 20, stream), two = t_draw(NULL, 40 << 20, stream);
+    CUdevice device;
+
+    t_check(one && two, "blocks that fit were refused");
+    t_cuda(cuCtxDestroy(context));
+    t_cuda(cuDeviceGet(&device, 0));
+    t_cuda(cuDevicePrimaryCtxRetain(&context, device));
+    t_cuda(cuCtxSetCurrent(context));
+    t_at_rest(0);
+    t_check(t_reserved(pool) >= 40 << 20, "a pool has ended with a context");
+    t_cuda(cuMemFreeAsync(one, NULL));
+    t_cuda(cuStreamSynchronize(NULL));
+    t_at_rest(0);
+    one = t_draw(pool, 80 << 20, NULL);
+    t_at_rest(0);
+    t_cuda(cuDevicePrimaryCtxReset(device)); /* what of pools that ends is the driver's to tell */
+    t_cuda(cuDevicePrimaryCtxRetain(&context, device));
+    t_cuda(cuCtxSetCurrent(context));
+    t_at_rest(0);
+}
+
 int main(void)
 {
     CUmemoryPool standard, current;
+    CUcontext context = t_context(0);
 
-    t_context(0);
     t_cuda(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     t_cuda(cuDeviceGetDefaultMemPool(&standard, 0));
     surprised();
@@ -282,5 +307,6 @@ int main(void)
     plain_in_stream();
     bounded();
     on_host();
+    outlives(context);
     return 0;
 }
