@@ -81,17 +81,18 @@ static struct meter *make(struct meters *all, uint64_t handle, unsigned device, 
     lock_take(&all->lock);
     meter = find(all, handle);
     for (uint32_t i = 0; !meter && i < METERS_MAX; i++) {
-        if (__atomic_load_n(&all->meter[i].state, __ATOMIC_ACQUIRE) != FREE ||
-            holders(__atomic_load_n(&all->meter[i].users, __ATOMIC_ACQUIRE)))
+        struct meter *next = &all->meter[i];
+
+        if (__atomic_load_n(&next->state, __ATOMIC_ACQUIRE) != FREE || holders(__atomic_load_n(&next->users, __ATOMIC_ACQUIRE)))
             continue;
-        meter = &all->meter[i];
-        meter->handle = handle;
-        meter->device = (uint16_t)device;
-        meter->kind = kind;
-        __atomic_store_n(&meter->state, LIVE, __ATOMIC_RELEASE);
+        next->handle = handle;
+        next->device = (uint16_t)device;
+        next->kind = kind;
+        __atomic_store_n(&next->state, LIVE, __ATOMIC_RELEASE);
         __atomic_store_n(&all->key[i], handle, __ATOMIC_RELEASE);
         if (all->used <= i)
             __atomic_store_n(&all->used, i + 1, __ATOMIC_RELEASE);
+        meter = next;
     }
     lock_give(&all->lock);
     if (!meter && !__atomic_exchange_n(&all->full, 1, __ATOMIC_RELAXED))
