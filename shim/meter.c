@@ -74,25 +74,35 @@ static struct meter *find(struct meters *all, uint64_t handle)
     return NULL;
 }
 
+/* Under the lock: a place for one more, METERS_MAX if there is none. */
+static uint32_t free_place(struct meters *all)
+{
+    uint32_t i = 0;
+
+    while (i < METERS_MAX && (__atomic_load_n(&all->meter[i].state, __ATOMIC_ACQUIRE) != FREE ||
+                              holders(__atomic_load_n(&all->meter[i].users, __ATOMIC_ACQUIRE))))
+        i++;
+    return i;
+}
+
 static struct meter *make(struct meters *all, uint64_t handle, unsigned device, enum meter_kind kind)
 {
     struct meter *meter;
+    uint32_t place = METERS_MAX;
 
     lock_take(&all->lock);
     meter = find(all, handle);
-    for (uint32_t i = 0; !meter && i < METERS_MAX; i++) {
-        struct meter *next = &all->meter[i];
-
-        if (__atomic_load_n(&next->state, __ATOMIC_ACQUIRE) != FREE || holders(__atomic_load_n(&next->users, __ATOMIC_ACQUIRE)))
-            continue;
-        next->handle = handle;
-        next->device = (uint16_t)device;
-        next->kind = kind;
-        __atomic_store_n(&next->state, LIVE, __ATOMIC_RELEASE);
-        __atomic_store_n(&all->key[i], handle, __ATOMIC_RELEASE);
-        if (all->used <= i)
-            __atomic_store_n(&all->used, i + 1, __ATOMIC_RELEASE);
-        meter = next;
+    if (!meter)
+        place = free_place(all);
+    if (place < METERS_MAX) {
+        meter = &all->meter[place];
+        meter->handle = handle;
+        meter->device = (uint16_t)device;
+        meter->kind = kind;
+        __atomic_store_n(&meter->state, LIVE, __ATOMIC_RELEASE);
+        __atomic_store_n(&all->key[place], handle, __ATOMIC_RELEASE);
+        if (all->used <= place)
+            __atomic_store_n(&all->used, place + 1, __ATOMIC_RELEASE);
     }
     lock_give(&all->lock);
     if (!meter && !__atomic_exchange_n(&all->full, 1, __ATOMIC_RELAXED))
