@@ -7,6 +7,7 @@
 
 #include "../core/lock.h"
 #include "gap.h"
+#include "graphs.h"
 #include "real.h"
 #include "relaxed.h"
 #include "softslice/log.h"
@@ -424,16 +425,23 @@ void meters_read_released(void)
 static void trim_one(struct membership *m, struct meter *meter, void *came_back)
 {
     uint64_t before = __atomic_load_n(&meter->charged, __ATOMIC_RELAXED);
-    CUresult (*trim_graphs)(CUdevice) = (CUresult(*)(CUdevice))real.cuDeviceGraphMemTrim;
     CUstreamCaptureMode mode;
 
     if (!before)
         return;
+    if (meter->kind == METER_GRAPHS) {
+        struct graphs_trim trim;
+        if (!graphs_trim_begin(&trim, m, meter->device, false))
+            return;
+        mode = relaxed_enter();
+        real.cuDeviceGraphMemTrim(m->device[meter->device]);
+        relaxed_leave(mode);
+        if (graphs_trim_end(&trim, m))
+            *(bool *)came_back = true;
+        return;
+    }
     mode = relaxed_enter();
-    if (meter->kind == METER_POOL)
-        real.cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)meter->handle, 0);
-    else
-        trim_graphs(m->device[meter->device]);
+    real.cuMemPoolTrimTo((CUmemoryPool)(uintptr_t)meter->handle, 0);
     relaxed_leave(mode);
     meter_read(m, meter);
     if (__atomic_load_n(&meter->charged, __ATOMIC_RELAXED) < before)

@@ -13,7 +13,7 @@
 #include "real.h"
 #include "softslice/log.h"
 
-enum { ALLOCATIONS, CONTEXTS, HANDLES, BUCKETS, IMPORTS, ASLEEP, RECORDS };
+enum { ALLOCATIONS, CONTEXTS, HANDLES, BUCKETS, IMPORTS, ASLEEP, GRAPHS, RECORDS };
 
 struct process {
     struct membership *membership;
@@ -89,6 +89,11 @@ struct records *process_buckets(void)
 struct records *process_imports(void)
 {
     return table(IMPORTS);
+}
+
+struct records *process_graphs(void)
+{
+    return table(GRAPHS);
 }
 
 struct slabs *process_slabs(void)

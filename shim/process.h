@@ -47,6 +47,9 @@ struct records *process_contexts(void); /* CUcontext; record.context is its owne
 struct records *process_imports(void);  /* what others made and we have open: shim/imports.h */
 struct records *process_buckets(void);  /* sums for shim/bucket.h; the key is an owner number */
 
+/* What executable graphs with memory nodes take when they are launched: no charges (shim/graphs.c). */
+struct records *process_graphs(void);
+
 /* The granules that its small allocations are in. */
 struct slabs *process_slabs(void);
 

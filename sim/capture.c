@@ -39,7 +39,7 @@ CUresult sim_capture_unsafe(void)
     return unsafe ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
 }
 
-CUresult sim_capture_implicit(struct sim_stream *stream)
+static CUresult implicit(struct sim_stream *stream, bool invalidate)
 {
     struct sim_ctx *ctx = stream->head.ctx;
     CUresult r = CUDA_SUCCESS;
@@ -48,10 +48,15 @@ CUresult sim_capture_implicit(struct sim_stream *stream)
         return CUDA_SUCCESS;
     for (struct sim_stream *s = ctx->streams; s; s = s->sibling)
         if (s->capture && !(s->flags & CU_STREAM_NON_BLOCKING)) {
-            s->capture->invalidated = true;
+            s->capture->invalidated |= invalidate;
             r = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
         }
     return r;
+}
+
+CUresult sim_capture_implicit(struct sim_stream *stream)
+{
+    return implicit(stream, true);
 }
 
 CUresult sim_capture_forbid(struct sim_stream *stream)
@@ -383,7 +388,7 @@ static CUresult info(CUstream handle, bool per_thread, CUstreamCaptureStatus *st
     if (!status)
         return CUDA_ERROR_INVALID_VALUE;
     STREAM(s, handle, per_thread);
-    r = sim_capture_implicit(s);
+    r = implicit(s, false); /* a question spoils nothing */
     if (r != CUDA_SUCCESS)
         return r;
     c = s->capture;

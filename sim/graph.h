@@ -67,8 +67,8 @@ CUresult sim_graph_mem_reserve(struct sim_node *node);
 /* One more, or one less, node knows the address. */
 void sim_graph_mem_hold(uint64_t address);
 void sim_graph_mem_unhold(uint64_t address);
-/* Make room for everything that a launch of the graph needs at its peak. */
-CUresult sim_graph_mem_prepare(const struct sim_graph *graph, int dev, bool auto_free);
+/* Make room for everything that a launch of the graph needs at its peak, on every device that it has memory on. */
+CUresult sim_graph_mem_prepare(const struct sim_graph *graph, bool auto_free);
 /* An allocation or free node is reached. */
 void sim_graph_mem_alloc(uint64_t address);
 

@@ -220,7 +220,7 @@ static CUresult launch(CUgraphExec handle, CUstream stream, bool per_thread)
     if (r == CUDA_SUCCESS)
         r = load_functions(e->graph, s->head.ctx);
     if (r == CUDA_SUCCESS)
-        r = sim_graph_mem_prepare(e->graph, s->head.ctx->dev, e->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+        r = sim_graph_mem_prepare(e->graph, e->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
     return r == CUDA_SUCCESS ? issue_graph(e->graph, s) : r;
 }
 
@@ -247,7 +247,7 @@ static CUresult upload(CUgraphExec handle, CUstream stream, bool per_thread)
     if (!e)
         return CUDA_ERROR_INVALID_VALUE;
     STREAM(s, stream, per_thread);
-    return sim_graph_mem_prepare(e->graph, s->head.ctx->dev, e->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    return sim_graph_mem_prepare(e->graph, e->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
 }
 
 CUresult cuGraphUpload(CUgraphExec hGraph, CUstream hStream)

@@ -110,7 +110,7 @@ static CUresult peak(const struct sim_graph *g, int dev, bool auto_free, int64_t
     return CUDA_SUCCESS;
 }
 
-CUresult sim_graph_mem_prepare(const struct sim_graph *g, int dev, bool auto_free)
+static CUresult prepare(const struct sim_graph *g, int dev, bool auto_free)
 {
     int64_t now = 0, most = 0;
     uint64_t need;
@@ -119,7 +119,7 @@ CUresult sim_graph_mem_prepare(const struct sim_graph *g, int dev, bool auto_fre
     if (r != CUDA_SUCCESS)
         return r;
     need = pools[dev].used + (uint64_t)most;
-    if (need <= pools[dev].reserved)
+    if (!most || need <= pools[dev].reserved)
         return CUDA_SUCCESS;
     if (!sim_hbm_take(dev, need - pools[dev].reserved))
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -129,12 +129,24 @@ CUresult sim_graph_mem_prepare(const struct sim_graph *g, int dev, bool auto_fre
     return CUDA_SUCCESS;
 }
 
+CUresult sim_graph_mem_prepare(const struct sim_graph *g, bool auto_free)
+{
+    for (int dev = 0; sim_device_valid(dev); dev++) {
+        CUresult r = prepare(g, dev, auto_free);
+
+        if (r != CUDA_SUCCESS)
+            return r;
+    }
+    return CUDA_SUCCESS;
+}
+
 CUresult cuDeviceGraphMemTrim(CUdevice device)
 {
     ENTER();
     SIM_GUARD();
     if (!sim_device_valid(device))
         return CUDA_ERROR_INVALID_DEVICE;
+    UNSAFE_IN_CAPTURE();
     sim_hbm_give(device, pools[device].reserved - pools[device].used);
     pools[device].reserved = pools[device].used;
     return CUDA_SUCCESS;
@@ -150,6 +162,7 @@ CUresult cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr
         return CUDA_ERROR_INVALID_VALUE;
     if (!sim_device_valid(device))
         return CUDA_ERROR_INVALID_DEVICE;
+    UNSAFE_IN_CAPTURE();
     switch (attr) {
     case CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT:
         *out = pools[device].used;
