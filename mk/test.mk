@@ -25,9 +25,9 @@ check: ## All tests on the simulated GPU, and the static checks; installs what t
 	@scripts/setup check
 	@$(AGAIN) all test-programs
 	@echo '  CHECK  units, ledger, simulated GPU, preloaded programs, command, clients, static checks'
-	@$(RUN) $(static_checks) $(test_programs) $(script_tests)
+	@$(RUN) $(static_checks) $(test_programs) $(snippets) $(script_tests)
 
-test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets)
+test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets) $(other_programs)
 
 # ---- how the test programs are built
 

@@ -142,7 +142,7 @@ def main():
                        check=True)
         command = [program]
     else:
-        command = [os.path.join(BUILD, "tests", "snippets", "load"), library] + calls
+        command = [os.path.join(BUILD, "tests", "programs", "load"), library] + calls
 
     bare, without = record(command, "bare", [], {})
     asked = [answer[:4] for answer in bare]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 BUILD, TMP = os.environ["TEST_BUILD"], os.environ["TEST_TMP"]
-PROGRAM = os.path.join(BUILD, "tests", "snippets", "memory")
+PROGRAM = os.path.join(BUILD, "tests", "programs", "memory")
 OPERATING_SYSTEM = 304
 PHYSICAL = 16 << 30
 problems, checks, skips = [], 0, []

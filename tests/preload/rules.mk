@@ -4,6 +4,7 @@
 preload_libs := $(patsubst tests/preload/lib/%.c,$(BUILD)/tests/preload/lib/%.so,$(wildcard tests/preload/lib/*.c))
 preload_tests := $(patsubst tests/preload/%.c,$(BUILD)/tests/preload/%,$(wildcard tests/preload/*.c)) $(BUILD)/tests/preload/types
 snippets := $(patsubst tests/snippets/%.c,$(BUILD)/tests/snippets/%,$(wildcard tests/snippets/*.c))
+other_programs := $(patsubst tests/programs/%.c,$(BUILD)/tests/programs/%,$(wildcard tests/programs/*.c))
 client_libs := $(patsubst tests/clients/lib/%.c,$(BUILD)/tests/clients/lib/%.so,$(wildcard tests/clients/lib/*.c))
 client_tests := $(patsubst tests/clients/%.c,$(BUILD)/tests/clients/%,$(wildcard tests/clients/*.c))
 
@@ -18,10 +19,15 @@ ledger_users := $(addprefix $(BUILD)/tests/preload/,spill hami_09_used_above_lim
 $(ledger_users): $(core_obj)
 $(ledger_users): override COMPILE += -Iinclude
 $(ledger_users): preload_objects := $(core_obj) $(INIH)
+$(BUILD)/tests/snippets/% $(BUILD)/tests/programs/%: override COMPILE += -Itests -isystem $(CUDA_INCLUDE)
 $(BUILD)/tests/snippets/%: tests/snippets/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+	$(Q)$(COMPILE) -O0 -MF $@.d -o $@ $< -Wl,--unresolved-symbols=ignore-in-object-files -L$(BUILD)/sim -l:libcuda.so.1 -ldl
+$(BUILD)/tests/programs/%: tests/programs/%.c $(sim)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
 $(BUILD)/tests/preload/types: tests/preload/types.cpp shim/hooks.def
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A random walk over every way to take device memory, on two GPUs and several threads, with granularity, context size and pool chunks drawn by
+ * lot. After every thousand operations all threads rest, and on each GPU must hold: what the GPU has in use <= what the ledger says <= the
+ * same + SLACK, and the GPU is never over the budget. MODEL_OPERATIONS is how many; MODEL_SEED which. Arguments are the families that take part,
+ * none: all. */
+// timeout: 600
+// run: SOFTSIM_RANDOMISE=1 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_VRAM=0=4GiB,1=3GiB SOFTSIM_MODULE_BYTES=3145728
+// run: SOFTSIM_RANDOMISE=7 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_VRAM=0=4GiB,1=6GiB SOFTSIM_MODULE_BYTES=700000
+#include <pthread.h>
+
+#include "../cuda_helper.h"
+#include "model.h"
+
+/* Beside what each operation says that the driver does not hold though it is charged: one granule for each table of small arrays. */
+#define SLACK (64 * T_MIB)
+
+enum { THREADS = 4, ROUND = 1000 };
+
+static pthread_barrier_t resting, going;
+static bool ended;
+static CUcontext look[GPUS];
+
+static void *walk(void *argument)
+{
+    struct walker *walker = argument;
+
+    for (;;) {
+        for (unsigned i = 0; i < ROUND / THREADS; i++)
+            model_step(walker);
+        model_rest(walker);
+        pthread_barrier_wait(&resting);
+        pthread_barrier_wait(&going);
+        if (__atomic_load_n(&ended, __ATOMIC_ACQUIRE))
+            break;
+    }
+    model_end(walker);
+    return NULL;
+}
+
+/* What the ledger says, as a program is told: the GPUs are far larger than the budgets, so nothing else bounds it. */
+static uint64_t charged(unsigned gpu)
+{
+    size_t free_bytes, total;
+
+    t_cuda(cuCtxSetCurrent(look[gpu]));
+    t_cuda(cuMemGetInfo(&free_bytes, &total));
+    return total - free_bytes;
+}
+
+static void compare(unsigned long done, const struct walker *walkers)
+{
+    for (unsigned gpu = 0; gpu < GPUS; gpu++) {
+        uint64_t budget = gpu ? t_bytes_of_limit("1=") : t_bytes_of_limit("0="), unbacked = 0;
+        uint64_t physical = t_used(gpu), ledger = charged(gpu);
+
+        for (unsigned i = 0; i < THREADS; i++)
+            unbacked += walkers[i].unbacked[gpu];
+        t_check(physical <= budget, "GPU %u after %lu operations: %llu bytes in use, the budget is %llu", gpu, done,
+                (unsigned long long)physical, (unsigned long long)budget);
+        t_check(physical <= ledger, "GPU %u after %lu operations: %llu bytes in use, only %llu charged (%lld less)", gpu, done,
+                (unsigned long long)physical, (unsigned long long)ledger, (long long)(physical - ledger));
+        t_check(ledger <= physical + unbacked + SLACK,
+                "GPU %u after %lu operations: %llu bytes in use and %llu unbacked, but %llu charged", gpu, done,
+                (unsigned long long)physical, (unsigned long long)unbacked, (unsigned long long)ledger);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long operations = getenv("MODEL_OPERATIONS") ? strtoul(getenv("MODEL_OPERATIONS"), NULL, 10) : 40000, done = 0;
+    unsigned seed = getenv("MODEL_SEED") ? (unsigned)strtoul(getenv("MODEL_SEED"), NULL, 10) : (unsigned)getpid();
+    static struct walker walkers[THREADS];
+    pthread_t thread[THREADS];
+
+    printf("MODEL_SEED=%u\n", seed);
+    for (unsigned gpu = 0; gpu < GPUS; gpu++)
+        look[gpu] = t_context((int)gpu);
+    model_choose(argc - 1, argv + 1);
+    pthread_barrier_init(&resting, NULL, THREADS + 1);
+    pthread_barrier_init(&going, NULL, THREADS + 1);
+    for (unsigned i = 0; i < THREADS; i++) {
+        model_begin(&walkers[i], seed + i * 7919);
+        t_check(pthread_create(&thread[i], NULL, walk, &walkers[i]) == 0, "pthread_create");
+    }
+    while (done < operations) {
+        pthread_barrier_wait(&resting);
+        done += ROUND;
+        compare(done, walkers);
+        if (done >= operations)
+            __atomic_store_n(&ended, true, __ATOMIC_RELEASE);
+        pthread_barrier_wait(&going);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    model_tell(walkers, THREADS);
+    return 0;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuMemAllocAsync_ptsz: R4, what the pool has reserved for it */
+// preload: yes
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_GPUS=2 SOFTSIM_POOL_CHUNK=33554432
+#include "snippet.h"
+
+static void snippet(void)
+{
+    CUdeviceptr block, none = 7;
+
+    t_cuda(CALL(cuMemAllocAsync_ptsz)(&block, 3 * T_MIB, NULL));
+    EXPECT(32 * T_MIB);
+    t_result(CALL(cuMemAllocAsync_ptsz)(&none, BUDGET, NULL), CUDA_ERROR_OUT_OF_MEMORY);
+    t_equal(none, 7);
+    t_cuda(cuMemFreeAsync(block, NULL));
+}
