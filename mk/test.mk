@@ -113,9 +113,10 @@ on_skip = || [ $$? = 77 ]
 check-gpu: ## Behaviour and frameworks on a real GPU; each check without one is skipped
 	@$(on_gpu)
 	@tests/gpu/check.sh $(GPU_ARGS) $(on_skip)
-bench-gpu: ## Cost on a real GPU, written to docs/measurements
+bench-gpu: ## Cost on a real GPU, and what frameworks hold against their budget, into docs/measurements
 	@$(on_gpu)
 	@tests/gpu/bench.sh $(GPU_ARGS) $(on_skip)
+	@python3 tests/gpu/excess.py $(on_skip)
 probe-gpu: ## What this machine's driver does where we have only assumed, into build/gpu/out
 	@tests/gpu/probe.sh $(GPU_ARGS) $(on_skip)
 on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all; \
