@@ -5,7 +5,9 @@
 
 #include "../cuda_helper.h"
 
-enum { GPUS = 2, OBJECTS = 96, STREAM_POOLS = 2 };
+enum { GPUS = 2, OBJECTS = 96 };
+
+static CUcontext look[GPUS]; /* of no walker, and always there */
 
 struct walker;
 struct family;
@@ -164,7 +166,7 @@ static CUresult virtual_make(struct walker *w, struct object *o)
     CUmemGenericAllocationHandle handle, again;
     CUdeviceptr address;
 
-    t_cuda(cuCtxSetCurrent(w->context[roll(w, GPUS)])); /* which must not matter */
+    t_cuda(cuCtxSetCurrent(look[roll(w, GPUS)])); /* which must not matter */
     o->size = granular_size(w, o->gpu);
     CUresult result = cuMemCreate(&handle, o->size, &prop, 0);
     if (result != CUDA_SUCCESS)
@@ -329,11 +331,27 @@ static void model_choose(int count, char **names)
     t_check(choices, "no such family");
 }
 
+/* False, and without a context there, where the budget has no room for one. */
+static bool open_context(struct walker *w, unsigned gpu)
+{
+    CUresult result = cuCtxCreate(&w->context[gpu], NULL, 0, (int)gpu);
+
+    if (result != CUDA_SUCCESS) {
+        t_result(result, CUDA_ERROR_OUT_OF_MEMORY);
+        w->context[gpu] = NULL;
+        return false;
+    }
+    t_cuda(cuStreamCreate(&w->stream[gpu], CU_STREAM_NON_BLOCKING));
+    return true;
+}
+
 static void make(struct walker *w, struct object *o)
 {
     *o = (struct object){.gpu = (unsigned)roll(w, GPUS)};
     const struct family *family = chosen[roll(w, choices)];
 
+    if (!w->context[o->gpu] && !open_context(w, o->gpu))
+        return;
     t_cuda(cuCtxSetCurrent(w->context[o->gpu]));
     CUresult result = family->make(w, o);
     if (result == CUDA_SUCCESS) {
@@ -355,15 +373,11 @@ static void end(struct walker *w, struct object *o)
     o->family = NULL;
 }
 
-static void open_context(struct walker *w, unsigned gpu)
-{
-    t_cuda(cuCtxCreate(&w->context[gpu], NULL, 0, (int)gpu));
-    t_cuda(cuStreamCreate(&w->stream[gpu], CU_STREAM_NON_BLOCKING));
-}
-
 /* The context goes with all that it owns, and another comes. */
 static void renew_context(struct walker *w, unsigned gpu)
 {
+    if (!w->context[gpu])
+        return;
     for (unsigned i = 0; i < OBJECTS; i++) {
         struct object *o = &w->object[i];
         if (!o->family || o->gpu != gpu)
@@ -387,7 +401,7 @@ static void model_begin(struct walker *w, unsigned seed)
 
     w->seed = seed;
     for (unsigned gpu = 0; gpu < GPUS; gpu++) {
-        open_context(w, gpu);
+        t_check(open_context(w, gpu), "no room for the first contexts");
         props.location.id = (int)gpu;
         t_cuda(cuMemPoolCreate(&w->pool[gpu], &props));
     }
@@ -411,6 +425,8 @@ static void model_rest(struct walker *w)
     for (unsigned gpu = 0; gpu < GPUS; gpu++) {
         CUmemoryPool pool;
 
+        if (!w->context[gpu])
+            continue;
         t_cuda(cuCtxSetCurrent(w->context[gpu]));
         t_cuda(cuStreamSynchronize(w->stream[gpu]));
         t_cuda(cuDeviceGetDefaultMemPool(&pool, (int)gpu));
