@@ -53,7 +53,8 @@ CUresult creating_begin(struct creating *creating, size_t size, const CUmemAlloc
     uint64_t granule = m->quota.device[creating->device].granule;
     creating->bytes = round_up(size, granule);
     /* What the driver refuses as invalid is not to be refused as too much. */
-    if (reserve(creating, size % granule == 0 && flags == 0))
+    if (reserve(creating, size % granule == 0 && flags == 0 && prop->type == CU_MEM_ALLOCATION_TYPE_PINNED &&
+                              !(prop->requestedHandleTypes & (CU_MEM_HANDLE_TYPE_WIN32 | CU_MEM_HANDLE_TYPE_WIN32_KMT))))
         return CUDA_SUCCESS;
     give_back(creating);
     guard_leave();
