@@ -20,10 +20,10 @@ $(ledger_users): $(core_obj)
 $(ledger_users): override COMPILE += -Iinclude
 $(ledger_users): preload_objects := $(core_obj) $(INIH)
 $(BUILD)/tests/snippets/% $(BUILD)/tests/programs/%: override COMPILE += -Itests -isystem $(CUDA_INCLUDE)
-$(BUILD)/tests/snippets/%: tests/snippets/%.c $(sim)
+$(BUILD)/tests/snippets/%: tests/snippets/%.c $(sim) $(sim_nvml)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -O0 -MF $@.d -o $@ $< -Wl,--unresolved-symbols=ignore-in-object-files -L$(BUILD)/sim -l:libcuda.so.1 -ldl
+	$(Q)$(COMPILE) -O0 -MF $@.d -o $@ $< -Wl,--unresolved-symbols=ignore-in-object-files -L$(BUILD)/sim -l:libcuda.so.1 -Wl,--as-needed -l:libnvidia-ml.so.1 -ldl
 $(BUILD)/tests/programs/%: tests/programs/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)

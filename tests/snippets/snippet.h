@@ -9,10 +9,15 @@
 
 #include "../helper.h"
 
+#ifndef SNIPPET_LIBRARY
+#define SNIPPET_LIBRARY "libcuda.so.1"
+#define SNIPPET_ROADS   ROADS
+#endif
+
 enum road { LINKED, LOOKED_UP, BY_DEFAULT, BY_VERSION, ROADS };
 
 static enum road road;
-static const char *const road_names[ROADS] = {"linked", "dlsym of the driver's handle", "dlsym of RTLD_DEFAULT", "cuGetProcAddress"};
+static const char *const road_names[ROADS] = {"linked", "dlsym of a handle", "dlsym of RTLD_DEFAULT", "cuGetProcAddress"};
 
 /* A symbol on the present road. */
 #define CALL(symbol) ((__typeof__(&symbol))come_by(#symbol, (void *)(symbol)))
@@ -39,7 +44,7 @@ T_UNUSED static void *come_by(const char *symbol, void *linked)
     if (road == LINKED)
         found = linked;
     else if (road == LOOKED_UP)
-        found = dlsym(t_library("libcuda.so.1"), symbol);
+        found = dlsym(t_library(SNIPPET_LIBRARY), symbol);
     else if (road == BY_DEFAULT)
         found = dlsym(RTLD_DEFAULT, symbol);
     t_check(found, "%s: %s: not found", symbol, road_names[road]);
@@ -116,7 +121,7 @@ T_UNUSED static CUgraphExec memory_exec(size_t bytes)
 
 int main(void)
 {
-    for (road = LINKED; road < ROADS; road++) {
+    for (road = LINKED; road < SNIPPET_ROADS; road++) {
         pid_t child = t_fork();
         if (child == 0) {
             t_cuda(cuInit(0));

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nvmlDeviceGetGraphicsRunningProcesses: STORY, none of a tenant's, unless the driver has it there */
+// preload: yes
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_GPUS=2
+#include "nvml_snippet.h"
+
+static void snippet(void)
+{
+    EXPECT_NONE(nvmlDeviceGetGraphicsRunningProcesses, nvmlProcessInfo_v1_t);
+}
