@@ -328,6 +328,17 @@ void phys_unmap(const struct phys_use *use, uint64_t address, uint64_t size)
     lock_give(&use->table->lock);
 }
 
+void phys_forget(const struct phys_use *use, uint64_t address, uint64_t size)
+{
+    struct phys *p = use->table;
+
+    lock_take(&p->lock);
+    for (uint32_t number = 1; number <= p->high; number++)
+        if (at(p, number)->address - address < size)
+            at(p, number)->address = 0;
+    lock_give(&p->lock);
+}
+
 void phys_detach(const struct phys_use *use, uint64_t key)
 {
     struct record record;

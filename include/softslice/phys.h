@@ -18,7 +18,7 @@ size_t phys_size(void);
 /* An allocation that has ended. */
 struct phys_end {
     uint64_t bytes;   /* as phys_create() was told: what to refund */
-    uint64_t address; /* of its latest mapping, 0: never mapped */
+    uint64_t address; /* of its latest mapping, 0: never mapped, or phys_forget() */
     uint16_t device;
 };
 
@@ -55,6 +55,9 @@ bool phys_map_end(const struct phys_use *use, struct phys_call call, bool done, 
 
 /* The driver undid the mappings in a range, which is made of whole ones. */
 void phys_unmap(const struct phys_use *use, uint64_t address, uint64_t size);
+
+/* A range of addresses was freed, with no mapping in it: no allocation was mapped there any more. Looks at all of them. */
+void phys_forget(const struct phys_use *use, uint64_t address, uint64_t size);
 
 /* Around anything else that holds the memory, e.g. a binding of a multicast object: `key` names the attachment, `owner` what it ends with (an
  * allocation's phys_object(), or a number of the caller's with PHYS_FOREIGN_OWNER set). An attachment of the same key is replaced. */

@@ -117,14 +117,16 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 
 CUresult cuMemAddressFree(CUdeviceptr ptr, size_t size)
 {
-    struct membership *m;
+    struct phys_use use;
 
-    if (!guard_acts(RESOLVE_VRAM))
+    if (!guard_acts(RESOLVE_VRAM) || !asleep_wanted() || !virtual_use(&use))
         return real.cuMemAddressFree(ptr, size);
     guard_enter();
     CUresult result = real.cuMemAddressFree(ptr, size);
     guard_leave();
-    if (result == CUDA_SUCCESS && asleep_wanted() && (m = process_membership(NULL)))
-        asleep_forget(m, ptr, size);
+    if (result == CUDA_SUCCESS) {
+        phys_forget(&use, ptr, size); /* what is released only now is not asleep */
+        asleep_forget(process_membership(NULL), ptr, size);
+    }
     return result;
 }

@@ -181,6 +181,20 @@ Test(phys, attachments_end_by_key_or_with_their_owner)
     cr_expect_eq(ends, 4);
 }
 
+Test(phys, addresses_are_forgotten)
+{
+    for (uint64_t i = 1; i <= 3; i++) {
+        cr_assert_eq(phys_create(&use, i, 0, 2 * MIB), 0);
+        map(i, i * 2 * MIB, 2 * MIB);
+    }
+    phys_unmap(&use, 2 * MIB, 6 * MIB);
+    phys_forget(&use, 4 * MIB, 2 * MIB);
+    for (uint64_t i = 1; i <= 3; i++) {
+        release(i);
+        cr_expect_eq(last_address, i == 2 ? 0 : i * 2 * MIB);
+    }
+}
+
 Test(phys, many)
 {
     for (uint64_t round = 0; round < 2; round++) {
