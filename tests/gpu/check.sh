@@ -63,7 +63,7 @@ for f in build/softslice build/libsoftslice.so; do
 done
 cuda=${CUDA_HOME:-$(dirname "$(dirname "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")}
 if command -v "${CC:=cc}" >/dev/null && [ -e "$cuda/include/cuda.h" ]; then
-    for p in budget probe_identity; do
+    for p in budget families probe_identity; do
         "$CC" -std=gnu11 -D_GNU_SOURCE -O2 -I"$cuda/include" -o $bin/$p tests/gpu/$p.c \
             tests/gpu/probe.c -ldl -lpthread >>$log 2>&1 || fail build "cannot build $p, see $log"
     done
@@ -89,6 +89,11 @@ driver_api() {
     attempt "one story in every size" 60 "${limited[@]}" -- $bin/budget story
     attempt "NVML never shows more than the budget" 150 \
         $bin/budget watch "$mib" "${limited[@]}" -- $bin/budget single
+    local family
+    for family in plain async virtual array graph; do
+        attempt "$family: taken to the budget, and no further" 150 \
+            $bin/budget watch "$mib" "${limited[@]}" -- $bin/families $family
+    done
     attempt "8 processes x 8 threads race" 90 \
         $bin/budget watch "$mib" "${limited[@]}" --tenant race -- \
         $bin/budget race 10
@@ -135,12 +140,13 @@ runtime() {
 
 python_checks() {
     local name
-    for name in torch cupy jax triton numba cuda_python nvidia_ml_py; do
+    for name in torch cupy cupy_async jax triton numba cuda_python nvidia_ml_py; do
         attempt "$name" 180 "${limited[@]}" -- python3 tests/gpu/frameworks.py $name "$bytes"
     done
-    PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True \
-        attempt "torch with expandable segments" 180 "${limited[@]}" -- \
-        python3 tests/gpu/frameworks.py torch_expandable "$bytes"
+    PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True attempt "torch with expandable segments" 180 "${limited[@]}" -- \
+        python3 tests/gpu/frameworks.py torch "$bytes"
+    PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync attempt "torch with cudaMallocAsync" 180 "${limited[@]}" -- \
+        python3 tests/gpu/frameworks.py torch "$bytes"
 }
 
 nvidia_smi() {

@@ -59,17 +59,6 @@ def torch(budget):
     return f"torch {t.__version__}: {granted >> 20} MiB in 256 MiB tensors"
 
 
-def torch_expandable(budget):
-    """Expandable segments come from cuMemCreate: here the program must run, and be told the budget."""
-    t = need("torch")
-    told("cudaMemGetInfo", t.cuda.mem_get_info()[1], budget)
-    a = t.ones(2048, 2048, device="cuda")
-    require((a @ a)[0, 0].item() == 2048.0, "the matrix product is wrong")
-    grown = [t.empty(8 << 20, dtype=t.uint8, device="cuda") for _ in range(32)]
-    require(len(grown) == 32, "cannot grow")
-    return f"torch {t.__version__}: ran"
-
-
 def cupy(budget):
     c = need("cupy")
     told("memGetInfo", c.cuda.runtime.memGetInfo()[1], budget)
@@ -82,6 +71,13 @@ def cupy(budget):
         pass
     c.empty(GIB, dtype=c.uint8)
     return f"cupy {c.__version__}"
+
+
+def cupy_async(budget):
+    """From CUDA's own pool: cuMemAllocAsync."""
+    c = need("cupy")
+    c.cuda.set_allocator(c.cuda.MemoryAsyncPool().malloc)
+    return cupy(budget) + ", cudaMallocAsync"
 
 
 def jax(budget):
@@ -168,7 +164,7 @@ def nvidia_ml_py(budget):
 
 
 def main():
-    names = {f.__name__: f for f in (torch, torch_expandable, cupy, jax, triton, numba, cuda_python,
+    names = {f.__name__: f for f in (torch, cupy, cupy_async, jax, triton, numba, cuda_python,
                                      nvidia_ml_py)}
     if len(sys.argv) != 3 or sys.argv[1] not in names:
         print("usage: frameworks.py", "|".join(names), "BUDGET_BYTES", file=sys.stderr)
