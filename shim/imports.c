@@ -157,7 +157,7 @@ static bool add(void *argument, const struct record *record)
 uint64_t imports_bytes(unsigned device)
 {
     struct sum sum = {.device = device};
-    uint64_t changes;
+    uint64_t changes = 0;
 
     records_search(process_imports(), add, &sum, &(uint32_t){0}, &changes);
     return sum.bytes;
