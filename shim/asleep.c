@@ -20,6 +20,11 @@ static uint64_t take_off(int device, uint64_t bytes)
     return taken;
 }
 
+static void add(int device, uint64_t bytes)
+{
+    __atomic_fetch_add(process_asleep_bytes(device), bytes, __ATOMIC_SEQ_CST);
+}
+
 bool asleep_keep(int device, uint64_t address, uint64_t bytes)
 {
     struct record record = {.key = address, .bytes = bytes, .device = (uint16_t)device}, old;
@@ -28,18 +33,41 @@ bool asleep_keep(int device, uint64_t address, uint64_t bytes)
         record.bytes += old.bytes;
     if (records_put(process_asleep(), &record, &old) < 0)
         return false;
-    asleep_return(device, bytes);
+    add(device, bytes);
     return true;
+}
+
+/* What a creation has taken off the sum, until it is done. */
+static uint64_t *waking_bytes(int device)
+{
+    return process_asleep_bytes(device) + 1;
 }
 
 uint64_t asleep_use(int device, uint64_t bytes)
 {
-    return take_off(device, bytes);
+    __atomic_fetch_add(waking_bytes(device), bytes, __ATOMIC_SEQ_CST); /* first: who looks at both misses neither */
+    uint64_t taken = take_off(device, bytes);
+    __atomic_fetch_sub(waking_bytes(device), bytes - taken, __ATOMIC_SEQ_CST);
+    return taken;
+}
+
+void asleep_used(int device, uint64_t bytes)
+{
+    __atomic_fetch_sub(waking_bytes(device), bytes, __ATOMIC_SEQ_CST);
 }
 
 void asleep_return(int device, uint64_t bytes)
 {
-    __atomic_fetch_add(process_asleep_bytes(device), bytes, __ATOMIC_SEQ_CST);
+    add(device, bytes);
+    asleep_used(device, bytes);
+}
+
+uint64_t asleep_bytes(int device, uint64_t *waking)
+{
+    uint64_t asleep = __atomic_load_n(process_asleep_bytes(device), __ATOMIC_SEQ_CST);
+
+    *waking = __atomic_load_n(waking_bytes(device), __ATOMIC_SEQ_CST);
+    return asleep;
 }
 
 void asleep_woken(uint64_t address, uint64_t size)

@@ -13,10 +13,14 @@ bool asleep_wanted(void);
  * the physical allocations. */
 bool asleep_keep(int device, uint64_t address, uint64_t bytes);
 
-/* Use up to `bytes` of what is kept for a new allocation; they are charged already. Returns how many, which asleep_return() gives back if the
- * driver refuses. */
+/* Use up to `bytes` of what is kept for a new allocation; they are charged already. Returns how many: asleep_used()
+ * when the driver has made it, asleep_return() if it refuses. */
 uint64_t asleep_use(int device, uint64_t bytes);
+void asleep_used(int device, uint64_t bytes);
 void asleep_return(int device, uint64_t bytes);
+
+/* What is charged on a device and not taken from the driver, and what may or may not have been taken already. */
+uint64_t asleep_bytes(int device, uint64_t *waking);
 
 /* Something is mapped again at an address: what was kept for it has been used. */
 void asleep_woken(uint64_t address, uint64_t size);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "../core/lock.h"
+#include "asleep.h"
 #include "context.h"
 #include "figure.h"
 #include "guard.h"
@@ -67,7 +68,7 @@ void gap_note_managed(int device, int64_t bytes)
 
 /* What the ledger says, as far as it belongs to one moment. */
 struct look {
-    uint64_t version, returns, tentative, own, gap;
+    uint64_t version, returns, tentative, own, gap, asleep, waking;
     bool returning; /* memory that the ledger does not tell from what the driver has */
 };
 
@@ -81,6 +82,7 @@ static struct look look(const struct membership *m, int device)
     look.tentative = ledger_own_tentative(&m->quota.ledger, index_of(m, device)) - load(&g->growing);
     look.own = ledger_own(&m->quota.ledger, index_of(m, device));
     look.gap = load(&g->bytes);
+    look.asleep = asleep_bytes(device, &look.waking);
     look.version |= load(&g->version) != look.version;
     return look;
 }
@@ -95,17 +97,17 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-/* What is charged here beside the gap, at most. */
+/* What is charged here beside the gap, and was taken, at most. */
 static uint64_t known(const struct look *look)
 {
     uint64_t tentative = (int64_t)look->tentative > 0 ? look->tentative : 0;
-    return less(look->own + tentative, look->gap);
+    return less(look->own + tentative, look->gap + look->asleep);
 }
 
 uint64_t gap_least(const struct membership *m, int device)
 {
-    uint64_t own = ledger_own(&m->quota.ledger, index_of(m, device));
-    return less(less(own, gap_bytes(device)), load(&process_gap(device)->managed));
+    uint64_t own = ledger_own(&m->quota.ledger, index_of(m, device)), waking, asleep = asleep_bytes(device, &waking);
+    return less(less(own, gap_bytes(device)), load(&process_gap(device)->managed) + asleep + waking);
 }
 
 /* Whether a figure is less than what this process has: it is another's, taken for ours. Some sizes are estimates. */
@@ -144,7 +146,8 @@ static bool read_gap(struct membership *m, int device, unsigned attempts, struct
             continue;
         uint64_t most = known(&before) > known(&after) ? known(&before) : known(&after), imports = load(&g->imports);
         uint64_t low = less(less(figure, most), imports);
-        if (!before.tentative && !after.tentative && before.own == after.own) {
+        if (!before.tentative && !after.tentative && before.own == after.own && !before.waking && !after.waking &&
+            before.asleep == after.asleep) {
             if (is_foreign(m, device, figure))
                 return false;
             reading->low = low;

@@ -24,7 +24,7 @@ struct process {
     struct process_returns returns[PROCESS_RETURNS];
     struct process_watch watch;
     uint32_t listed_pid;
-    uint64_t asleep[QUOTA_DEVICES];
+    uint64_t asleep[QUOTA_DEVICES][2];
     /* RECORDS struct records, the struct meters, a struct slabs and a struct phys follow, which want that alignment */
 } __attribute__((aligned(64)));
 
@@ -115,7 +115,7 @@ struct records *process_asleep(void)
 
 uint64_t *process_asleep_bytes(int device)
 {
-    return &process()->asleep[device];
+    return process()->asleep[device];
 }
 
 struct meters *process_meters(void)

@@ -56,7 +56,7 @@ struct slabs *process_slabs(void);
 /* Its physical allocations, NULL as above. */
 struct phys *process_phys(void);
 
-/* What shim/asleep.h keeps: by address, and all of a device. */
+/* What shim/asleep.h keeps: by address, and two sums of a device. */
 struct records *process_asleep(void);
 uint64_t *process_asleep_bytes(int device);
 

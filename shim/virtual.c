@@ -87,8 +87,11 @@ bool creating_end(struct creating *creating, CUresult result, uint64_t handle)
     }
     virtual_use(&use);
     quota_keep(&m->quota, &creating->charge, 0, &record);
-    if (phys_create(&use, handle, (unsigned)creating->device, creating->bytes) == 0)
+    if (phys_create(&use, handle, (unsigned)creating->device, creating->bytes) == 0) {
+        if (creating->asleep)
+            asleep_used(creating->device, creating->asleep);
         return true;
+    }
     quota_refund(&m->quota, &record);
     if (creating->asleep)
         asleep_return(creating->device, creating->asleep);

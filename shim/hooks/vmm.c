@@ -121,6 +121,7 @@ CUresult cuMemAddressFree(CUdeviceptr ptr, size_t size)
 
     if (!guard_acts(RESOLVE_VRAM) || !asleep_wanted() || !virtual_use(&use))
         return real.cuMemAddressFree(ptr, size);
+    returns_begin();
     guard_enter();
     CUresult result = real.cuMemAddressFree(ptr, size);
     guard_leave();
@@ -128,5 +129,6 @@ CUresult cuMemAddressFree(CUdeviceptr ptr, size_t size)
         phys_forget(&use, ptr, size); /* what is released only now is not asleep */
         asleep_forget(process_membership(NULL), ptr, size);
     }
+    returns_end();
     return result;
 }

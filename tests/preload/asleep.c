@@ -5,6 +5,7 @@
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=asleep SOFTSIM_CONTEXT_BYTES=100M -- off
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=asleep SOFTSIM_CONTEXT_BYTES=100M SOFTSLICE_KEEP_ASLEEP=on -- order
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=asleep SOFTSIM_CONTEXT_BYTES=100M SOFTSLICE_KEEP_ASLEEP=on -- killed
+// run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=asleep SOFTSIM_CONTEXT_BYTES=100M SOFTSLICE_KEEP_ASLEEP=on SOFTSIM_MODULE_BYTES=64M -- growth
 #include "vmm_helper.h"
 
 #define ROOM  (T_GIB - 2 * 100 * T_MIB)
@@ -166,6 +167,26 @@ static void orders(void)
     left(ROOM);
 }
 
+/* What the driver takes by itself meanwhile is found, though the process holds less than it is charged for. */
+static void grows(void)
+{
+    CUmodule module;
+
+    place = t_reserve(8 * CHUNK);
+    t_check(t_map(place, 0, 8 * CHUNK), "refused within the budget");
+    t_cuda(cuMemUnmap(place, 8 * CHUNK));
+    left(ROOM - 8 * CHUNK);
+    t_cuda(cuModuleLoadData(&module, "an image"));
+    left(ROOM - 8 * CHUNK - 64 * T_MIB);
+    t_check(t_map(place, 0, 8 * CHUNK), "what was asleep could not be had again");
+    left(ROOM - 8 * CHUNK - 64 * T_MIB);
+    t_cuda(cuModuleUnload(module));
+    left(ROOM - 8 * CHUNK);
+    t_cuda(cuMemUnmap(place, 8 * CHUNK));
+    t_cuda(cuMemAddressFree(place, 8 * CHUNK));
+    left(ROOM);
+}
+
 /* The one that sleeps is killed: nobody wakes. */
 static void killed(void)
 {
@@ -203,6 +224,8 @@ int main(int argc, char **argv)
         t_context(0);
         if (!strcmp(what, "order"))
             orders();
+        else if (!strcmp(what, "growth"))
+            grows();
         else
             sleeps(!strcmp(what, "on"));
     }
