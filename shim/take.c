@@ -14,6 +14,7 @@
 #include "meter.h"
 #include "returns.h"
 #include "spill.h"
+#include "virtual.h"
 
 static uint64_t granule_of(const struct membership *m, unsigned device)
 {
@@ -178,6 +179,8 @@ void take_refund(struct membership *m, const struct record *record)
         gap_note_managed(record->device, -(int64_t)record->bytes);
     if (record->family == QUOTA_POOL)
         meter_unblock(m, record->bytes);
+    else if (record->family == QUOTA_VMM)
+        virtual_drop(record->bytes);
     else if (record->family == QUOTA_SPILLED)
         spill_refund(m, record);
     else if (!record->small)

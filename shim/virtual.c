@@ -122,3 +122,11 @@ bool virtual_enter(CUmemGenericAllocationHandle handle)
 
     return !virtual_use(&use) || phys_retain(&use, handle) || phys_create(&use, handle, 0, 0) == 0;
 }
+
+void virtual_drop(uint64_t number)
+{
+    struct phys_use use;
+
+    if (virtual_use(&use))
+        phys_drop_owner(&use, PHYS_FOREIGN_OWNER | number);
+}

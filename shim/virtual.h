@@ -29,6 +29,9 @@ bool creating_end(struct creating *creating, CUresult result, uint64_t handle);
  * it; release it. */
 bool virtual_enter(CUmemGenericAllocationHandle handle);
 
+/* An array ended whose record in process_handles() has this number as its bytes: it holds nothing any more. */
+void virtual_drop(uint64_t number);
+
 /* How this process's physical allocations are used, with the refund of those that end. False: there are none, only forward. */
 bool virtual_use(struct phys_use *use);
 

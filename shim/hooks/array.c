@@ -8,7 +8,7 @@
 #include "../relaxed.h"
 #include "../take.h"
 
-/* Arrays that take nothing when they are made: what is mapped into them later is charged where it was made. */
+/* Arrays that take nothing when they are made: what is mapped into them later is charged where it was made, and held until they end. */
 #define WITHOUT_MEMORY (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)
 
 /* A creation between asking and keeping. */
@@ -17,6 +17,8 @@ struct making {
     uint64_t owner, endings, bytes;
     unsigned device, attempt;
     bool small; /* in `bucket`, else in `charge` */
+    bool empty; /* without memory: what is mapped into it later is told from the record's number */
+    bool whole; /* and is mapped into all of it */
     bool trial; /* not reserved, for the driver will refuse in its own words; if it does not, we do */
     struct quota_charge charge;
     struct bucket bucket;
@@ -81,13 +83,14 @@ static CUresult making_begin(struct making *making, const CUDA_ARRAY3D_DESCRIPTO
     if (!m && why == CUDA_ERROR_OPERATING_SYSTEM)
         return why;
     making->endings = context_endings();
-    if (m && description && description->Width && !(description->Flags & WITHOUT_MEMORY) &&
-        context_current(m, &making->owner, &device)) {
+    if (m && description && description->Width && context_current(m, &making->owner, &device)) {
         making->membership = m;
         making->device = (unsigned)device;
+        making->empty = description->Flags & WITHOUT_MEMORY;
+        making->whole = description->Flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
     }
     guard_enter();
-    if (making->membership && !reserve(making, description, levels)) {
+    if (making->membership && !making->empty && !reserve(making, description, levels)) {
         guard_leave();
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -96,7 +99,7 @@ static CUresult making_begin(struct making *making, const CUDA_ARRAY3D_DESCRIPTO
 
 static bool making_again(struct making *making, CUresult result)
 {
-    return result == CUDA_ERROR_OUT_OF_MEMORY && making->membership && !making->trial &&
+    return result == CUDA_ERROR_OUT_OF_MEMORY && making->membership && !making->trial && !making->empty &&
            quota_retry_oom(&making->membership->quota, making->device, &making->attempt);
 }
 
@@ -120,7 +123,14 @@ static bool making_end(struct making *making, CUresult result, const void *handl
         quota_refuse(&m->quota, making->device, making->bytes, QUOTA_ARRAY);
         return false;
     }
-    if (making->small)
+    if (making->empty)
+        record = (struct record){.key = record.key,
+                                 .context = making->owner,
+                                 .bytes = process_new_owner(), /* virtual_drop() */
+                                 .device = (uint16_t)making->device,
+                                 .family = QUOTA_VMM,
+                                 .small = making->whole};
+    else if (making->small)
         bucket_keep(m, &making->bucket, &record);
     else
         quota_keep(&m->quota, &making->charge, 0, &record);
