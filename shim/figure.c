@@ -2,6 +2,8 @@
 /* Asks NVML what the driver has counted for this process. */
 #include "figure.h"
 
+#include <errno.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,7 +15,8 @@
 
 #define NOT_AVAILABLE (~0ull)
 #define ALL_INSTANCES (~0u)
-#define NOBODY        UINT32_MAX          /* in place of our number in NVML's lists: not known */
+#define NOBODY        UINT32_MAX /* in place of our number in NVML's lists: not known */
+#define LIST_BYTES    (FIGURE_PROCESSES * sizeof(nvmlProcessInfo_v2_t))
 #define CONTEXT_MOST  (UINT64_C(2) << 30) /* more than any first context takes */
 
 static uint32_t ready; /* NVML was initialised by us: it counts its users, so once is enough */
@@ -38,6 +41,22 @@ static bool find_device(const uint8_t uuid[16], nvmlDevice_t *device)
     /* A MIG instance has the same digits under another prefix of the same length. */
     text[0] = 'M', text[1] = 'I', text[2] = 'G';
     return called.nvmlDeviceGetHandleByUUID(text, device) == NVML_SUCCESS;
+}
+
+/* Room for NVML's lists. Not on the stack, which may be as small as a thread's can be, and whose rest is the driver's. NULL: no host memory. */
+static nvmlProcessInfo_v2_t *make_list(void)
+{
+    int saved = errno;
+    void *list = mmap(NULL, LIST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    errno = saved;
+    return list == MAP_FAILED ? NULL : list;
+}
+
+static void end_list(nvmlProcessInfo_v2_t *list)
+{
+    if (list)
+        munmap(list, LIST_BYTES);
 }
 
 typedef nvmlReturn_t list_function(nvmlDevice_t device, unsigned *count, void *infos);
@@ -106,8 +125,8 @@ static unsigned listed_pid(void)
 
 bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
 {
-    nvmlProcessInfo_v2_t list[FIGURE_PROCESSES];
-    unsigned self = listed_pid(), count, clients;
+    nvmlProcessInfo_v2_t *list;
+    unsigned self = listed_pid(), count = 0, clients;
     nvmlDevice_t device;
     bool found = false;
 
@@ -117,31 +136,34 @@ bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
     int index = m ? process_device_of_uuid(m, uuid) : PROCESS_NO_DEVICE;
     if (index != PROCESS_NO_DEVICE)
         native_look(m, (unsigned)index, device);
-    if (self == NOBODY || !read_list(device, list, &count, &clients))
+    if (self == NOBODY || !(list = make_list()))
         return false;
+    if (!read_list(device, list, &count, &clients))
+        count = 0;
     for (unsigned i = 0; i < count; i++) {
         if (list[i].pid != self || list[i].usedGpuMemory == NOT_AVAILABLE || (found && list[i].usedGpuMemory >= *bytes))
             continue;
         *bytes = list[i].usedGpuMemory;
         found = true;
     }
+    end_list(list);
     return found;
 }
 
 void figure_look(const uint8_t uuid[16], struct figure_seen *seen)
 {
-    nvmlProcessInfo_v2_t list[FIGURE_PROCESSES];
     uint32_t learned = __atomic_load_n(process_listed_pid(), __ATOMIC_ACQUIRE);
+    nvmlProcessInfo_v2_t *list;
     unsigned clients;
     nvmlDevice_t device;
 
     seen->known = false;
-    if ((learned && learned != NOBODY) || watch_over() || !nvml_ready() || !find_device(uuid, &device) ||
-        !read_list(device, list, &seen->count, &clients))
+    if ((learned && learned != NOBODY) || watch_over() || !nvml_ready() || !find_device(uuid, &device) || !(list = make_list()))
         return;
-    seen->known = true;
-    for (unsigned i = 0; i < seen->count; i++)
+    seen->known = read_list(device, list, &seen->count, &clients);
+    for (unsigned i = 0; seen->known && i < seen->count; i++)
         seen->pid[i] = list[i].pid;
+    end_list(list);
 }
 
 static bool among(const struct figure_seen *seen, unsigned pid)
@@ -172,28 +194,37 @@ static unsigned newcomer(const struct figure_seen *seen, const nvmlProcessInfo_v
     return found;
 }
 
-void figure_learn(const uint8_t uuid[16], const struct figure_seen *seen, uint64_t least)
+/* From the lists after the first context: our number, NOBODY where there are several newcomers, 0 where there is none. */
+static unsigned learn(const struct figure_seen *seen, const nvmlProcessInfo_v2_t *list, unsigned count, unsigned clients,
+                      uint64_t least)
 {
-    nvmlProcessInfo_v2_t list[FIGURE_PROCESSES];
-    unsigned self = own_pid(), learned, count, clients;
+    unsigned self = own_pid(), learned;
     bool listed = false, some;
-    nvmlDevice_t device;
 
-    if (!seen->known || !find_device(uuid, &device) || !read_list(device, list, &count, &clients))
-        return;
     for (unsigned i = 0; i < count; i++)
         listed |= list[i].pid == self;
-    if (listed && !among(seen, self)) {
-        learned = self;
-    } else {
-        /* The server of MPS is among the compute processes, and may have come with us. */
-        learned = newcomer(seen, list, clients, least, &some);
-        if (!some)
-            learned = newcomer(seen, list + clients, count - clients, least, &some);
-        if (!some)
-            return;
-    }
-    __atomic_store_n(process_listed_pid(), learned, __ATOMIC_RELEASE);
+    if (listed && !among(seen, self))
+        return self;
+    /* The server of MPS is among the compute processes, and may have come with us. */
+    learned = newcomer(seen, list, clients, least, &some);
+    if (!some)
+        learned = newcomer(seen, list + clients, count - clients, least, &some);
+    return some ? learned : 0;
+}
+
+void figure_learn(const uint8_t uuid[16], const struct figure_seen *seen, uint64_t least)
+{
+    unsigned learned = 0, count, clients;
+    nvmlProcessInfo_v2_t *list;
+    nvmlDevice_t device;
+
+    if (!seen->known || !find_device(uuid, &device) || !(list = make_list()))
+        return;
+    if (read_list(device, list, &count, &clients))
+        learned = learn(seen, list, count, clients, least);
+    end_list(list);
+    if (learned)
+        __atomic_store_n(process_listed_pid(), learned, __ATOMIC_RELEASE);
 }
 
 bool figure_forget(void)
@@ -208,16 +239,17 @@ bool figure_forget(void)
 
 void figure_shows(const uint8_t uuid[16], const uint32_t *pids, bool *shown, unsigned count)
 {
-    nvmlProcessInfo_v2_t list[FIGURE_PROCESSES];
+    nvmlProcessInfo_v2_t *list = make_list();
     unsigned listed, clients;
     nvmlDevice_t device;
 
     guard_enter();
-    if (watch_over() || !nvml_ready() || !find_device(uuid, &device) || !read_list(device, list, &listed, &clients))
+    if (!list || watch_over() || !nvml_ready() || !find_device(uuid, &device) || !read_list(device, list, &listed, &clients))
         listed = 0;
     guard_leave();
     for (unsigned i = 0; i < listed; i++) {
         for (unsigned j = 0; j < count; j++)
             shown[j] = shown[j] || list[i].pid == pids[j];
     }
+    end_list(list);
 }

@@ -2,7 +2,6 @@
 /* Asks for native limits. */
 #include "native.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -27,6 +26,9 @@ void native_enter(struct membership *m, unsigned device)
     m->native[device].mps =
         text && native_mps_serves(getenv(NATIVE_MPS_PIPES)) ? native_mps_bytes(text, id->ordinal, id->uuid) : NATIVE_NONE;
     m->quota.device[device].native = m->native[device].mps;
+    /* Once and here: later it is our own thread that asks, and a descriptor that it opens could be in the way of the program's. */
+    if (!m->cgroup[0] && !native_cgroup(m->cgroup, sizeof(m->cgroup)))
+        m->cgroup[0] = '\0';
 }
 
 void native_look(struct membership *m, unsigned device, nvmlDevice_t handle)
@@ -34,13 +36,11 @@ void native_look(struct membership *m, unsigned device, nvmlDevice_t handle)
     struct membership_native *native = &m->native[device];
     uint64_t now = now_ns(), looked = __atomic_load_n(&native->looked, __ATOMIC_RELAXED);
     nvmlGetMemoryLimits_v1_t limits = {.hardLimit = NATIVE_NONE};
-    char path[PATH_MAX];
 
     if ((looked && now - looked < LOOK_EVERY_NS) ||
-        !__atomic_compare_exchange_n(&native->looked, &looked, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
-        !native_cgroup(path, sizeof(path)))
+        !__atomic_compare_exchange_n(&native->looked, &looked, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) || !m->cgroup[0])
         return;
-    limits.nameSpace = path;
+    limits.nameSpace = m->cgroup;
     /* No limit is NOT_FOUND, NOT_SUPPORTED or all ones, by the backend. */
     guard_enter();
     if (called.nvmlDeviceGetMemoryLimits_v1(handle, &limits) != NVML_SUCCESS)

@@ -6,10 +6,10 @@
 #include "nvml_abi.h"
 #include "process.h"
 
-/* At the join: MPS's, which the environment tells. */
+/* At the join: MPS's, which the environment tells, and which control group this process is in. */
 void native_enter(struct membership *membership, unsigned device);
 
-/* Later, where NVML is at hand: the driver's limit for this process's control group (r615), asked again at most once a second, for it may
+/* Later, where NVML is at hand: the driver's limit for that control group (r615), asked again at most once a second, for it may
  * change. `handle` is NVML's of that device. */
 void native_look(struct membership *membership, unsigned device, nvmlDevice_t handle);
 

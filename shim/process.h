@@ -4,6 +4,7 @@
 #ifndef SOFTSLICE_SHIM_PROCESS_H
 #define SOFTSLICE_SHIM_PROCESS_H
 
+#include <limits.h>
 #include <stdbool.h>
 
 #include "cuda_abi.h"
@@ -26,6 +27,7 @@ struct membership {
     struct quota quota;
     CUdevice device[QUOTA_DEVICES]; /* the driver's handle of quota.device[i] */
     struct membership_native native[QUOTA_DEVICES];
+    char cgroup[PATH_MAX]; /* this process's control group, "" where there is none */
 };
 
 /* Join the tenant with every device that the driver shows, once; later calls and other threads find it done. CUDA_SUCCESS;

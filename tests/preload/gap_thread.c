@@ -9,8 +9,14 @@
 // run: SOFTSLICE_VRAM=8GiB SOFTSLICE_TENANT=ends SOFTSIM_CONTEXT_BYTES=10M SOFTSIM_LAZY_BYTES=2M -- ends
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M -- forks
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_NVML=absent -- absent
+// run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_LAZY_BYTES=32M -- opens
 #include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "../cuda_helper.h"
 
@@ -235,6 +241,33 @@ static void forks(void)
     t_equal(threads(), 1);
 }
 
+/* It opens nothing while the program knows of no call: the program may close what it does not know, or wait for the lowest number. From here on
+ * the kernel kills a process that opens a file. */
+static void opens(void)
+{
+    struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                                 BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+                                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+    pid_t child = t_fork();
+
+    if (child == 0) {
+        t_context(0);
+        launch(1);
+        wait_until(told, "what the driver took was not found");
+        wait_until(one, "no thread was there");
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+            syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) != 0)
+            t_skip("no filter for system calls here: %s", strerror(errno));
+        for (unsigned i = 1; i < 3; i++) {
+            launch(i + 1);
+            wait_until(told, "what the driver took was not found");
+        }
+        _exit(0);
+    }
+    t_join(child);
+}
+
 static void absent(void)
 {
     t_context(0);
@@ -247,8 +280,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } tests[] = {{"finds", finds}, {"over", over},   {"comes", comes},  {"churn", churn},
-                 {"ends", ends},   {"forks", forks}, {"absent", absent}};
+    } tests[] = {{"finds", finds}, {"over", over},   {"comes", comes},   {"churn", churn},
+                 {"ends", ends},   {"forks", forks}, {"absent", absent}, {"opens", opens}};
 
     for (size_t i = 0; argc > 1 && i < sizeof(tests) / sizeof(tests[0]); i++) {
         if (strcmp(argv[1], tests[i].name) == 0) {
