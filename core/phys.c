@@ -13,6 +13,7 @@
 struct entry {
     uint64_t handle; /* of a free one: the next free one */
     uint64_t bytes, address, object;
+    uint64_t shared;      /* phys_share() */
     uint32_t refs, holds; /* references; mappings and attachments */
     uint32_t flight;      /* calls that have begun about it */
     uint16_t device;
@@ -150,7 +151,9 @@ static void look(const struct phys_use *use, uint32_t number)
     unlist(p, number); /* the driver is free to use the value again from here on */
     if (entry->flight)
         return;
-    use->ended(use->argument, &(struct phys_end){.bytes = entry->bytes, .address = entry->address, .device = entry->device});
+    use->ended(
+        use->argument,
+        &(struct phys_end){.bytes = entry->bytes, .address = entry->address, .shared = entry->shared, .device = entry->device});
     free_entry(p, number);
     if (p->attached)
         records_drop_context(attachments(p), object, drop_each, &(struct phys_use){p, use->ended, use->argument});
@@ -233,8 +236,12 @@ static struct phys_call hold_begin(const struct phys_use *use, uint64_t handle)
     lock_take(&p->lock);
     call.entry = find(p, handle);
     if (call.entry) {
-        at(p, call.entry)->holds++;
-        at(p, call.entry)->flight++;
+        struct entry *entry = at(p, call.entry);
+
+        entry->holds++;
+        entry->flight++;
+        call.foreign = !entry->bytes && !entry->shared && entry->device != PHYS_NO_DEVICE;
+        call.device = entry->device;
     }
     lock_give(&p->lock);
     return call;
@@ -313,6 +320,16 @@ bool phys_attach_end(const struct phys_use *use, struct phys_call call, bool don
     struct record record = {.key = key, .context = owner, .bytes = call.entry};
 
     return hold_end(use, call, done, attachments(use->table), &record, entry_of_attachment);
+}
+
+bool phys_share(const struct phys_use *use, struct phys_call call, uint64_t bytes)
+{
+    lock_take(&use->table->lock);
+    bool first = !at(use->table, call.entry)->shared;
+    if (first)
+        at(use->table, call.entry)->shared = bytes;
+    lock_give(&use->table->lock);
+    return first;
 }
 
 void phys_unmap(const struct phys_use *use, uint64_t address, uint64_t size)

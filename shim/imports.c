@@ -26,7 +26,7 @@ static bool read_figure(struct opening *opening, uint64_t *figure, uint64_t *own
     return figure_of_process(device->id.uuid, figure);
 }
 
-void opening_begin(struct opening *opening)
+static void begin(struct opening *opening, const uint32_t *known)
 {
     struct membership *m = process_membership(NULL);
 
@@ -34,9 +34,14 @@ void opening_begin(struct opening *opening)
     if (m && context_current(m, &opening->owner, &opening->device)) {
         opening->membership = m;
         opening->tried =
-            __atomic_load_n(&verdict, __ATOMIC_RELAXED) == UNKNOWN && read_figure(opening, &opening->figure, &opening->own);
+            __atomic_load_n(known, __ATOMIC_RELAXED) == UNKNOWN && read_figure(opening, &opening->figure, &opening->own);
     }
     guard_enter();
+}
+
+void opening_begin(struct opening *opening)
+{
+    begin(opening, &verdict);
 }
 
 /* What the driver says of an opened pointer: its whole size, and where it is. */
@@ -101,6 +106,32 @@ void opening_end(struct opening *opening, CUresult result, uint64_t key, uint64_
         drop(NULL, &old);
     if (context_ended(opening->owner, opening->endings))
         imports_drop(m, opening->owner);
+}
+
+/* Of physical allocations by handle. One that this process made itself and imported again is counted once: only several that were not counted
+ * say that none is. */
+#define SHARED_TRIALS 4
+static uint32_t shared_verdict, shared_trials;
+
+void sharing_begin(struct opening *opening)
+{
+    begin(opening, &shared_verdict);
+}
+
+bool sharing_end(struct opening *opening, CUresult result, int device, uint64_t bytes)
+{
+    uint64_t figure, own;
+
+    guard_leave();
+    if (result == CUDA_SUCCESS && opening->tried && device == opening->device &&
+        __atomic_load_n(&shared_verdict, __ATOMIC_RELAXED) == UNKNOWN && read_figure(opening, &figure, &own) &&
+        own == opening->own) {
+        if (figure > opening->figure && figure - opening->figure >= (bytes ? bytes : 1))
+            __atomic_store_n(&shared_verdict, COUNTED, __ATOMIC_RELAXED);
+        else if (bytes && __atomic_add_fetch(&shared_trials, 1, __ATOMIC_RELAXED) == SHARED_TRIALS)
+            __atomic_store_n(&shared_verdict, NOT_COUNTED, __ATOMIC_RELAXED);
+    }
+    return __atomic_load_n(&shared_verdict, __ATOMIC_RELAXED) == COUNTED;
 }
 
 void closing_begin(struct closing *closing, uint64_t key)

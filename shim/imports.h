@@ -25,6 +25,11 @@ void opening_begin(struct opening *opening);
 /* `key`, a pointer or handle, is open once more. `bytes` of the current context's device, or 0: a pointer, of which the driver tells both. */
 void opening_end(struct opening *opening, CUresult result, uint64_t key, uint64_t bytes);
 
+/* The same around cuMemImportFromShareableHandle and, of what that gave, the first cuMemMap, which tells its `bytes` (0: not known yet). Nothing is
+ * entered: shim/virtual.c has the handle. Whether the driver's figure counts such memory. */
+void sharing_begin(struct opening *opening);
+bool sharing_end(struct opening *opening, CUresult result, int device, uint64_t bytes);
+
 /* A closing: one opening less before the driver is asked, and one more if it refuses. */
 struct closing {
     struct membership *membership;

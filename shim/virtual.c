@@ -3,6 +3,7 @@
 #include "virtual.h"
 
 #include "asleep.h"
+#include "gap.h"
 #include "guard.h"
 #include "take.h"
 
@@ -102,6 +103,8 @@ static void ended(void *argument, const struct phys_end *end)
 {
     struct membership *m = argument;
 
+    if (end->shared)
+        gap_note_import(end->device, -(int64_t)end->shared);
     if (!end->bytes || (end->address && asleep_wanted() && asleep_keep(end->device, end->address, end->bytes)))
         return;
     quota_refund(&m->quota, &(struct record){.bytes = end->bytes, .device = end->device, .family = QUOTA_VMM});
@@ -116,11 +119,12 @@ bool virtual_use(struct phys_use *use)
     return table;
 }
 
-bool virtual_enter(CUmemGenericAllocationHandle handle)
+bool virtual_enter(CUmemGenericAllocationHandle handle, int device)
 {
+    unsigned place = device == PROCESS_NO_DEVICE ? PHYS_NO_DEVICE : (unsigned)device;
     struct phys_use use;
 
-    return !virtual_use(&use) || phys_retain(&use, handle) || phys_create(&use, handle, 0, 0) == 0;
+    return !virtual_use(&use) || phys_retain(&use, handle) || phys_create(&use, handle, place, 0) == 0;
 }
 
 void virtual_drop(uint64_t number)

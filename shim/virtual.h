@@ -25,9 +25,9 @@ bool creating_again(struct creating *creating, CUresult result);
 /* Keep the charge under `handle` if the driver made it. False, with the charge given back: release it and answer CUDA_ERROR_OUT_OF_MEMORY. */
 bool creating_end(struct creating *creating, CUresult result, uint64_t handle);
 
-/* A handle that costs this process nothing was made (a multicast object) or came from another process (imported). False: no host memory for
- * it; release it. */
-bool virtual_enter(CUmemGenericAllocationHandle handle);
+/* A handle that costs this process nothing was made (a multicast object, PROCESS_NO_DEVICE) or came from another process (imported). False: no
+ * host memory for it; release it. */
+bool virtual_enter(CUmemGenericAllocationHandle handle, int device);
 
 /* An array ended whose record in process_handles() has this number as its bytes: it holds nothing any more. */
 void virtual_drop(uint64_t number);

@@ -19,6 +19,7 @@ size_t phys_size(void);
 struct phys_end {
     uint64_t bytes;   /* as phys_create() was told: what to refund */
     uint64_t address; /* of its latest mapping, 0: never mapped, or phys_forget() */
+    uint64_t shared;  /* as phys_share() was told */
     uint16_t device;
 };
 
@@ -32,8 +33,10 @@ struct phys_use {
     void *argument;
 };
 
-/* The driver made an allocation, with one reference. 0, or -ENOMEM (host memory): undo. An allocation that still stands under the handle, and of
+/* The driver made an allocation, with one reference; or it handed out another process's, which costs nothing here: of 0 bytes, on PHYS_NO_DEVICE if
+ * it takes nothing of any. 0, or -ENOMEM (host memory): undo. An allocation that still stands under the handle, and of
  * which nothing is left but references, ended on a road that we do not see: it ends now. */
+#define PHYS_NO_DEVICE UINT16_MAX
 int phys_create(const struct phys_use *use, uint64_t handle, unsigned device, uint64_t bytes);
 
 /* The driver handed a handle out once more (retained, or imported where it was known). False where there is no such allocation. */
@@ -41,7 +44,9 @@ bool phys_retain(const struct phys_use *use, uint64_t handle);
 
 /* A call about a handle, between begin and end; lives on the wrapper's stack. An unknown handle is none of ours: nothing happens at the end. */
 struct phys_call {
-    uint32_t entry; /* 0: none */
+    uint32_t entry;  /* 0: none */
+    bool foreign;    /* of a mapping: it is another process's, and its size is not known yet */
+    uint16_t device; /* which it is on then */
 };
 
 /* Around a release. `done`: the driver did it. */
@@ -52,6 +57,9 @@ void phys_release_end(const struct phys_use *use, struct phys_call call, bool do
  * done. */
 struct phys_call phys_map_begin(const struct phys_use *use, uint64_t handle);
 bool phys_map_end(const struct phys_use *use, struct phys_call call, bool done, uint64_t address, uint64_t size);
+
+/* Between begin and end of a mapping that is done: tells how large another process's allocation is. True for one call only. */
+bool phys_share(const struct phys_use *use, struct phys_call call, uint64_t bytes);
 
 /* The driver undid the mappings in a range, which is made of whole ones. */
 void phys_unmap(const struct phys_use *use, uint64_t address, uint64_t size);

@@ -13,7 +13,7 @@ CUresult cuMulticastCreate(CUmemGenericAllocationHandle *mcHandle, const CUmulti
     guard_enter();
     result = real.cuMulticastCreate(mcHandle, prop);
     guard_leave();
-    if (result == CUDA_SUCCESS && !virtual_enter(*mcHandle)) {
+    if (result == CUDA_SUCCESS && !virtual_enter(*mcHandle, PROCESS_NO_DEVICE)) {
         real.cuMemRelease(*mcHandle);
         result = CUDA_ERROR_OUT_OF_MEMORY;
     }

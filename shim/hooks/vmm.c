@@ -4,7 +4,9 @@
 #include <sys/mman.h>
 
 #include "../asleep.h"
+#include "../gap.h"
 #include "../guard.h"
+#include "../imports.h"
 #include "../real.h"
 #include "../relaxed.h"
 #include "../returns.h"
@@ -32,18 +34,34 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CU
     return result;
 }
 
-/* Another process's memory is that one's charge (hooks/ipc.c has what else there is to imports). */
+/* The quota device that an allocation is on, or PROCESS_NO_DEVICE. */
+static int device_of(CUmemGenericAllocationHandle handle)
+{
+    struct membership *m = process_membership(NULL);
+    CUmemAllocationProp prop;
+
+    if (!m || called.cuMemGetAllocationPropertiesFromHandle(&prop, handle) != CUDA_SUCCESS ||
+        prop.location.type != CU_MEM_LOCATION_TYPE_DEVICE)
+        return PROCESS_NO_DEVICE;
+    return process_device(m, prop.location.id);
+}
+
+/* Another process's memory is that one's charge. What the driver's figure for this one has of it is told to the gap when a mapping tells its
+ * size. */
 CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *osHandle,
                                         CUmemAllocationHandleType shHandleType)
 {
+    struct opening opening;
     CUresult result;
+    int device;
 
     if (!guard_acts(RESOLVE_VRAM))
         return real.cuMemImportFromShareableHandle(handle, osHandle, shHandleType);
-    guard_enter();
+    sharing_begin(&opening);
     result = real.cuMemImportFromShareableHandle(handle, osHandle, shHandleType);
-    guard_leave();
-    if (result == CUDA_SUCCESS && !virtual_enter(*handle)) {
+    device = result == CUDA_SUCCESS ? device_of(*handle) : PROCESS_NO_DEVICE;
+    sharing_end(&opening, result, device, 0);
+    if (result == CUDA_SUCCESS && !virtual_enter(*handle, device)) {
         real.cuMemRelease(*handle);
         result = CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -81,6 +99,32 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
     return result;
 }
 
+static CUresult mapped(const struct phys_use *use, struct phys_call call, CUresult result, CUdeviceptr ptr, size_t size)
+{
+    if (!phys_map_end(use, call, result == CUDA_SUCCESS, ptr, size)) {
+        real.cuMemUnmap(ptr, size);
+        phys_map_end(use, call, false, ptr, size);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS && asleep_wanted())
+        asleep_woken(ptr, size);
+    return result;
+}
+
+/* The first mapping of what was imported. */
+static CUresult map_foreign(const struct phys_use *use, struct phys_call call, CUdeviceptr ptr, size_t size, size_t offset,
+                            CUmemGenericAllocationHandle handle, unsigned long long flags)
+{
+    struct opening opening;
+
+    sharing_begin(&opening);
+    CUresult result = real.cuMemMap(ptr, size, offset, handle, flags);
+    bool counted = sharing_end(&opening, result, call.device, size);
+    if (counted && result == CUDA_SUCCESS && phys_share(use, call, size))
+        gap_note_import(call.device, (int64_t)size);
+    return mapped(use, call, result, ptr, size);
+}
+
 CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags)
 {
     struct phys_call call;
@@ -89,17 +133,12 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
     if (!guard_acts(RESOLVE_VRAM) || !virtual_use(&use))
         return real.cuMemMap(ptr, size, offset, handle, flags);
     call = phys_map_begin(&use, handle);
+    if (call.foreign)
+        return map_foreign(&use, call, ptr, size, offset, handle, flags);
     guard_enter();
     CUresult result = real.cuMemMap(ptr, size, offset, handle, flags);
     guard_leave();
-    if (!phys_map_end(&use, call, result == CUDA_SUCCESS, ptr, size)) {
-        real.cuMemUnmap(ptr, size);
-        phys_map_end(&use, call, false, ptr, size);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (result == CUDA_SUCCESS && asleep_wanted())
-        asleep_woken(ptr, size);
-    return result;
+    return mapped(&use, call, result, ptr, size);
 }
 
 CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)

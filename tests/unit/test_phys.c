@@ -195,6 +195,24 @@ Test(phys, addresses_are_forgotten)
     }
 }
 
+Test(phys, another_processes_tell_their_size_once)
+{
+    cr_assert_eq(phys_create(&use, 7, 3, 0), 0);
+    struct phys_call call = phys_map_begin(&use, 7);
+    cr_expect(call.foreign);
+    cr_expect_eq(call.device, 3);
+    cr_expect(phys_share(&use, call, 2 * MIB));
+    cr_expect_not(phys_share(&use, call, 2 * MIB));
+    cr_assert(phys_map_end(&use, call, true, 0x200000, 2 * MIB));
+    call = phys_map_begin(&use, 7);
+    cr_expect_not(call.foreign);
+    cr_assert(phys_map_end(&use, call, false, 0, 0));
+    cr_assert_eq(phys_create(&use, 8, PHYS_NO_DEVICE, 0), 0);
+    call = phys_map_begin(&use, 8);
+    cr_expect_not(call.foreign);
+    cr_assert(phys_map_end(&use, call, false, 0, 0));
+}
+
 Test(phys, many)
 {
     for (uint64_t round = 0; round < 2; round++) {
