@@ -6,6 +6,7 @@
  *                                            ns per pair unhooked, hooked, and their difference (medians of rounds); of one
  *                                            thread's CPU time, of several threads' elapsed time over the pairs of all
  *   calls drawn BYTES LIVE THREADS MEMBERS   the same of cuMemAllocAsync + cuMemFreeAsync, from the default pool in a stream
+ *   calls mapped BYTES LIVE THREADS MEMBERS  the same of cuMemCreate + cuMemMap + cuMemUnmap + cuMemRelease
  *   calls pauses BYTES LIVE                  single calls while LIVE blocks are made and then churned, for unhooked and hooked:
  *                                            p50, p99 and longest in ns, and the longest by the thread's own CPU clock
  *   calls pointer NAME                       whether a look-up gives the driver's own address by both roads, ns unhooked, hooked
@@ -104,6 +105,68 @@ static void use_pool(void)
     alloc_call[1] = draw_hooked;
     free_call[0] = free_unhooked;
     free_call[1] = free_hooked;
+}
+
+/* ---- physical memory, in the form of the plain one: mapped at the address that is its handle */
+
+static __typeof__(&cuMemCreate) create[2];
+static __typeof__(&cuMemMap) map[2];
+static __typeof__(&cuMemUnmap) unmap[2];
+static __typeof__(&cuMemRelease) let_go[2];
+static size_t mapped_bytes;
+
+static CUresult make_mapped(int which, CUdeviceptr *pointer, size_t bytes)
+{
+    static const CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    CUmemGenericAllocationHandle handle;
+    CUresult result = create[which](&handle, bytes, &prop, 0);
+
+    *pointer = handle;
+    return result == CUDA_SUCCESS ? map[which](handle, bytes, 0, handle, 0) : result;
+}
+
+static CUresult end_mapped(int which, CUdeviceptr pointer)
+{
+    CUresult result = unmap[which](pointer, mapped_bytes);
+
+    return result == CUDA_SUCCESS ? let_go[which](pointer) : result;
+}
+
+static CUresult map_unhooked(CUdeviceptr *pointer, size_t bytes)
+{
+    return make_mapped(0, pointer, bytes);
+}
+
+static CUresult map_hooked(CUdeviceptr *pointer, size_t bytes)
+{
+    return make_mapped(1, pointer, bytes);
+}
+
+static CUresult unmap_unhooked(CUdeviceptr pointer)
+{
+    return end_mapped(0, pointer);
+}
+
+static CUresult unmap_hooked(CUdeviceptr pointer)
+{
+    return end_mapped(1, pointer);
+}
+
+static void use_mappings(size_t bytes)
+{
+    create[0] = (__typeof__(&cuMemCreate))look_up("unhooked_cuMemCreate");
+    create[1] = (__typeof__(&cuMemCreate))look_up("cuMemCreate");
+    map[0] = (__typeof__(&cuMemMap))look_up("unhooked_cuMemMap");
+    map[1] = (__typeof__(&cuMemMap))look_up("cuMemMap");
+    unmap[0] = (__typeof__(&cuMemUnmap))look_up("unhooked_cuMemUnmap");
+    unmap[1] = (__typeof__(&cuMemUnmap))look_up("cuMemUnmap");
+    let_go[0] = (__typeof__(&cuMemRelease))look_up("unhooked_cuMemRelease");
+    let_go[1] = (__typeof__(&cuMemRelease))look_up("cuMemRelease");
+    mapped_bytes = bytes;
+    alloc_call[0] = map_unhooked;
+    alloc_call[1] = map_hooked;
+    free_call[0] = unmap_unhooked;
+    free_call[1] = unmap_hooked;
 }
 
 /* ---- members: other processes of the tenant, each with one block */
@@ -218,7 +281,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-static int pairs(bool pool, size_t bytes, size_t live, unsigned thread_count, unsigned members)
+static int pairs(char kind, size_t bytes, size_t live, unsigned thread_count, unsigned members)
 {
     double ns[2][ROUNDS_MAX], plain, hooked;
 
@@ -229,8 +292,10 @@ static int pairs(bool pool, size_t bytes, size_t live, unsigned thread_count, un
     if (threads == 0 || threads > THREADS_MAX)
         return 1;
     open_driver();
-    if (pool)
+    if (kind == 'd')
         use_pool();
+    else if (kind == 'm')
+        use_mappings(bytes);
     start_members(members - 1);
     pthread_barrier_init(&barrier, NULL, threads + 1);
     for (unsigned i = 0; i < threads; i++) {
@@ -416,10 +481,8 @@ int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
 
-    if (!strcmp(what, "pairs") && argc == 6)
-        return pairs(false, strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
-    if (!strcmp(what, "drawn") && argc == 6)
-        return pairs(true, strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
+    if ((!strcmp(what, "pairs") || !strcmp(what, "drawn") || !strcmp(what, "mapped")) && argc == 6)
+        return pairs(*what, strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
     if (!strcmp(what, "pauses") && argc == 4)
         return pauses(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
     if (!strcmp(what, "pointer") && argc == 3)

@@ -169,6 +169,32 @@ CUresult NAME(cuMemFreeAsync)(CUdeviceptr pointer, CUstream stream)
     return NAME(cuMemFree_v2)(pointer);
 }
 
+CUresult NAME(cuMemCreate)(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop, unsigned long long flags)
+{
+    (void)prop;
+    (void)flags;
+    *handle = null_address();
+    return size % NULL_ALIGNMENT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult NAME(cuMemMap)(CUdeviceptr place, size_t size, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags)
+{
+    (void)offset;
+    (void)handle;
+    (void)flags;
+    return (place | size) % NULL_ALIGNMENT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult NAME(cuMemUnmap)(CUdeviceptr place, size_t size)
+{
+    return (place | size) % NULL_ALIGNMENT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult NAME(cuMemRelease)(CUmemGenericAllocationHandle handle)
+{
+    return handle % NULL_UNIT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
 /* A pool that has all it will ever need. */
 CUresult NAME(cuMemPoolGetAttribute)(CUmemoryPool pool, CUmemPool_attribute attribute, void *value)
 {
