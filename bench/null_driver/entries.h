@@ -169,7 +169,8 @@ CUresult NAME(cuMemFreeAsync)(CUdeviceptr pointer, CUstream stream)
     return NAME(cuMemFree_v2)(pointer);
 }
 
-CUresult NAME(cuMemCreate)(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop, unsigned long long flags)
+CUresult NAME(cuMemCreate)(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop,
+                           unsigned long long flags)
 {
     (void)prop;
     (void)flags;
@@ -177,7 +178,8 @@ CUresult NAME(cuMemCreate)(CUmemGenericAllocationHandle *handle, size_t size, co
     return size % NULL_ALIGNMENT ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
 
-CUresult NAME(cuMemMap)(CUdeviceptr place, size_t size, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags)
+CUresult NAME(cuMemMap)(CUdeviceptr place, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
+                        unsigned long long flags)
 {
     (void)offset;
     (void)handle;
