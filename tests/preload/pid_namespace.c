@@ -76,7 +76,15 @@ static void mistaken(void)
     t_join(elder);
 }
 
-/* Several at once cannot be told apart. */
+static void together(uint32_t *gate, uint32_t all)
+{
+    __atomic_fetch_add(gate, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(gate, __ATOMIC_SEQ_CST) < all)
+        ;
+}
+
+/* Several at once cannot be told apart: none takes another's figure for its own, which shows when that is read again and they hold different
+ * amounts. */
 static void crowd(void)
 {
     uint32_t *gate = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -85,15 +93,20 @@ static void crowd(void)
     for (unsigned round = 1; round <= ROUNDS; round++) {
         for (unsigned i = 0; i < CROWD; i++) {
             if ((child[i] = t_fork()) == 0) {
+                size_t heap;
+
                 t_cuda(cuInit(0));
-                __atomic_fetch_add(gate, 1, __ATOMIC_SEQ_CST);
-                while (__atomic_load_n(gate, __ATOMIC_SEQ_CST) < round * CROWD)
-                    ;
+                together(&gate[0], round * CROWD);
                 t_context(0);
                 uint64_t context = told();
                 t_check(context == 300 * T_MIB || context == 512 * T_MIB, "%llu bytes for a context", (unsigned long long)context);
                 t_check(t_alloc((i + 1) * 100 * T_MIB), "refused");
                 t_equal(told(), context + (i + 1) * 100 * T_MIB);
+                together(&gate[1], round * CROWD);
+                t_cuda(cuCtxGetLimit(&heap, CU_LIMIT_MALLOC_HEAP_SIZE));
+                t_cuda(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, heap)); /* the driver's figure is read around it */
+                t_equal(told(), context + (i + 1) * 100 * T_MIB);
+                together(&gate[2], round * CROWD);
                 exit(0);
             }
         }
