@@ -15,6 +15,7 @@
 
 __asm__(".symver dlopen,dlopen@" LIBC_BASE_VERSION);
 __asm__(".symver dlclose,dlclose@" LIBC_BASE_VERSION);
+__asm__(".symver dlerror,dlerror@" LIBC_BASE_VERSION);
 __asm__(".symver dlvsym,dlvsym@" LIBC_BASE_VERSION);
 __asm__(".symver dladdr1,dladdr1@" LIBC_DLADDR1_VERSION);
 

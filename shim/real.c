@@ -83,7 +83,16 @@ bool real_load(enum real_library library)
 
 bool real_load_nvml(void)
 {
-    return load(REAL_NVML, 0);
+    static int absent;
+
+    /* Once: each look goes through all of the search path, and what dlerror() has to tell this thread is the program's. */
+    if (__atomic_load_n(&absent, __ATOMIC_RELAXED))
+        return __atomic_load_n(&bound[REAL_NVML], __ATOMIC_ACQUIRE);
+    if (load(REAL_NVML, 0))
+        return true;
+    dlerror();
+    __atomic_store_n(&absent, 1, __ATOMIC_RELAXED);
+    return false;
 }
 
 void *real_lookup(unsigned index)

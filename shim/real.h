@@ -43,7 +43,8 @@ void *real_lookup(unsigned index) __attribute__((visibility("hidden")));
 /* The address that the driver has for row `index`, NULL where it has none or is not loaded. */
 void *real_address(unsigned index);
 
-/* dlopen NVML by name, for our own questions: only once a context exists (a program that never asks must not pay for it). */
+/* dlopen NVML by name, for our own questions: only once a context exists (a program that never asks must not pay for it). Where it cannot be
+ * loaded it is not tried again; a program that loads it itself makes it known. */
 bool real_load_nvml(void);
 
 #endif
