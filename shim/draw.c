@@ -334,8 +334,11 @@ void draw_set_threshold(CUmemoryPool pool, uint64_t bytes)
 struct meter *draw_ending(CUmemoryPool pool)
 {
     struct membership *m = process_membership(NULL);
-    struct meter *meter = m ? meter_ending(pool) : NULL;
+    struct meter *meter;
 
+    if (!m)
+        return NULL;
+    meter = meter_ending(pool);
     returns_begin();
     if (meter && meter->kind == METER_POOL && __atomic_load_n(&meter->blocks, __ATOMIC_RELAXED)) {
         CUstreamCaptureMode mode = relaxed_enter();
@@ -353,5 +356,6 @@ void draw_ended(struct meter *meter, CUresult result)
 
     if (meter && m)
         meter_ended(m, meter, result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED);
-    returns_end();
+    if (m)
+        returns_end();
 }

@@ -270,14 +270,23 @@ static CUresult join(struct membership *m, const struct config *config)
     return result;
 }
 
-static void tell_failure(struct process *p, const struct config *config, const char *why)
+static void tell_failure(uint32_t *told, const struct config *config, const char *why)
 {
-    if (__atomic_exchange_n(&p->failure_told, 1, __ATOMIC_RELAXED))
+    if (__atomic_exchange_n(told, 1, __ATOMIC_RELAXED))
         return;
     if (config->on_error == CONFIG_OPEN)
         log_error("%s; running without limits (on_error = open)", why);
     else
         log_error("%s; CUDA will not start (a framework may fall back to the CPU)", why);
+}
+
+/* There is no memory to keep anything in, or none that a forked child finds empty. */
+static CUresult refuse_without_memory(const struct config *config)
+{
+    static uint32_t told;
+
+    tell_failure(&told, config, "no memory for what this process holds (it takes MADV_WIPEONFORK, Linux 4.14)");
+    return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
 }
 
 static void tell_joined(const struct membership *m)
@@ -306,7 +315,7 @@ CUresult process_attach(void)
     if (config->error[0]) /* told when it was read */
         return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
     if (!p)
-        return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+        return refuse_without_memory(config);
     if (__atomic_load_n(&p->membership, __ATOMIC_ACQUIRE))
         return CUDA_SUCCESS;
     /* Once without limits, always: what was taken meanwhile is not charged, and every call would try, and perhaps wait, again. */
@@ -320,13 +329,13 @@ CUresult process_attach(void)
 
     struct membership *mine = map_wiped(sizeof(*mine));
     if (!mine)
-        return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+        return refuse_without_memory(config);
     result = join(mine, config);
     if (result != CUDA_SUCCESS) {
         if (__atomic_load_n(&p->membership, __ATOMIC_ACQUIRE)) {
             result = CUDA_SUCCESS; /* another thread did join */
         } else if (result == CUDA_ERROR_OPERATING_SYSTEM) {
-            tell_failure(p, config, mine->quota.ledger.error);
+            tell_failure(&p->failure_told, config, mine->quota.ledger.error);
             if (config->on_error == CONFIG_OPEN)
                 result = CUDA_SUCCESS;
         }
