@@ -9,6 +9,7 @@
 #include "softslice/records.h"
 
 #define FIRST_ENTRIES 64
+#define UNMAP_AT_ONCE 64 /* under one lock: others wait for it */
 
 struct entry {
     uint64_t handle; /* of a free one: the next free one */
@@ -334,15 +335,22 @@ bool phys_share(const struct phys_use *use, struct phys_call call, uint64_t byte
 
 void phys_unmap(const struct phys_use *use, uint64_t address, uint64_t size)
 {
-    struct record record;
+    struct record record = {.bytes = 0};
+    unsigned unmapped;
+    uint64_t done = 0;
 
-    lock_take(&use->table->lock);
-    for (uint64_t done = 0; done < size && records_take(mappings(use->table), address + done, &record); done += record.bytes) {
-        drop_hold(use, record.context);
-        if (!record.bytes)
-            break;
-    }
-    lock_give(&use->table->lock);
+    do {
+        lock_take(&use->table->lock);
+        for (unmapped = 0; unmapped < UNMAP_AT_ONCE && done < size; unmapped++) {
+            if (!records_take(mappings(use->table), address + done, &record))
+                break;
+            drop_hold(use, record.context);
+            if (!record.bytes)
+                break;
+            done += record.bytes;
+        }
+        lock_give(&use->table->lock);
+    } while (unmapped == UNMAP_AT_ONCE);
 }
 
 void phys_forget(const struct phys_use *use, uint64_t address, uint64_t size)

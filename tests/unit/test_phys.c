@@ -71,16 +71,18 @@ Test(phys, a_mapping_holds_it)
 
 Test(phys, one_unmap_of_many_mappings)
 {
-    for (uint64_t i = 0; i < 100; i++) {
-        cr_assert_eq(phys_create(&use, 100 + i, 0, 2 * MIB), 0);
-        map(100 + i, (1 + i) * 2 * MIB, 2 * MIB);
-        release(100 + i);
+    for (uint64_t i = 0; i < 400; i++) {
+        cr_assert_eq(phys_create(&use, 1000 + i, 0, 2 * MIB), 0);
+        map(1000 + i, (1 + i) * 2 * MIB, 2 * MIB);
+        release(1000 + i);
     }
-    phys_unmap(&use, 2 * MIB, 100 * MIB);
-    cr_expect_eq(ends, 50);
-    phys_unmap(&use, 102 * MIB, 100 * MIB);
-    cr_expect_eq(ends, 100);
-    cr_expect_eq(given_back, 200 * MIB);
+    phys_unmap(&use, 2 * MIB, 400 * MIB);
+    cr_expect_eq(ends, 200);
+    phys_unmap(&use, 402 * MIB, 128 * MIB);
+    cr_expect_eq(ends, 264);
+    phys_unmap(&use, 530 * MIB, 1000 * MIB);
+    cr_expect_eq(ends, 400);
+    cr_expect_eq(given_back, 800 * MIB);
 }
 
 Test(phys, a_refused_call_changes_nothing)
