@@ -166,13 +166,13 @@ int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned dev
     uint64_t since = 0;
 
     while (!quota_try_reserve(quota, charge, device, bytes, family)) {
-        if (!quota_await_dead(quota, device, bytes, &since))
+        if (!quota_await_dead(quota, device, bytes, family, &since))
             return quota_refuse(quota, device, bytes, family);
     }
     return 0;
 }
 
-bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, uint64_t *since)
+bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, enum quota_family family, uint64_t *since)
 {
     struct quota_device *d = &quota->device[device];
     uint64_t now = now_ns();
@@ -180,7 +180,7 @@ bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, uint
     if (!*since)
         *since = now;
     if (now - *since >= DEAD_PATIENCE ||
-        !ledger_fits_without_dead(&quota->ledger, (unsigned)d->index, round_up(bytes, d->granule), cap_of(d)))
+        !ledger_fits_without_dead(&quota->ledger, (unsigned)d->index, round_up(bytes, d->granule), room_for(quota, device, family)))
         return false;
     sleep_ns(SLEEP_NS);
     return true;
@@ -227,7 +227,8 @@ int quota_resume(struct quota *quota, const struct ledger_peer *peer, struct led
                 break;
             }
         }
-    } while (result < 0 && refusal->device < quota->devices && quota_await_dead(quota, refusal->device, refusal->bytes, &since));
+    } while (result < 0 && refusal->device < quota->devices &&
+             quota_await_dead(quota, refusal->device, refusal->bytes, QUOTA_RESTORED, &since));
     return result;
 }
 

@@ -51,7 +51,7 @@ static bool try_reserve(struct membership *m, struct quota_charge *charge, unsig
     do {
         if (quota_try_reserve(&m->quota, charge, device, bytes, family))
             return true;
-    } while (quota_await_dead(&m->quota, device, bytes, &waited));
+    } while (quota_await_dead(&m->quota, device, bytes, family, &waited));
     return false;
 }
 
@@ -83,7 +83,7 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
     if (!slabs_is_small(bytes, granule)) {
         bool had = try_reserve(m, &take->charge, take->device, bytes, take->family);
 
-        while (!had && quota_await_dead(&m->quota, take->device, bytes, &waited))
+        while (!had && quota_await_dead(&m->quota, take->device, bytes, take->family, &waited))
             had = quota_try_reserve(&m->quota, &take->charge, take->device, bytes, take->family);
         return had || refuse(take, m, bytes);
     }
@@ -97,7 +97,7 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
             continue;
         if (!gave_back && give_back(m, take->device, take->family))
             gave_back = true;
-        else if (quota_await_dead(&m->quota, take->device, granule, &waited))
+        else if (quota_await_dead(&m->quota, take->device, granule, take->family, &waited))
             attempt = 0;
         else
             break;

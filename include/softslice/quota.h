@@ -73,7 +73,7 @@ bool quota_try_reserve(struct quota *quota, struct quota_charge *charge, unsigne
 
 /* After a refusal: whether `bytes` would fit but for dead members whose memory the driver has not released yet. Then sleeps up to 10 ms itself,
  * and says so for at most 6 s; *since is 0 at first. */
-bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, uint64_t *since);
+bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, enum quota_family family, uint64_t *since);
 
 /* Refuse the `asked` bytes: counts the event and logs one line at the first: who asked for how much and what for, what is used. -ENOMEM. */
 int quota_refuse(struct quota *quota, unsigned device, uint64_t asked, enum quota_family family);

@@ -480,3 +480,16 @@ Test(quota, an_oom_after_a_death_is_tried_again_for_a_while)
     cr_assert_eq(used(quota), 0);
     cr_assert_eq(count_of(quota, LEDGER_EVENT_OOM), 1, "one for the program's call, not for each try");
 }
+
+/* What is kept free for the driver is in nobody's way who has died. */
+Test(quota, nobody_is_awaited_for_the_headroom)
+{
+    struct quota *quota = join("a", "1GiB", 0);
+    struct quota_charge charge;
+    uint64_t since = 0;
+
+    quota->device[0].headroom = 200 * MIB;
+    cr_assert(quota_try_reserve(quota, &charge, 0, 700 * MIB, QUOTA_LINEAR));
+    cr_assert(!quota_try_reserve(quota, &charge, 0, 300 * MIB, QUOTA_LINEAR));
+    cr_expect(!quota_await_dead(quota, 0, 300 * MIB, QUOTA_LINEAR, &since));
+}
