@@ -77,7 +77,8 @@ static bool locate(struct membership *m, CUmemoryPool pool, unsigned *device)
     return found;
 }
 
-/* The meter of the pool that the driver will use. CUDA_SUCCESS without one: nothing to charge, or the driver's to refuse. */
+/* The meter of the pool that the driver will use. CUDA_SUCCESS without one: nothing to charge, or the driver's to refuse. CUDA_ERROR_NOT_READY: the
+ * current pool is just being changed. */
 static CUresult find_meter(struct draw *draw, struct membership *m, CUmemoryPool pool)
 {
     unsigned device;
@@ -104,9 +105,9 @@ static CUresult find_meter(struct draw *draw, struct membership *m, CUmemoryPool
     relaxed_leave(mode);
     if (result != CUDA_SUCCESS)
         return CUDA_SUCCESS;
-    draw->meter = meter_of_pool(m, pool, device);
+    draw->meter = meter_of_found(pool, device, draw->changes);
     if (!draw->meter)
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        return meters_unchanged(draw->changes) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_NOT_READY;
     meter_set_current(draw->meter, draw->changes);
     return CUDA_SUCCESS;
 }
@@ -114,11 +115,15 @@ static CUresult find_meter(struct draw *draw, struct membership *m, CUmemoryPool
 /* The same, held. One that is on its way out is only then not the driver's to refuse when it is the current one, and another will be. */
 static CUresult hold_meter(struct draw *draw, struct membership *m, CUmemoryPool pool)
 {
-    CUresult result;
+    CUresult result = CUDA_SUCCESS;
 
     for (int attempt = 0; attempt < HOLD_ATTEMPTS; attempt++) {
         draw->changes = meters_changes();
         result = find_meter(draw, m, pool);
+        if (result == CUDA_ERROR_NOT_READY) {
+            syscall(SYS_sched_yield);
+            continue;
+        }
         if (result != CUDA_SUCCESS || !draw->meter)
             return result;
         if (draw->meter->kind != METER_POOL)
@@ -130,7 +135,7 @@ static CUresult hold_meter(struct draw *draw, struct membership *m, CUmemoryPool
         syscall(SYS_sched_yield);
     }
     draw->meter = NULL;
-    return CUDA_SUCCESS;
+    return result == CUDA_ERROR_NOT_READY ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }
 
 /* What a pool may grow by for an allocation. */
@@ -191,33 +196,56 @@ bool draw_again(struct draw *draw, CUresult result)
            quota_retry_oom(&draw->membership->quota, draw->meter->device, &draw->attempt);
 }
 
-/* The pool that the block is really in, held, where that is not sure. */
+/* Whether a block is in memory of the host, which costs nothing. */
+static bool on_host(CUdeviceptr pointer)
+{
+    CUstreamCaptureMode mode = relaxed_enter();
+    unsigned type = CU_MEMORYTYPE_DEVICE;
+
+    called.cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointer);
+    relaxed_leave(mode);
+    return type == CU_MEMORYTYPE_HOST;
+}
+
+/* The meter of the pool that a block is in, held. NULL where that pool is on its way out. */
+static struct meter *meter_of_block(CUdeviceptr pointer, unsigned device, uint64_t *order)
+{
+    for (int attempt = 0; attempt < HOLD_ATTEMPTS; attempt++) {
+        uint64_t changes = meters_changes();
+        CUstreamCaptureMode mode = relaxed_enter();
+        CUmemoryPool pool = NULL;
+
+        called.cuPointerGetAttribute(&pool, CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, pointer);
+        relaxed_leave(mode);
+        struct meter *meter = pool ? meter_of_found(pool, device, changes) : NULL;
+        if (meter && meter_hold(meter, order))
+            return meter;
+        if (!pool || meters_unchanged(changes))
+            break;
+        syscall(SYS_sched_yield);
+    }
+    return NULL;
+}
+
+/* The pool that the block is really in, held, where that is not sure; no meter where it is on its way out. */
 static void correct_meter(struct draw *draw, struct membership *m, CUdeviceptr pointer)
 {
-    CUmemoryPool pool = NULL;
-    unsigned type = CU_MEMORYTYPE_DEVICE;
-    CUstreamCaptureMode mode = relaxed_enter();
-    struct meter *meter = NULL;
+    struct meter *meter = draw->meter;
     uint64_t order;
 
-    if (draw->guessed)
-        called.cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointer);
-    else
-        called.cuPointerGetAttribute(&pool, CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, pointer);
-    relaxed_leave(mode);
-    if (type == CU_MEMORYTYPE_HOST)
-        draw->meter->kind = METER_FOREIGN;
-    else if (pool && (uint64_t)(uintptr_t)pool != draw->meter->handle)
-        meter = meter_of_pool(m, pool, draw->meter->device);
-    if (!meter || !meter_hold(meter, &order))
+    if (draw->guessed) {
+        if (on_host(pointer))
+            meter->kind = METER_FOREIGN;
         return;
-    meter_read(m, draw->meter);
+    }
+    /* Who destroys a pool waits for those that hold it: none is held while others are waited for. */
+    meter_read(m, meter);
     if (draw->claimed)
-        meter_unclaim(draw->meter, draw->bytes);
-    meter_let_go(draw->meter);
-    draw->meter = meter;
-    draw->moved = true;
+        meter_unclaim(meter, draw->bytes);
     draw->claimed = false;
+    meter_let_go(meter);
+    draw->moved = true;
+    draw->meter = meter_of_block(pointer, draw->charge.device, &order);
 }
 
 /* Whether more is charged on the meter's device than the limit. */
@@ -254,7 +282,7 @@ bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
     if (result == CUDA_SUCCESS && pointer) {
         if (draw->guessed || (draw->current && !meters_unchanged(draw->changes)))
             correct_meter(draw, m, pointer);
-        uint64_t grown = meter_read(m, draw->meter);
+        uint64_t grown = draw->meter ? meter_read(m, draw->meter) : METER_UNKNOWN;
         quota_cancel(&m->quota, &draw->charge);
         if (grown == METER_UNKNOWN) {
             draw->over = true; /* what cannot be charged cannot be had */
@@ -269,7 +297,8 @@ bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
     }
     if (draw->claimed)
         meter_unclaim(draw->meter, draw->bytes);
-    meter_let_go(draw->meter);
+    if (draw->meter)
+        meter_let_go(draw->meter);
     return kept;
 }
 

@@ -86,13 +86,18 @@ static uint32_t free_place(struct meters *all)
     return i;
 }
 
-static struct meter *make(struct meters *all, uint64_t handle, unsigned device, enum meter_kind kind)
+/* With `changes` not NULL only where there has been no change since. */
+static struct meter *make(struct meters *all, uint64_t handle, unsigned device, enum meter_kind kind, const uint64_t *changes)
 {
     struct meter *meter;
     uint32_t place = METERS_MAX;
 
     lock_take(&all->lock);
     meter = find(all, handle);
+    if (!meter && changes && !meters_unchanged(*changes)) {
+        lock_give(&all->lock);
+        return NULL;
+    }
     if (!meter)
         place = free_place(all);
     if (place < METERS_MAX) {
@@ -116,7 +121,15 @@ static struct meter *find_or_make(uint64_t handle, unsigned device, enum meter_k
     struct meters *all = process_meters();
     struct meter *meter = all ? find(all, handle) : NULL;
 
-    return meter || !all ? meter : make(all, handle, device, kind);
+    return meter || !all ? meter : make(all, handle, device, kind, NULL);
+}
+
+struct meter *meter_of_found(CUmemoryPool pool, unsigned device, uint64_t changes)
+{
+    struct meters *all = process_meters();
+    struct meter *meter = meter_find(pool);
+
+    return meter || !all ? meter : make(all, (uint64_t)(uintptr_t)pool, device, METER_POOL, &changes);
 }
 
 struct meter *meter_of_pool(struct membership *m, CUmemoryPool pool, unsigned device)

@@ -36,6 +36,10 @@ struct meter {
     uint8_t state; /* atomic */
 } __attribute__((aligned(64)));
 
+/* The meter of a pool that the driver named, not the program: found, or made if no pool has been ended or become current since `changes` was read,
+ * before the driver was asked. NULL otherwise: the pool may have been destroyed meanwhile, and its meter would stay for ever. */
+struct meter *meter_of_found(CUmemoryPool pool, unsigned device, uint64_t changes);
+
 /* The meter of a pool on quota device `device`, or of that device's graph memory: found or made. NULL: there are METERS_MAX already, or no host
  * memory; what has no meter cannot be charged, so it must not grow. */
 struct meter *meter_of_pool(struct membership *membership, CUmemoryPool pool, unsigned device);
