@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The operations of model.c: one entry a family, each with what takes memory and what gives it back. Included by model.c alone. */
+/* The operations of model.c: one entry a family, each with what takes memory and what gives it back. Included by model.c and model_members.c. */
 #ifndef TESTS_PRELOAD_MODEL_H
 #define TESTS_PRELOAD_MODEL_H
 
@@ -395,7 +395,7 @@ static void renew_context(struct walker *w, unsigned gpu)
     open_context(w, gpu);
 }
 
-static void model_begin(struct walker *w, unsigned seed)
+T_UNUSED static void model_begin(struct walker *w, unsigned seed)
 {
     CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
 
@@ -442,7 +442,7 @@ static void model_end(struct walker *w)
             end(w, &w->object[i]);
 }
 
-static void model_tell(const struct walker *walkers, unsigned count)
+T_UNUSED static void model_tell(const struct walker *walkers, unsigned count)
 {
     unsigned long made = 0, refused = 0;
 
