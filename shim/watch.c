@@ -128,6 +128,7 @@ static bool create(struct membership *m)
     __typeof__(&pthread_attr_destroy) destroy = (__typeof__(&pthread_attr_destroy))find("pthread_attr_destroy");
     __typeof__(&pthread_attr_setstacksize) stack = (__typeof__(&pthread_attr_setstacksize))find("pthread_attr_setstacksize");
     __typeof__(&pthread_attr_setdetachstate) detach = (__typeof__(&pthread_attr_setdetachstate))find("pthread_attr_setdetachstate");
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     static uint32_t registered;
     pthread_attr_t attributes;
     sigset_t all, before;
@@ -137,8 +138,11 @@ static bool create(struct membership *m)
         return false;
     stack(&attributes, STACK_BYTES); /* where that is too small for what libraries keep in a stack, it is as large as others' */
     detach(&attributes, PTHREAD_CREATE_DETACHED);
-    /* sigfillset() leaves out what libc itself sends to threads. */
+    /* sigfillset() leaves out what libc itself sends to threads. What a thread's own instruction raises would, blocked, be the end of the process
+     * instead of a call of the program's handler: filters for system calls and over-budget callbacks come here too. */
     sigfillset(&all);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        sigdelset(&all, own[i]);
     sigprocmask(SIG_SETMASK, &all, &before);
     bool made = make(&thread, &attributes, run, m) == 0;
     sigprocmask(SIG_SETMASK, &before, NULL);
