@@ -135,17 +135,18 @@ static const char *const purpose[QUOTA_FAMILIES] = {
 int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota_family family)
 {
     struct quota_device *device = &quota->device[index];
-    char uuid[UNITS_TEXT_MAX], refused[UNITS_TEXT_MAX], used[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
-    bool named = quota->tenant[0];
+    char uuid[UNITS_TEXT_MAX], refused[UNITS_TEXT_MAX], used[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX], kept[UNITS_TEXT_MAX];
+    bool named = quota->tenant[0], spared = room_for(quota, index, family) < quota_limit(quota, index);
 
     ledger_count(&quota->ledger, (unsigned)device->index, LEDGER_EVENT_REFUSED);
     if (__atomic_fetch_add(&device->refusals, 1, __ATOMIC_RELAXED))
         return -ENOMEM;
-    log_warn("%s%s%s%s: refused %s%s: %s of %s in use", named ? "tenant \"" : "", quota->tenant, named ? "\", " : "",
+    log_warn("%s%s%s%s: refused %s%s: %s of %s in use%s%s%s", named ? "tenant \"" : "", quota->tenant, named ? "\", " : "",
              units_format_uuid(uuid, device->id.uuid), units_format_size(refused, asked),
              family < QUOTA_FAMILIES ? purpose[family] : "",
              units_format_size(used, ledger_current(&quota->ledger, (unsigned)device->index)),
-             units_format_size(limit, quota_limit(quota, index)));
+             units_format_size(limit, quota_limit(quota, index)), spared ? ", " : "",
+             spared ? units_format_size(kept, device->headroom) : "", spared ? " kept as headroom" : "");
     return -ENOMEM;
 }
 

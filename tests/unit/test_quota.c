@@ -324,6 +324,17 @@ Test(quota, the_first_refusal_says_one_line)
     cr_assert_eq(quota->device[0].refusals, 5);
 }
 
+Test(quota, the_line_names_the_headroom)
+{
+    struct quota *quota = join("a", "20GiB", 0);
+    struct record record;
+
+    quota->device[0].headroom = 2 * GIB;
+    cr_assert(take(quota, 15 * GIB, QUOTA_LINEAR, 0, &record));
+    cr_assert_not(take(quota, 4 * GIB, QUOTA_LINEAR, 0, &record));
+    cr_assert(strstr(logged(), "refused 4 GiB: 15 GiB of 20 GiB in use, 2 GiB kept as headroom\n"), "%s", logged());
+}
+
 Test(quota, the_line_says_what_for)
 {
     static const struct {
