@@ -2,6 +2,9 @@
 /* Charges contexts and ends what they own. */
 #include "context.h"
 
+#include <errno.h>
+
+#include "../core/compat.h"
 #include "gap.h"
 #include "guard.h"
 #include "imports.h"
@@ -14,6 +17,10 @@
 /* Reserved for a first context until one has been measured (docs/measurements/ has what drivers take). Too small is corrected after the
  * creation, too large only until then. */
 #define CONTEXT_DEFAULT_BYTES (UINT64_C(512) << 20)
+
+/* How long a thread waits for another one to charge the primary context that both got: asking NVML takes milliseconds. */
+#define CHARGE_POLL_NS  100000
+#define CHARGE_ATTEMPTS 10000
 
 static uint64_t expected_bytes(const struct membership *m, int device)
 {
@@ -201,17 +208,35 @@ CUresult creation_begin(struct creation *creation, CUdevice device)
     return CUDA_SUCCESS;
 }
 
+/* `unknown` where the driver does not tell. */
+static bool primary_active(CUdevice device, bool unknown)
+{
+    unsigned flags;
+    int active = 1;
+
+    return called.cuDevicePrimaryCtxGetState(device, &flags, &active) == CUDA_SUCCESS ? active : unknown;
+}
+
+static bool primary_exists(int index, CUdevice device)
+{
+    return __atomic_load_n(process_primary(index), __ATOMIC_ACQUIRE) || primary_active(device, false);
+}
+
 CUresult creation_begin_primary(struct creation *creation, CUdevice device)
 {
     struct membership *m = process_membership(NULL);
     int index = m ? process_device(m, device) : PROCESS_NO_DEVICE;
 
-    if (index != PROCESS_NO_DEVICE && __atomic_load_n(process_primary(index), __ATOMIC_ACQUIRE)) {
-        *creation = (struct creation){.device = index};
-        guard_enter();
-        return CUDA_SUCCESS;
+    if (index == PROCESS_NO_DEVICE || !primary_exists(index, device)) {
+        CUresult result = creation_begin(creation, device);
+
+        /* Meanwhile another thread may have made it, with what this one was refused. */
+        if (result != CUDA_ERROR_OUT_OF_MEMORY || index == PROCESS_NO_DEVICE || !primary_exists(index, device))
+            return result;
     }
-    return creation_begin(creation, device);
+    *creation = (struct creation){.device = index};
+    guard_enter();
+    return CUDA_SUCCESS;
 }
 
 bool creation_again(struct creation *creation, CUresult result)
@@ -270,12 +295,29 @@ bool creation_end(struct creation *creation, CUresult result, CUcontext context)
     return finish(creation, result, context, false);
 }
 
+/* Whether the primary context is charged, once the thread that made it active, if that one is still about it, is done: what others allocate
+ * before that would stand in the way of its measuring. */
+static bool wait_for_charge(int device, uint64_t context)
+{
+    struct record known;
+    int saved = errno;
+    bool charged;
+
+    for (int i = 0; !(charged = records_find(process_contexts(), context, &known)) && i < CHARGE_ATTEMPTS &&
+                    __atomic_load_n(process_primary(device), __ATOMIC_ACQUIRE) == context;
+         i++)
+        compat_sleep(CHARGE_POLL_NS);
+    errno = saved;
+    return charged;
+}
+
 /* This thread retained a primary context that it thinks another one has charged. That one may have given the charge back meanwhile, or have
  * charged one before, which is no more: there is only one at a time, and it stays while it is retained. */
 static void charge_retained(int device, CUcontext context)
 {
     struct membership *m = process_membership(NULL);
     uint64_t key = (uint64_t)(uintptr_t)context, before = __atomic_load_n(process_primary(device), __ATOMIC_ACQUIRE);
+    bool others = before == key;
     struct record record;
 
     while (before != key &&
@@ -285,7 +327,7 @@ static void charge_retained(int device, CUcontext context)
         drop(m, &record);
         gap_read(m, device);
     }
-    if (m && !records_find(process_contexts(), key, &record))
+    if (m && !(others ? wait_for_charge(device, key) : records_find(process_contexts(), key, &record)))
         adopt(m, context, device, &record);
 }
 
@@ -351,15 +393,6 @@ void ending_end(struct ending *ending, CUresult result)
         gap_read(m, record.device);
 }
 
-static bool primary_active(CUdevice device)
-{
-    unsigned flags;
-    int active = 1;
-
-    /* Unknown counts as active: a charge too many is corrected at exit, one too few is a hole. */
-    return called.cuDevicePrimaryCtxGetState(device, &flags, &active) != CUDA_SUCCESS || active;
-}
-
 uint64_t context_primary_ending(CUdevice device)
 {
     struct membership *m = process_membership(NULL);
@@ -381,12 +414,12 @@ static void end_primary(struct membership *m, CUdevice device, int index, uint64
         if (records_take(process_contexts(), context, &record))
             drop(m, &record);
         /* Still active after a reset, or made active again by one that saw it charged: charge it once more, it exists. */
-        if (!primary_active(device) || !adopt(m, (CUcontext)(uintptr_t)context, index, &record))
+        if (!primary_active(device, true) || !adopt(m, (CUcontext)(uintptr_t)context, index, &record))
             return;
         if (!__atomic_compare_exchange_n(process_primary(index), &nobody, context, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) &&
             nobody != context && records_take(process_contexts(), context, &record))
             drop(m, &record);
-        if (nobody || primary_active(device))
+        if (nobody || primary_active(device, true))
             return;
     }
 }
@@ -398,7 +431,7 @@ void context_primary_ended(CUdevice device, uint64_t context, CUresult result, b
 
     if (!context)
         return;
-    bool ended = result == CUDA_SUCCESS && index != PROCESS_NO_DEVICE && (reset || !primary_active(device));
+    bool ended = result == CUDA_SUCCESS && index != PROCESS_NO_DEVICE && (reset || !primary_active(device, true));
     if (ended)
         end_primary(m, device, index, context);
     returns_end();

@@ -166,8 +166,9 @@ static uint64_t target(const struct process_gap *g, const struct reading *readin
 {
     uint64_t gap = load(&g->bytes);
 
-    if (reading->high == UINT64_MAX)
-        gap += likely;
+    /* Of several threads that each believe theirs to be the first context, one has it charged for all. */
+    if (reading->high == UINT64_MAX && gap < likely)
+        gap = likely;
     if (gap < reading->low)
         return reading->low;
     return gap > reading->high ? reading->high : gap;
