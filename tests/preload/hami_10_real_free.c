@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A fault of other limiters: free memory that is told is what the limit has left, whether the GPU has it or not. Here it is the smaller one. */
 // run: SOFTSLICE_VRAM=3GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_MEM=4G
+// unemulated: rests on robust mutexes: the emulator gives the kernel no list of them, so the simulated GPU sees no process die
 #include "../cuda_helper.h"
 
 /* A tenant of its own takes `bytes` and holds them until the pipe closes. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A pool and a block of it in another process: the memory is its exporter's charge alone, however often it is imported and freed. */
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=imports SOFTSIM_CONTEXT_BYTES=100M
+// unemulated: rests on robust mutexes: the emulator gives the kernel no list of them, so the simulated GPU sees no process die
 #include <sys/socket.h>
 
 #include "../pool_helper.h"
