@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The thread that reads the gap: it finds what the driver took by itself, blocks every signal but those of its own faults, is there once while there are contexts and not
- * otherwise, and keeps no process from ending, however that ends. */
+/* The thread that reads the gap: it finds what the driver took by itself, blocks every signal but those of its own faults, is there once
+ * while there are contexts and not otherwise, and keeps no process from ending, however that ends. */
 // unemulated: rests on MADV_WIPEONFORK, which the emulator does not pass to the kernel, and the emulator has threads of its own
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_LAZY_BYTES=32M -- finds
 // run: SOFTSLICE_VRAM=200MiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_LAZY_BYTES=32M -- over
