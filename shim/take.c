@@ -80,13 +80,8 @@ static bool ask(struct take *take, struct membership *m, uint64_t bytes)
     uint64_t waited = 0;
     bool gave_back = false;
 
-    if (!slabs_is_small(bytes, granule)) {
-        bool had = try_reserve(m, &take->charge, take->device, bytes, take->family);
-
-        while (!had && quota_await_dead(&m->quota, take->device, bytes, take->family, &waited))
-            had = quota_try_reserve(&m->quota, &take->charge, take->device, bytes, take->family);
-        return had || refuse(take, m, bytes);
-    }
+    if (!slabs_is_small(bytes, granule))
+        return try_reserve(m, &take->charge, take->device, bytes, take->family) || refuse(take, m, bytes);
     take->small = bytes;
     for (unsigned attempt = 0; attempt < ASK_ATTEMPTS; attempt++) {
         before = changes;
