@@ -293,9 +293,18 @@ static void *worker(void *argument)
     return NULL;
 }
 
+/* What small arrays hold beyond their sum is charged when the driver's figure is read, as it is around this call, and now and then. */
+static void read_figure(void)
+{
+    size_t heap;
+
+    t_cuda(cuCtxGetLimit(&heap, CU_LIMIT_MALLOC_HEAP_SIZE));
+    t_cuda(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, heap));
+}
+
 static void threads(void)
 {
-    uint64_t before = free_now();
+    uint64_t before = (read_figure(), free_now());
     pthread_t thread[THREADS];
 
     t_cuda(cuCtxGetCurrent(&context));
@@ -303,6 +312,7 @@ static void threads(void)
         t_check(!pthread_create(&thread[i], NULL, worker, (void *)(i + 1)), "pthread_create");
     for (int i = 0; i < THREADS; i++)
         pthread_join(thread[i], NULL);
+    read_figure();
     t_equal(free_now(), before);
     fill_large();
 }

@@ -3,6 +3,7 @@
  * all rest, and on each GPU must hold: what the GPU has in use <= what the ledger says <= the same + SLACK, and the GPU is never over the budget.
  * At the end, with all gone, nothing is left. */
 // timeout: 120
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSIM_RANDOMISE=1 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_TENANT=walk SOFTSLICE_VRAM=0=8GiB,1=9GiB SOFTSIM_MODULE_BYTES=3145728
 // run: SOFTSIM_RANDOMISE=3 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_TENANT=walk SOFTSLICE_VRAM=0=9GiB,1=7GiB SOFTSIM_RELEASE_DELAY_MS=RANDOM:0:300
 #include <fcntl.h>
