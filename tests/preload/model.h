@@ -18,7 +18,8 @@ struct object {
     unsigned gpu;
     uint64_t handle, second;
     size_t size;
-    uint64_t unbacked; /* charged although the simulated GPU takes nothing for it */
+    uint64_t
+        loose; /* charged, and nobody can tell how much of it is there: the ledger may be so much above what the GPU has in use */
 };
 
 /* One thread's part. It touches nothing of another one's, so that what it ends is nobody else's. */
@@ -28,7 +29,7 @@ struct walker {
     CUcontext context[GPUS];
     CUstream stream[GPUS];
     CUmemoryPool pool[GPUS];
-    uint64_t unbacked[GPUS];
+    uint64_t loose[GPUS];
     unsigned long made, refused;
 };
 
@@ -99,7 +100,7 @@ static CUresult managed_make(struct walker *w, struct object *o)
 
     o->size = some_size(w);
     result = cuMemAllocManaged((CUdeviceptr *)&o->handle, o->size, CU_MEM_ATTACH_GLOBAL);
-    o->unbacked = (o->size + 2 * T_MIB + (4 * T_MIB - 1)) & ~(4 * T_MIB - 1);
+    o->loose = (o->size + 2 * T_MIB + (4 * T_MIB - 1)) & ~(4 * T_MIB - 1);
     return result;
 }
 
@@ -142,6 +143,7 @@ static CUresult pool_make(struct walker *w, struct object *o)
     t_cuda(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
     result = cuMemAllocFromPoolAsync((CUdeviceptr *)&o->second, some_size(w), pool, w->stream[o->gpu]);
     if (result != CUDA_SUCCESS || roll(w, 3) == 0) {
+        t_cuda(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &o->loose)); /* nobody can be asked afterwards */
         t_cuda(cuMemPoolDestroy(pool));
         pool = NULL;
     }
@@ -356,7 +358,7 @@ static void make(struct walker *w, struct object *o)
     CUresult result = family->make(w, o);
     if (result == CUDA_SUCCESS) {
         o->family = family;
-        w->unbacked[o->gpu] += o->unbacked;
+        w->loose[o->gpu] += o->loose;
         w->made++;
         return;
     }
@@ -369,7 +371,7 @@ static void end(struct walker *w, struct object *o)
 {
     t_cuda(cuCtxSetCurrent(w->context[o->gpu]));
     o->family->end(w, o);
-    w->unbacked[o->gpu] -= o->unbacked;
+    w->loose[o->gpu] -= o->loose;
     o->family = NULL;
 }
 
@@ -383,7 +385,7 @@ static void renew_context(struct walker *w, unsigned gpu)
         if (!o->family || o->gpu != gpu)
             continue;
         if (o->family->of_context) {
-            w->unbacked[gpu] -= o->unbacked;
+            w->loose[gpu] -= o->loose;
             o->family = NULL;
         } else {
             end(w, o);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The random walk of model.c, by several processes of one tenant, some of which are killed in the middle of it and come again. After each round
- * all rest, and on each GPU must hold: what the GPU has in use <= what the ledger says <= the same + SLACK, and the GPU is never over the budget.
- * At the end, with all gone, nothing is left. */
+ * all rest, and on each GPU must hold: what the GPU has in use <= what the ledger says <= the same + what is loose (struct object) + SLACK, and
+ * the GPU is never over the budget. At the end, with all gone, nothing is left. */
 // timeout: 120
 // unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSIM_RANDOMISE=1 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_TENANT=walk SOFTSLICE_VRAM=0=8GiB,1=9GiB SOFTSIM_MODULE_BYTES=3145728
@@ -21,7 +21,7 @@ static struct shared {
     unsigned round;
     struct {
         unsigned done;
-        uint64_t unbacked[GPUS];
+        uint64_t loose[GPUS];
     } member[MEMBERS];
 } * shared;
 
@@ -88,7 +88,7 @@ static int member(unsigned number)
         model_rest(&walker);
         for (unsigned gpu = 0; gpu < GPUS; gpu++) {
             have_read(look[gpu]);
-            shared->member[number].unbacked[gpu] = walker.unbacked[gpu];
+            shared->member[number].loose[gpu] = walker.loose[gpu];
         }
         __atomic_store_n(&shared->member[number].done, round, __ATOMIC_RELEASE);
     }
@@ -117,20 +117,20 @@ static uint64_t charged(unsigned gpu)
 static void compare(unsigned round)
 {
     for (unsigned gpu = 0; gpu < GPUS; gpu++) {
-        uint64_t budget = gpu ? t_bytes_of_limit("1=") : t_bytes_of_limit("0="), unbacked = 0, physical, ledger, began = t_now_ms();
+        uint64_t budget = gpu ? t_bytes_of_limit("1=") : t_bytes_of_limit("0="), loose = 0, physical, ledger, began = t_now_ms();
 
         for (unsigned i = 0; i < MEMBERS; i++)
-            unbacked += shared->member[i].unbacked[gpu];
+            loose += shared->member[i].loose[gpu];
         for (;;) {
             have_read(look[gpu]);
             ledger = charged(gpu);
             physical = t_used(gpu);
             t_check(physical <= budget, "GPU %u in round %u: %llu bytes in use, the budget is %llu", gpu, round,
                     (unsigned long long)physical, (unsigned long long)budget);
-            if (physical <= ledger && ledger <= physical + unbacked + MEMBERS * SLACK)
+            if (physical <= ledger && ledger <= physical + loose + MEMBERS * SLACK)
                 break;
-            t_check(t_now_ms() - began < WAIT_MS, "GPU %u in round %u: %llu bytes in use and %llu unbacked, but %llu charged", gpu,
-                    round, (unsigned long long)physical, (unsigned long long)unbacked, (unsigned long long)ledger);
+            t_check(t_now_ms() - began < WAIT_MS, "GPU %u in round %u: %llu bytes in use and %llu loose, but %llu charged", gpu,
+                    round, (unsigned long long)physical, (unsigned long long)loose, (unsigned long long)ledger);
             short_sleep();
         }
     }
