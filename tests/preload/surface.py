@@ -97,6 +97,10 @@ def check_needs():
     expect(section, "the library needs no version of any symbol at all")
     for version in sorted(set(re.findall(r"GLIBC_(\d+(?:\.\d+)+)", section))):
         expect(tuple(map(int, version.split("."))) <= NEWEST_GLIBC, "the library needs GLIBC_%s" % version)
+    # The simulator's clock stands in front of libc's.
+    symbols = output("readelf", "--dyn-syms", "-W", LIBRARY)
+    for name in ("clock_gettime", "syscall"):
+        expect(re.search(r"\sUND %s(@|\s|$)" % name, symbols, re.MULTILINE), "the library does not take %s from libc" % name)
     flags = dynamic.partition("(FLAGS_1)")[2].splitlines()[0]
     for flag in ("NOW", "NODELETE"):
         expect(flag in flags, "the library is not linked with -z %s (%s)" % (flag.lower(), flags.strip()))

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One clock for all time namespaces, and a sleep that ends when that clock says so. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "softslice/clock.h"
+
+#define SECOND UINT64_C(1000000000)
+#define MS     UINT64_C(1000000)
+
+#ifndef CLONE_NEWTIME
+#    define CLONE_NEWTIME 0x80
+#endif
+
+TestSuite(clock, .timeout = 60);
+
+Test(clock, goes_on)
+{
+    uint64_t before = clock_now(), after;
+
+    errno = 4711;
+    usleep(2000);
+    after = clock_now();
+    cr_assert_geq(after, before + 2 * MS);
+    cr_assert_eq(errno, 4711);
+}
+
+Test(clock, waits_until_a_moment)
+{
+    uint32_t word = 7;
+    uint64_t began = clock_now();
+
+    errno = 4711;
+    while (clock_wait(&word, 7, began + 20 * MS, false))
+        ;
+    cr_assert_geq(clock_now(), began + 20 * MS);
+    began = clock_now();
+    cr_assert_not(clock_wait(&word, 7, began, false), "a moment that has come");
+    cr_assert(clock_wait(&word, 8, CLOCK_NEVER, false), "another value than the one seen");
+    cr_assert_eq(errno, 4711);
+}
+
+static void *wake(void *word)
+{
+    usleep(20000);
+    __atomic_store_n((uint32_t *)word, 1, __ATOMIC_SEQ_CST);
+    clock_wake(word, false);
+    return NULL;
+}
+
+Test(clock, wakes)
+{
+    uint32_t word = 0;
+    pthread_t thread;
+
+    cr_assert_eq(pthread_create(&thread, NULL, wake, &word), 0);
+    while (__atomic_load_n(&word, __ATOMIC_SEQ_CST) == 0)
+        cr_assert(clock_wait(&word, 0, CLOCK_NEVER, false));
+    pthread_join(thread, NULL);
+}
+
+Test(clock, wakes_other_processes)
+{
+    uint32_t *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == 0)
+            clock_wait(word, 0, CLOCK_NEVER, true);
+        _exit(0);
+    }
+    usleep(20000);
+    __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
+    clock_wake(word, true);
+    cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+/* Whether this process's children come into a time namespace that is `seconds` away. */
+static bool unshare_time(const char *seconds)
+{
+    char line[64];
+    int length = snprintf(line, sizeof(line), "monotonic %s 500000000\n", seconds), fd;
+    bool done;
+
+    if (unshare(CLONE_NEWTIME) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWTIME) != 0)
+        return false;
+    fd = open("/proc/self/timens_offsets", O_WRONLY);
+    done = fd >= 0 && write(fd, line, (size_t)length) == length;
+    close(fd);
+    return done;
+}
+
+/* 0 where the clock and its sleep are the parent's, which read `host` a moment ago. */
+static int judge(uint64_t host, bool forward)
+{
+    struct timespec here;
+    uint64_t now = clock_now();
+    uint32_t word = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &here);
+    if (forward ? (uint64_t)here.tv_sec * SECOND < host + 1000 * SECOND : (uint64_t)here.tv_sec * SECOND > host)
+        return 1;
+    if (now < host || now > host + 10 * SECOND)
+        return 2;
+    while (clock_wait(&word, 0, now + 20 * MS, false))
+        ;
+    now = clock_now() - now;
+    return now < 20 * MS || now > 10 * SECOND ? 3 : 0;
+}
+
+/* The parent has read its clock before, so a child that believed what the parent knew would be wrong. */
+static void check_namespace(const char *seconds, bool forward)
+{
+    uint64_t host = clock_now();
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        uint64_t inner;
+
+        if (!unshare_time(seconds))
+            _exit(77);
+        inner = clock_now();
+        if (inner < host || inner > host + 10 * SECOND)
+            _exit(4); /* its own namespace is still the old one */
+        pid = fork();
+        if (pid == 0)
+            _exit(judge(host, forward));
+        _exit(waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 5);
+    }
+    cr_assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        cr_skip_test("no time namespace can be made here");
+    cr_assert_eq(WEXITSTATUS(status), 0, "the child says %d", WEXITSTATUS(status));
+}
+
+Test(clock, is_the_hosts_in_a_later_namespace)
+{
+    check_namespace("86400", true);
+}
+
+Test(clock, is_the_hosts_in_an_earlier_namespace)
+{
+    struct timespec up;
+
+    clock_gettime(CLOCK_MONOTONIC, &up);
+    if (up.tv_sec < 100)
+        cr_skip_test("the machine has just started");
+    check_namespace("-50", false);
+}
