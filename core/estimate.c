@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Estimates in one word each, a tag of the key and the time, so that no reader sees half of one. A key has the slots of one cache line
+ * to choose from; when all are taken, one of them goes. */
+#include "softslice/estimate.h"
+
+#include <stdbool.h>
+
+#define LINES   512
+#define SLOTS   8
+#define NS_BITS 32                             /* 4.3 s; what takes longer counts for that */
+#define NS_MOST ((UINT64_C(1) << NS_BITS) - 1) /* the rest is the tag */
+#define MUCH    UINT64_C(100000)               /* ns that a segment has to be off by before its estimates are given up */
+
+struct estimate_table {
+    uint64_t slot[LINES][SLOTS];
+};
+
+size_t estimate_size(void)
+{
+    return sizeof(struct estimate_table);
+}
+
+/* The line and the first slot looked at come from the low bits. Never 0. */
+static inline uint64_t tag_of(uint64_t key)
+{
+    return (key | UINT64_C(1) << 63) & ~NS_MOST;
+}
+
+static inline unsigned home_of(uint64_t key)
+{
+    return key / LINES % SLOTS;
+}
+
+uint64_t estimate_of(const struct estimate_table *table, uint64_t key)
+{
+    const uint64_t *line = table->slot[key % LINES];
+    uint64_t tag = tag_of(key);
+
+    for (unsigned i = 0, at = home_of(key); i < SLOTS; i++, at = (at + 1) % SLOTS) {
+        uint64_t word = estimate_get(&line[at]);
+
+        if ((word & ~NS_MOST) == tag)
+            return word & NS_MOST;
+    }
+    return ESTIMATE_UNKNOWN;
+}
+
+/* Two threads that learn a new key at once may both enter it: the later slot is never read, and goes with the first. */
+static void set(struct estimate_table *table, uint64_t key, uint64_t ns)
+{
+    uint64_t *line = table->slot[key % LINES], tag = tag_of(key), word, victim = 0;
+    unsigned home = home_of(key), into = SLOTS;
+
+    for (unsigned i = 0; i < SLOTS; i++) {
+        unsigned at = (home + i) % SLOTS;
+
+        word = estimate_get(&line[at]);
+        victim ^= word;
+        if ((word & ~NS_MOST) == tag) {
+            into = at;
+            break;
+        }
+        if (!word && into == SLOTS)
+            into = at;
+    }
+    if (into == SLOTS) /* as good as any: their times are in it */
+        into = (unsigned)((victim ^ victim >> 7 ^ key >> 20) % SLOTS);
+    ns = ns < ESTIMATE_LEAST ? ESTIMATE_LEAST : ns > NS_MOST ? NS_MOST : ns;
+    estimate_put(&line[into], tag | ns);
+}
+
+static void forget(struct estimate_table *table, uint64_t key)
+{
+    uint64_t *line = table->slot[key % LINES];
+
+    for (unsigned i = 0; i < SLOTS; i++)
+        if ((estimate_get(&line[i]) & ~NS_MOST) == tag_of(key))
+            estimate_put(&line[i], 0);
+}
+
+/* A quarter of the way from an estimate to what was measured. */
+static uint64_t towards(uint64_t ns, uint64_t measured)
+{
+    return measured > ns ? ns + (measured - ns) / 4 : ns - (ns - measured) / 4;
+}
+
+static bool far_above(uint64_t measured, uint64_t expected)
+{
+    return measured / 2 > expected && measured - expected > MUCH;
+}
+
+/* One launch, or several of one key: its time is known. A longer one holds at once, so that too much is never let through for long. */
+static void learn_one(struct estimate_table *table, uint64_t key, uint64_t measured)
+{
+    uint64_t ns = estimate_of(table, key);
+
+    set(table, key, ns == ESTIMATE_UNKNOWN || far_above(measured, ns) ? measured : towards(ns, measured));
+}
+
+/* Known ones whose sum was wrong: each is, by the same factor for all one can know. */
+static void learn_all(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed)
+{
+    bool give_up = far_above(elapsed, segment->sum);
+
+    for (unsigned i = 0; i < ESTIMATE_KEYS; i++) {
+        uint64_t key = segment->keys[i], ns = key ? estimate_of(table, key) : ESTIMATE_UNKNOWN;
+
+        if (ns == ESTIMATE_UNKNOWN)
+            continue;
+        if (give_up)
+            forget(table, key);
+        else
+            set(table, key, towards(ns, (uint64_t)((double)ns * (double)elapsed / (double)segment->sum)));
+    }
+}
+
+/* The only key of a segment, or 0. */
+static uint64_t only_key(const struct estimate_segment *segment)
+{
+    uint64_t only = 0;
+
+    for (unsigned i = 0; i < ESTIMATE_KEYS; i++) {
+        if (segment->keys[i] && only)
+            return 0;
+        only |= segment->keys[i];
+    }
+    return only;
+}
+
+void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed)
+{
+    uint64_t only = only_key(segment);
+
+    if (!segment->launches)
+        return;
+    if (only)
+        learn_one(table, only, elapsed / segment->launches);
+    else if (segment->unknown == 1)
+        learn_one(table, segment->unknown_key, elapsed > segment->sum ? elapsed - segment->sum : 0);
+    else if (!segment->unknown && segment->sum)
+        learn_all(table, segment, elapsed);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How long a launch keeps the GPU busy, learned from the marks behind launches like it. No locks: any thread may look up and learn at any
+ * time. An estimate decides when to look, not what is charged, so a rare wrong one costs nothing but a mark. */
+#ifndef SOFTSLICE_ESTIMATE_H
+#define SOFTSLICE_ESTIMATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ESTIMATE_UNKNOWN UINT64_MAX
+#define ESTIMATE_LEAST   UINT64_C(1000) /* ns: nothing counts for less, so a mark has a bounded number of launches before it */
+#define ESTIMATE_KEYS    8              /* that a segment remembers */
+
+/* Zero-filled memory is an empty one. */
+struct estimate_table;
+
+/* Bytes that a table takes, to be placed at a multiple of 64. */
+size_t estimate_size(void);
+
+/* What a launch of `key` takes, in ns; ESTIMATE_UNKNOWN if none was measured yet, or lately too different ones. */
+uint64_t estimate_of(const struct estimate_table *table, uint64_t key);
+
+/* What was launched between two marks on a stream. Zero-filled is an empty one. Threads that launch into one at the same moment may lose
+ * each other's launches from it: the estimates get worse, nothing else does. */
+struct estimate_segment {
+    uint64_t sum;                 /* of the known estimates */
+    uint32_t launches;            /* all of them */
+    uint32_t unknown;             /* those without estimate */
+    uint64_t unknown_key;         /* of the last of them */
+    uint64_t keys[ESTIMATE_KEYS]; /* the last one of each remainder; 0: none */
+};
+
+/* Learn from a segment that took `elapsed` ns on the GPU, without the gaps in it as far as the caller knows them. */
+void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed);
+
+/* A well-mixed key, never 0. What a launch takes depends on its arguments too, which cannot be known; where that makes a difference, the
+ * estimates of its key are given up again and again, and each such launch gets a mark. */
+static inline uint64_t estimate_key(const void *function, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t block_x,
+                                    uint32_t block_y, uint32_t block_z)
+{
+    uint64_t a = (uint64_t)(uintptr_t)function ^ ((uint64_t)grid_x << 32 | grid_x) * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t b =
+        ((uint64_t)grid_y << 32 | grid_z) * UINT64_C(0xc2b2ae3d27d4eb4f) + ((uint64_t)block_x << 32 | (block_y ^ block_z << 16));
+    __extension__ unsigned __int128 product =
+        (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
+    uint64_t key = (uint64_t)product ^ (uint64_t)(product >> 64);
+
+    return key ? key : 1;
+}
+
+/* The key of a graph, or of anything else that is launched as one. */
+static inline uint64_t estimate_key_of(const void *object)
+{
+    return estimate_key(object, 0, 0, 0, 0, 0, 0);
+}
+
+static inline uint64_t estimate_get(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static inline void estimate_put(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+/* A launch of `key`, for which estimate_of() said `ns`, was added. Hot: plain loads and stores. */
+static inline void estimate_add(struct estimate_segment *segment, uint64_t key, uint64_t ns)
+{
+    __atomic_store_n(&segment->launches, __atomic_load_n(&segment->launches, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    estimate_put(&segment->keys[key % ESTIMATE_KEYS], key);
+    if (__builtin_expect(ns != ESTIMATE_UNKNOWN, 1)) {
+        estimate_put(&segment->sum, estimate_get(&segment->sum) + ns);
+    } else {
+        __atomic_store_n(&segment->unknown, __atomic_load_n(&segment->unknown, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+        estimate_put(&segment->unknown_key, key);
+    }
+}
+
+/* A mark was recorded: *closed is what lies before it, to be kept with it, and `segment` is empty again. */
+static inline void estimate_close(struct estimate_segment *segment, struct estimate_segment *closed)
+{
+    closed->sum = estimate_get(&segment->sum);
+    closed->launches = __atomic_load_n(&segment->launches, __ATOMIC_RELAXED);
+    closed->unknown = __atomic_load_n(&segment->unknown, __ATOMIC_RELAXED);
+    closed->unknown_key = estimate_get(&segment->unknown_key);
+    estimate_put(&segment->sum, 0);
+    __atomic_store_n(&segment->launches, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&segment->unknown, 0, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < ESTIMATE_KEYS; i++) {
+        closed->keys[i] = estimate_get(&segment->keys[i]);
+        estimate_put(&segment->keys[i], 0);
+    }
+}
+
+#endif
