@@ -9,6 +9,7 @@ programs = $(patsubst $(1)/%,$(BUILD)/$(1)/%,$(basename $(wildcard $(1)/*.c $(1)
 unit_tests := $(filter $(BUILD)/tests/unit/test_%,$(call programs,tests/unit))
 ledger_tests := $(call programs,tests/ledger)
 sim_tests := $(call programs,tests/sim)
+share_programs := $(call programs,tests/share)
 include tests/preload/rules.mk
 # A script is a test where it is executable; the rest are parts of others.
 scripts_in = $(shell find $(1) -type f -perm -u+x 2>/dev/null | LC_ALL=C sort)
@@ -27,7 +28,12 @@ check: ## All tests on the simulated GPU, and the static checks; installs what t
 	@echo '  CHECK  units, ledger, simulated GPU, preloaded programs, command, clients, static checks'
 	@$(RUN) $(static_checks) $(test_programs) $(snippets) $(script_tests)
 
-test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets) $(other_programs)
+check-share: ## The bars of the compute share, in virtual time (SHARE_ARGS=... for the runner: --wall, names of scenarios)
+	@scripts/setup build
+	@$(AGAIN) all $(share_programs)
+	@tests/share/run --build $(BUILD) $(SHARE_ARGS) $(on_skip)
+
+test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets) $(other_programs) $(share_programs)
 
 # ---- how the test programs are built
 
@@ -43,6 +49,12 @@ $(BUILD)/tests/sim/%: tests/sim/%.c $(sim) $(sim_nvml)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Itests $(CUDA_FLAGS) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+
+# These run on a real GPU as well: the driver is the one that is found.
+$(BUILD)/tests/share/%: tests/share/%.c $(sim)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Itests $(CUDA_FLAGS) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread
 
 # ---- sanitizers
 
@@ -126,9 +138,9 @@ on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all; \
 # ---- lint
 
 c_files = $(sort $(wildcard $(foreach dir,include/softslice core shim shim/hooks cli sim bench bench/null_driver tests tests/unit tests/ledger \
-          tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu,$(dir)/*.c $(dir)/*.h)))
+          tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu tests/share,$(dir)/*.c $(dir)/*.h)))
 lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spelling, man pages
 	@scripts/setup lint
 	@scripts/lint $(c_files)
 
-.PHONY: probe-gpu demo check test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
+.PHONY: probe-gpu demo check check-share test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
