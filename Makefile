@@ -38,20 +38,23 @@ core_src := $(wildcard core/*.c)
 shim_src := $(wildcard shim/*.c shim/hooks/*.c)
 shim_asm = shim/dlsym_$(ARCH).S shim/thunks_$(ARCH).S
 cli_src := $(wildcard cli/*.c)
-sim_src := $(filter-out $(wildcard sim/nvml*.c),$(wildcard sim/*.c))
+sim_src := $(filter-out $(wildcard sim/nvml*.c sim/virtual*.c),$(wildcard sim/*.c))
 sim_asm := $(wildcard sim/*.S)
 sim_nvml_src := $(wildcard sim/nvml*.c sim/fail.c sim/shared.c sim/objects.c sim/timeline.c)
+sim_virtual_src := $(wildcard sim/virtual*.c)
 core_obj := $(core_src:%.c=$(BUILD)/%.o)
 shim_obj = $(shim_src:%.c=$(BUILD)/%.o) $(shim_asm:%.S=$(BUILD)/%.o)
 cli_obj := $(cli_src:%.c=$(BUILD)/%.o)
 sim_obj := $(sim_src:%.c=$(BUILD)/%.o) $(sim_asm:%.S=$(BUILD)/%.o)
 sim_nvml_obj := $(sim_nvml_src:%.c=$(BUILD)/%.o)
+sim_virtual_obj := $(sim_virtual_src:%.c=$(BUILD)/%.o)
 
 lib := $(BUILD)/libsoftslice.so
 command := $(BUILD)/softslice
 sim := $(BUILD)/sim/libcuda.so.1
 sim_nvml := $(BUILD)/sim/libnvidia-ml.so.1
-products := $(lib) $(command) $(sim) $(sim_nvml)
+sim_virtual := $(BUILD)/sim/libvirtualtime.so
+products := $(lib) $(command) $(sim) $(sim_nvml) $(sim_virtual)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -98,6 +101,10 @@ $(sim): $(sim_obj)
 $(sim_nvml): $(sim_nvml_obj)
 	$(call say,LINK,$@)
 	$(Q)$(LINK_SIM)
+$(sim_virtual): $(sim_virtual_obj)
+	$(call say,LINK,$@)
+	$(Q)$(LINK_SIM)
+$(BUILD)/sim/virtual%.o: override COMPILE += -ftls-model=initial-exec
 $(BUILD)/sim/%.o: override COMPILE += -fPIC -fvisibility=hidden -Isim $(CUDA_FLAGS)
 
 # ---- objects

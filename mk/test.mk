@@ -45,7 +45,7 @@ $(BUILD)/tests/ledger/%: tests/ledger/%.c $(core_obj)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Icore -Itests -o $@ $< $(core_obj) $(INIH) -lpthread -ldl
-$(BUILD)/tests/sim/%: tests/sim/%.c $(sim) $(sim_nvml)
+$(BUILD)/tests/sim/%: tests/sim/%.c $(sim) $(sim_nvml) $(sim_virtual)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Itests $(CUDA_FLAGS) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
@@ -67,7 +67,7 @@ check-asan: ## The tests under AddressSanitizer and UndefinedBehaviorSanitizer
 check-tsan: ## The tests under ThreadSanitizer
 	@scripts/setup check
 	@$(AGAIN) SAN=thread check-sanitized
-check-sanitized: $(lib) $(sim) $(sim_nvml) $(san_tests) $(preload_libs)
+check-sanitized: $(lib) $(sim) $(sim_nvml) $(sim_virtual) $(san_tests) $(preload_libs)
 	@$(RUN) --slow 4 --runtime $(san_runtime) $(san_tests)
 
 # ---- aarch64

@@ -4,6 +4,9 @@
 #include <time.h>
 
 #include "sim.h"
+#include "virtual.h"
+
+#pragma weak virtual_now
 
 #define SLEEP_MAX_NS UINT64_C(5000000)
 #define SPIN_NS      UINT64_C(60000)
@@ -60,7 +63,7 @@ void sim_engine_sleep(int dev, uint64_t mark)
     if (!left)
         return;
     sim_unlock();
-    if (left <= SPIN_NS) {
+    if (left <= SPIN_NS && !(virtual_now && virtual_now())) {
         sched_yield();
     } else {
         struct timespec ts = {.tv_nsec = (long)(left < SLEEP_MAX_NS ? left : SLEEP_MAX_NS)};

@@ -10,6 +10,9 @@
 #include <time.h>
 
 #include "sim.h"
+#include "virtual.h"
+
+#pragma weak virtual_poll
 
 struct sim_driver *sim;
 
@@ -57,6 +60,8 @@ void sim_unlock(void)
 CUresult sim_enter(const char *function, bool before_init)
 {
     sim_trace(function);
+    if (virtual_poll)
+        virtual_poll();
     if (!before_init) {
         if (__atomic_load_n(&deinitialised, __ATOMIC_ACQUIRE))
             return CUDA_ERROR_DEINITIALIZED;

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 
 #include "sim.h"
+#include "virtual.h"
+
+#pragma weak virtual_leave
 
 /* Of a callback: `due` until it has been called, `busy` while it runs. */
 struct sim_notification {
@@ -34,6 +37,9 @@ static struct sim_notification *first_due(void)
 static void *notifier(void *arg)
 {
     inside = true;
+    /* It waits in real time. */
+    if (virtual_leave)
+        virtual_leave();
     for (;;) {
         struct sim_notification *n;
 

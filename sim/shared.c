@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file that several processes share as one machine: settings, rows of processes, who is alive. */
 #include "shared.h"
+#include "virtual.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+/* There when libvirtualtime.so is preloaded. */
+#pragma weak virtual_now
 
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
@@ -118,8 +122,11 @@ void sim_gpu_uuid(const struct sim_settings *set, unsigned int gpu, unsigned cha
 
 uint64_t sim_now_ns(void)
 {
+    uint64_t virtual = virtual_now ? virtual_now() : 0;
     struct timespec ts;
 
+    if (virtual)
+        return virtual;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }

@@ -4,19 +4,18 @@
  * The GPU does one piece of a process' work at a time, in the order of issue. So work is issued as soon as it is submitted, and a wait
  * for an event costs nothing, because the record was issued before. What cannot be issued yet stays in its stream: host functions until
  * the GPU gets there, and whatever is ordered behind one. */
-#include <errno.h>
-#include <pthread.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sim.h"
 
 #define WORKER_IDLE_NS UINT64_C(100000000)
 
-static pthread_mutex_t wake_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake = PTHREAD_COND_INITIALIZER; /* for the worker */
-static bool woken;
+static uint32_t woken; /* a futex: the worker has something to look at. Not a condition of libc's: those wait in real time only */
 static uint64_t last_seq;
 static unsigned long queued; /* ops not issued, in all streams */
 static struct sim_event *pending_events;
@@ -389,10 +388,8 @@ void sim_streams_free_context(struct sim_ctx *ctx)
 
 void sim_worker_wake(void)
 {
-    pthread_mutex_lock(&wake_lock);
-    woken = true;
-    pthread_cond_signal(&wake);
-    pthread_mutex_unlock(&wake_lock);
+    if (!__atomic_exchange_n(&woken, 1, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 /* The lock is dropped around the program's code, which may not call the driver but may take its time. */
@@ -443,9 +440,10 @@ void *sim_worker(void *arg)
     sim_proc_hold(arg);
     for (;;) {
         uint64_t later_ns = WORKER_IDLE_NS;
-        struct timespec until;
+        struct timespec wait;
         bool idle;
 
+        __atomic_store_n(&woken, 0, __ATOMIC_SEQ_CST);
         sim_lock();
         sim_stream_pump();
         while (queued && run_due(&later_ns))
@@ -454,21 +452,8 @@ void *sim_worker(void *arg)
         idle = !queued && !pending_events;
         sim_unlock();
 
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += (long)later_ns;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-        pthread_mutex_lock(&wake_lock);
-        while (!woken) {
-            if (idle)
-                pthread_cond_wait(&wake, &wake_lock);
-            else if (pthread_cond_timedwait(&wake, &wake_lock, &until) == ETIMEDOUT)
-                break;
-        }
-        woken = false;
-        pthread_mutex_unlock(&wake_lock);
+        wait = (struct timespec){.tv_nsec = (long)later_ns};
+        syscall(SYS_futex, &woken, FUTEX_WAIT_PRIVATE, 0, idle ? NULL : &wait, NULL, 0);
     }
     return NULL;
 }
