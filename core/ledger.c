@@ -11,6 +11,7 @@
 
 #include "ledger_internal.h"
 #include "ledger_sys.h"
+#include "softslice/clock.h"
 
 #define RESERVE_PATIENCE UINT64_C(1000000000) /* ns that a refusal may be put off while others' charges are unsettled */
 #define JUST_NOW         UINT64_C(50000000)   /* ns since a dead member's bytes were taken off */
@@ -219,7 +220,7 @@ bool ledger_fits_without_dead(const struct ledger *ledger, unsigned device, uint
         return false;
     /* What others are asking for is no matter of the dead: there have to be some, or to have been a moment ago. */
     return settled(ledger, device, false, &fingerprint) > alive || total(ledger, device) <= limit - bytes ||
-           sys_now(CLOCK_MONOTONIC) - ledger_last_burial(ledger, device) < JUST_NOW;
+           clock_now() - ledger_last_burial(ledger, device) < JUST_NOW;
 }
 
 void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, uint64_t actual)
@@ -357,6 +358,7 @@ int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_de
     const struct ledger_hold *hold;
     const struct ledger_device *entry;
     unsigned __int128 tentative = 0, spilled = 0;
+    unsigned arms = 0;
     uint32_t used;
 
     if (!ledger_usable(ledger, device))
@@ -367,6 +369,7 @@ int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_de
     for (uint32_t i = 0; i < used; i++) {
         tentative += ledger_load(&hold[i].tentative);
         spilled += ledger_spilled(ledger, device, i);
+        arms |= ledger_arms_of(ledger, i);
     }
     *state = (struct ledger_device_state){.limit = ledger_limit(ledger, device),
                                           .current = ledger_current(ledger, device),
@@ -381,5 +384,6 @@ int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_de
     }
     for (unsigned i = 0; i < LEDGER_EVENTS; i++)
         state->events[i] = ledger_load(&entry->events[i]);
+    ledger_tell_compute(ledger_compute(ledger, device), arms & LEDGER_ARMS_COMPUTE, state);
     return 0;
 }

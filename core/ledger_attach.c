@@ -6,6 +6,7 @@
 
 #include "ledger_internal.h"
 #include "ledger_sys.h"
+#include "softslice/clock.h"
 #include "softslice/log.h"
 
 #define ATTACH_PATIENCE UINT64_C(5000000000) /* ns that another process may keep the attach lock */
@@ -181,6 +182,10 @@ static int read_header(struct attach *attach)
     made->hold_offset = part.header.hold_offset;
     made->extra_offset = part.header.extra_offset;
     made->extra_stride = part.header.extra_stride;
+    made->compute_offset = part.header.compute_offset;
+    made->compute_stride = part.header.compute_stride;
+    made->busy_offset = part.header.busy_offset;
+    made->busy_stride = part.header.busy_stride;
     return 0;
 }
 
@@ -212,6 +217,14 @@ static bool still_named(struct attach *attach)
 
 /* ---- the slot */
 
+static void clear_account(struct ledger_compute *compute)
+{
+    uint64_t *word = compute ? (uint64_t *)&compute->account : NULL;
+
+    for (unsigned i = 0; word && i < sizeof(compute->account) / sizeof(*word); i++)
+        ledger_store(&word[i], 0);
+}
+
 /* The first live member starts the tenant anew: limits are its to set. Peaks, events and sizes of contexts outlive the members, and so do
  * for a while the bytes of the dead; only a full table is emptied, from its end, so that being killed here leaves no hole in it. */
 static void begin_tenant(struct ledger *made)
@@ -239,6 +252,7 @@ static void begin_tenant(struct ledger *made)
         ledger_store(&device->peak, 0);
         for (unsigned event = 0; event < LEDGER_EVENTS; event++)
             ledger_store(&device->events[event], 0);
+        clear_account(ledger_compute(made, i));
         ledger_store(&device->key, 0);
     }
 }
@@ -253,8 +267,11 @@ static void take_more(struct ledger *made, uint64_t since)
     ledger_store(&more->pid_namespace, made->pid_namespace);
     ledger_store(&more->died, 0);
     ledger_store(&more->tag, since);
+    if (made->compute_offset)
+        ledger_store(&more->mark, ledger_mark(since, 0));
     for (uint32_t i = 0; i < made->devices; i++)
         ledger_store(&ledger_extra(made, i, made->slot)->spilled, 0);
+    ledger_clear_busy(made, made->slot);
 }
 
 /* With the attach lock held: bury the dead, then take the lowest free slot. */
@@ -263,7 +280,7 @@ static int take_slot(struct attach *attach)
     struct ledger *made = &attach->made;
     uint32_t used = ledger_used(made);
     struct ledger_slot *slot;
-    bool alone = true;
+    bool alone = true, first_to_share = true;
     uint64_t since;
     int result;
 
@@ -276,10 +293,13 @@ static int take_slot(struct attach *attach)
             sys_unlock(attach->fd, LEDGER_LOCK_SLOTS + i);
         } else if (result == -EAGAIN) {
             alone = false;
+            first_to_share = first_to_share && !ledger_knows_compute(made, i);
         } else {
             return cannot(attach, "lock", result);
         }
     }
+    if (first_to_share)
+        ledger_begin_compute(made);
     if (alone) {
         begin_tenant(made);
         ledger_sweep(attach->folder);
@@ -301,6 +321,7 @@ static int take_slot(struct attach *attach)
         return ledger_fail(attach->ledger, -EUSERS, "tenant %s is full: all %u slots of its ledger are taken by live processes",
                            attach->name, made->slots);
     made->first = alone;
+    made->first_to_share = first_to_share;
     ledger_clear_slot(made, made->slot);
     if (made->slot >= ledger_used(made))
         __atomic_store_n(&made->file->slots_used, made->slot + 1, __ATOMIC_SEQ_CST);
@@ -406,6 +427,7 @@ static int attach_work(void *argument)
         munmap(attach->made.file, attach->made.size);
     attach->made.file = NULL;
     attach->temporary[0] = '\0';
+    clock_now(); /* learns of the time namespace while there are descriptors to be had */
     attach->trust = ledger_dir_trust(&status);
     attach->made.pid_namespace = compat_inode("/proc/self/ns/pid");
     ledger_collect(attach->dirfd);
@@ -463,6 +485,7 @@ void ledger_detach(struct ledger *ledger)
         ledger_store(&hold->tentative, 0);
         ledger_store(&hold->committed, 0);
     }
+    ledger_clear_busy(ledger, ledger->slot);
     ledger_store(&ledger_slot_at(ledger, ledger->slot)->state, 0);
     munmap(ledger->file, ledger->size);
     *ledger = (struct ledger){0};

@@ -6,6 +6,7 @@
 
 #include "ledger_internal.h"
 #include "ledger_sys.h"
+#include "softslice/clock.h"
 
 #define LOOK_INTERVAL UINT64_C(100000000) /* ns */
 #define DEAD_AT_ONCE  64                  /* that the witness is asked about; others wait their turn */
@@ -35,7 +36,7 @@ static void clear_hold(struct ledger *ledger, uint32_t index, uint32_t slot)
 
     if (!holds_on(ledger, index, slot))
         return;
-    ledger_store(&device->last_burial, sys_now(CLOCK_MONOTONIC));
+    ledger_store(&device->last_burial, clock_now());
     held = __atomic_exchange_n(&hold->tentative, 0, __ATOMIC_SEQ_CST);
     held |= __atomic_exchange_n(&hold->committed, 0, __ATOMIC_SEQ_CST);
     if (held)
@@ -82,7 +83,7 @@ static bool is_over(const struct ledger_slot_more *more, uint64_t now)
 bool ledger_find_dead(struct ledger *ledger, uint32_t slot)
 {
     struct ledger_slot_more *more = ledger_slot_more(ledger, slot);
-    uint64_t state = ledger_load(&ledger_slot_at(ledger, slot)->state), now = sys_now(CLOCK_MONOTONIC);
+    uint64_t state = ledger_load(&ledger_slot_at(ledger, slot)->state), now = clock_now();
     bool holds = false;
 
     if (state == LEDGER_SLOT_DEAD) {
@@ -91,6 +92,7 @@ bool ledger_find_dead(struct ledger *ledger, uint32_t slot)
         return false;
     }
     end_all_restoring(ledger, slot);
+    ledger_clear_busy(ledger, slot);
     for (uint32_t i = 0; i < ledger->devices; i++) {
         struct ledger_hold *hold = &ledger_holds(ledger, i)[slot];
 

@@ -24,7 +24,11 @@ void ledger_header_init(struct ledger_header *header, uint32_t slots)
     header->hold_stride = sizeof(struct ledger_hold);
     header->extra_offset = header->hold_offset + LEDGER_DEVICES * slots * header->hold_stride;
     header->extra_stride = sizeof(struct ledger_extra);
-    header->file_size = (header->extra_offset + LEDGER_DEVICES * slots * header->extra_stride + 4095) & ~4095U;
+    header->compute_offset = (header->extra_offset + LEDGER_DEVICES * slots * header->extra_stride + 63) & ~63U;
+    header->compute_stride = sizeof(struct ledger_compute);
+    header->busy_offset = header->compute_offset + LEDGER_DEVICES * header->compute_stride;
+    header->busy_stride = sizeof(uint64_t);
+    header->file_size = (header->busy_offset + LEDGER_DEVICES * slots * header->busy_stride + 4095) & ~4095U;
     header->lock_attach = LEDGER_LOCK_ATTACH;
     header->lock_slots = LEDGER_LOCK_SLOTS;
     header->check = ledger_checksum(header, LEDGER_CONSTANT_SIZE - 8);
@@ -34,6 +38,22 @@ static bool section_fits(uint64_t offset, uint64_t count, uint64_t stride, uint6
 {
     return offset % 8 == 0 && stride % 8 == 0 && stride >= least && stride <= LEDGER_HEADER_SIZE && offset >= begin &&
            offset <= end && count * stride <= end - offset;
+}
+
+/* Behind the holds; each part was added by a minor version, to those before it. */
+static bool later_sections_fit(const struct ledger_header *header, uint64_t size)
+{
+    uint64_t cells = (uint64_t)header->devices * header->slots;
+
+    if (!header->extra_offset)
+        return !header->compute_offset;
+    if (header->slot_stride < sizeof(struct ledger_slot) + sizeof(struct ledger_slot_more) ||
+        !section_fits(header->extra_offset, cells, header->extra_stride, sizeof(struct ledger_extra), 0,
+                      header->compute_offset ? header->compute_offset : size))
+        return false;
+    return !header->compute_offset || (section_fits(header->compute_offset, header->devices, header->compute_stride,
+                                                    sizeof(struct ledger_compute), 0, header->busy_offset) &&
+                                       section_fits(header->busy_offset, cells, header->busy_stride, sizeof(uint64_t), 0, size));
 }
 
 const char *ledger_header_fault(const struct ledger_header *header, const void *constant, uint64_t size)
@@ -59,9 +79,7 @@ const char *ledger_header_fault(const struct ledger_header *header, const void *
                       header->hold_offset) ||
         !section_fits(header->hold_offset, (uint64_t)header->devices * header->slots, header->hold_stride,
                       sizeof(struct ledger_hold), 0, header->extra_offset ? header->extra_offset : size) ||
-        (header->extra_offset && (header->slot_stride < sizeof(struct ledger_slot) + sizeof(struct ledger_slot_more) ||
-                                  !section_fits(header->extra_offset, (uint64_t)header->devices * header->slots,
-                                                header->extra_stride, sizeof(struct ledger_extra), 0, size))))
+        !later_sections_fit(header, size))
         return "scribbled over (sections)";
     if (header->lock_attach != LEDGER_LOCK_ATTACH || header->lock_slots != LEDGER_LOCK_SLOTS)
         return "scribbled over (locks)";
@@ -74,6 +92,7 @@ const char *ledger_tables_fault(const struct ledger *ledger)
 
     for (uint32_t i = 0; i < ledger->devices; i++) {
         const struct ledger_device *device = ledger_device_at(ledger, i);
+        const struct ledger_compute *compute = ledger_compute(ledger, i);
         uint64_t uuid[2] = {ledger_load(&device->uuid[0]), ledger_load(&device->uuid[1])};
         uint64_t key = ledger_load(&device->key), complete = ledger_load(&device->complete), limit = ledger_load(&device->limit);
 
@@ -81,6 +100,8 @@ const char *ledger_tables_fault(const struct ledger *ledger)
             return "scribbled over (limit)";
         if (!key ? uuid[0] || uuid[1] || complete || limit : complete && (complete != LEDGER_COMPLETE || key != ledger_key(uuid)))
             return "scribbled over (devices)";
+        if (compute && (!ledger_limit_valid(ledger_load(&compute->share)) || !ledger_limit_valid(ledger_load(&compute->weight))))
+            return "scribbled over (share)";
     }
     if (used > ledger->slots)
         return "scribbled over (slots)";

@@ -101,6 +101,21 @@ int ledger_reserve_suspended(struct ledger *ledger, unsigned device, uint64_t *s
 /* What a slot that is taken keeps on the host of a device's data. */
 uint64_t ledger_spilled(const struct ledger *ledger, unsigned device, unsigned slot);
 
+/* ---- ledger_compute.c */
+
+/* Whether the owner of a slot that is taken is of a library that knows of shares, and what it has armed. */
+bool ledger_knows_compute(const struct ledger *ledger, unsigned slot);
+unsigned ledger_arms_of(const struct ledger *ledger, unsigned slot);
+
+/* Begin the shares and weights of all devices anew. */
+void ledger_begin_compute(struct ledger *ledger);
+
+/* No work of this slot's, anywhere. */
+void ledger_clear_busy(struct ledger *ledger, unsigned slot);
+
+/* Add what the file says of a device's share to its state: from a copy of it (NULL: the file has none). */
+void ledger_tell_compute(const struct ledger_compute *compute, bool armed, struct ledger_device_state *state);
+
 /* ---- the mapped file */
 
 static inline bool ledger_usable(const struct ledger *ledger, unsigned device)
@@ -136,6 +151,20 @@ static inline struct ledger_extra *ledger_extra(const struct ledger *ledger, uns
         return NULL;
     return (struct ledger_extra *)((char *)ledger->file + ledger->extra_offset +
                                    ((size_t)device * ledger->slots + slot) * ledger->extra_stride);
+}
+
+/* NULL where the file has none. */
+static inline struct ledger_compute *ledger_compute(const struct ledger *ledger, unsigned device)
+{
+    if (!ledger->compute_offset)
+        return NULL;
+    return (struct ledger_compute *)((char *)ledger->file + ledger->compute_offset + (size_t)device * ledger->compute_stride);
+}
+
+/* Of a slot on a device, in a file that has struct ledger_compute. */
+static inline uint64_t *ledger_busy_at(const struct ledger *ledger, unsigned device, unsigned slot)
+{
+    return (uint64_t *)((char *)ledger->file + ledger->busy_offset + ((size_t)device * ledger->slots + slot) * ledger->busy_stride);
 }
 
 /* The holds of all slots on a device. */

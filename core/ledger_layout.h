@@ -7,7 +7,10 @@
  *
  * Minor version 1 added to 0: struct ledger_slot_more, struct ledger_extra, LEDGER_SLOT_DEAD and the states in a hold's committed bytes. An
  * older library takes a dead slot for one to be buried, and suspended bytes for more than any limit: it refuses, and never grants too much.
- * In a file of version 0 nobody has the newer parts: the dead are taken off at once, nothing is suspended, spilled bytes are not told. */
+ * In a file of version 0 nobody has the newer parts: the dead are taken off at once, nothing is suspended, spilled bytes are not told.
+ *
+ * Minor version 2 added struct ledger_compute, the busy words and the mark of who knows of them. In an older file there is no compute share: each
+ * process keeps to its own. An older library neither resets what they say when it begins a tenant anew nor marks its slot. */
 #ifndef SOFTSLICE_CORE_LEDGER_LAYOUT_H
 #define SOFTSLICE_CORE_LEDGER_LAYOUT_H
 
@@ -15,10 +18,11 @@
 #include <stdint.h>
 
 #include "softslice/ledger.h"
+#include "softslice/share.h"
 
 #define LEDGER_MAGIC UINT64_C(0x52454744454c5353) /* "SSLEDGER" */
 #define LEDGER_MAJOR 1
-#define LEDGER_MINOR 1
+#define LEDGER_MINOR 2
 
 /* Locks are on bytes far behind the file's end, so that they never collide with a lock on its content. The first is held while a
  * process attaches, slot i's owner holds the byte LEDGER_LOCK_SLOTS + i for as long as it lives. Who buries a slot has a read lock on
@@ -43,8 +47,10 @@ struct ledger_header {
     uint32_t slot_offset, slot_stride;
     uint32_t hold_offset, hold_stride;
     uint64_t lock_attach, lock_slots;
-    uint32_t extra_offset, extra_stride; /* 0, 0: no extras, and no struct ledger_slot_more */
-    uint64_t reserved[5];
+    uint32_t extra_offset, extra_stride;     /* 0, 0: no extras, and no struct ledger_slot_more */
+    uint32_t compute_offset, compute_stride; /* 0, 0: no struct ledger_compute and no busy words */
+    uint32_t busy_offset, busy_stride;
+    uint64_t reserved[3];
     uint64_t check;
     uint64_t reserved_mutable[8];
     uint32_t slots_used; /* slots above were never taken in this life of the tenant; grows only, reset by a first live member */
@@ -59,7 +65,7 @@ struct ledger_device {
     uint64_t complete;
     uint64_t limit; /* 0: nobody set one; else see ledger_limit_encode() */
     uint64_t context_bytes;
-    uint64_t last_burial; /* CLOCK_MONOTONIC ns */
+    uint64_t last_burial; /* clock_now() */
     uint64_t reserved_line;
     uint64_t peak;
     uint64_t reserved_peak[7];
@@ -86,9 +92,16 @@ struct ledger_slot {
 struct ledger_slot_more {
     uint64_t tag;
     uint64_t pid_namespace; /* the inode of /proc/self/ns/pid, 0 where it could not be learned */
-    uint64_t died;          /* CLOCK_MONOTONIC ns at which it was found dead */
-    uint64_t reserved;
+    uint64_t died;          /* clock_now() at which it was found dead */
+    uint64_t mark;          /* see ledger_mark() */
 };
+
+/* An older library gives a slot a new `since` and leaves `mark` as it is, so a mark is good where it is that of its `since`: then its owner keeps
+ * its busy words, and the low bits say what it has armed (LEDGER_ARMS_*). */
+#define LEDGER_MARK_BITS  UINT64_C(15)
+#define LEDGER_MARK_KNOWN UINT64_C(8) /* set in every mark */
+
+static inline uint64_t ledger_mark(uint64_t since, uint64_t arms);
 
 /* What a slot holds on a device: hold_offset + (device * slots + slot) * hold_stride. */
 struct ledger_hold {
@@ -133,6 +146,17 @@ struct ledger_extra {
     uint64_t reserved;
 };
 
+/* Of a device: compute_offset + device * compute_stride. The shares and weights are written as limits are, see ledger_limit_encode(). */
+struct ledger_compute {
+    uint64_t share;  /* hundredths of a percent; 0: nobody set one */
+    uint64_t weight; /* 0: nobody set one */
+    uint64_t reserved[6];
+    struct share_account account;
+};
+
+/* Of a slot on a device: busy_offset + (device * slots + slot) * busy_stride. One word: 0 while its owner has no work there, else clock_now() when
+ * it last said that it has. */
+
 #define LEDGER_AT(type, member, offset)                                                                                            \
     _Static_assert(offsetof(struct ledger_##type, member) == (offset), "layout of " #type "." #member)
 
@@ -153,7 +177,11 @@ LEDGER_AT(header, lock_attach, 56);
 LEDGER_AT(header, lock_slots, 64);
 LEDGER_AT(header, extra_offset, 72);
 LEDGER_AT(header, extra_stride, 76);
-LEDGER_AT(header, reserved, 80);
+LEDGER_AT(header, compute_offset, 80);
+LEDGER_AT(header, compute_stride, 84);
+LEDGER_AT(header, busy_offset, 88);
+LEDGER_AT(header, busy_stride, 92);
+LEDGER_AT(header, reserved, 96);
 LEDGER_AT(header, check, LEDGER_CONSTANT_SIZE - 8);
 LEDGER_AT(header, reserved_mutable, 128);
 LEDGER_AT(header, slots_used, 192);
@@ -172,16 +200,37 @@ LEDGER_AT(slot, since, 16);
 LEDGER_AT(slot_more, tag, 0);
 LEDGER_AT(slot_more, pid_namespace, 8);
 LEDGER_AT(slot_more, died, 16);
+LEDGER_AT(slot_more, mark, 24);
 LEDGER_AT(hold, tentative, 0);
 LEDGER_AT(hold, committed, 8);
 LEDGER_AT(extra, spilled, 0);
 LEDGER_AT(extra, reserved, 8);
+LEDGER_AT(compute, share, 0);
+LEDGER_AT(compute, weight, 8);
+LEDGER_AT(compute, account, 64);
+_Static_assert(offsetof(struct share_account, due) == 0, "layout of share_account.due");
+_Static_assert(offsetof(struct share_account, edge) == 8, "layout of share_account.edge");
+_Static_assert(offsetof(struct share_account, busy) == 16, "layout of share_account.busy");
+_Static_assert(offsetof(struct share_account, throttled) == 24, "layout of share_account.throttled");
+_Static_assert(offsetof(struct share_account, forgiven) == 32, "layout of share_account.forgiven");
+_Static_assert(offsetof(struct share_account, nr_periods) == 40, "layout of share_account.nr_periods");
+_Static_assert(offsetof(struct share_account, nr_throttled) == 48, "layout of share_account.nr_throttled");
+_Static_assert(offsetof(struct share_account, periods_until) == 56, "layout of share_account.periods_until");
+_Static_assert(offsetof(struct share_account, waited_until) == 64, "layout of share_account.waited_until");
+_Static_assert(offsetof(struct share_account, throttle_edge) == 72, "layout of share_account.throttle_edge");
+_Static_assert(offsetof(struct share_account, repaired) == 80, "layout of share_account.repaired");
+_Static_assert(offsetof(struct share_account, turns_taken) == 88, "layout of share_account.turns_taken");
+_Static_assert(offsetof(struct share_account, turns_lost) == 96, "layout of share_account.turns_lost");
+_Static_assert(offsetof(struct share_account, marks) == 104, "layout of share_account.marks");
+_Static_assert(offsetof(struct share_account, reserved_counts) == 112, "layout of share_account.reserved_counts");
+_Static_assert(offsetof(struct share_account, gaps) == 128, "layout of share_account.gaps");
 _Static_assert(sizeof(struct ledger_header) == 256, "size of the header");
 _Static_assert(sizeof(struct ledger_device) == 256, "size of a device");
 _Static_assert(sizeof(struct ledger_slot) == 32, "size of a slot");
 _Static_assert(sizeof(struct ledger_slot_more) == 32, "size of a slot's second part");
 _Static_assert(sizeof(struct ledger_hold) == 16, "size of a hold");
 _Static_assert(sizeof(struct ledger_extra) == 16, "size of an extra");
+_Static_assert(sizeof(struct ledger_compute) == 320, "size of what a device has for compute");
 _Static_assert(LEDGER_EVENTS <= 8, "events of a device");
 
 /* A bijection of 64-bit words: two different inputs never give one output. */
@@ -206,6 +255,17 @@ static inline uint64_t ledger_checksum(const void *data, size_t size)
 static inline uint64_t ledger_key(const uint64_t uuid[2])
 {
     return ledger_checksum(uuid, 16) | 1;
+}
+
+static inline uint64_t ledger_mark(uint64_t since, uint64_t arms)
+{
+    return (ledger_mix(since + 1) & ~LEDGER_MARK_BITS) | LEDGER_MARK_KNOWN | arms;
+}
+
+/* What the owner of a slot has armed; 0 where the mark is another owner's. */
+static inline uint64_t ledger_mark_arms(uint64_t mark, uint64_t since)
+{
+    return ledger_mark(since, mark & LEDGER_MARK_BITS) == mark ? mark & LEDGER_MARK_BITS : 0;
 }
 
 /* A limit is one word, so that it changes at once, and checks itself, so that scribbling is found: bits 0-46 bytes, bit 47 "replaced
@@ -241,6 +301,14 @@ static inline uint64_t ledger_limit_decode(uint64_t word)
     if (!ledger_limit_valid(word))
         return 0;
     return value == LEDGER_LIMIT_NONE ? LEDGER_NO_LIMIT : value;
+}
+
+/* A share or a weight of 1 to 10000 (both reach as far), or `unset` where nobody set one. A damaged word reads as 1, the least there is. */
+static inline uint32_t ledger_part_decode(uint64_t word, uint32_t unset)
+{
+    uint64_t value = ledger_limit_decode(word);
+
+    return !word ? unset : value >= 1 && value <= SHARE_WHOLE ? (uint32_t)value : 1;
 }
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "ledger_internal.h"
 #include "ledger_sys.h"
+#include "softslice/clock.h"
 
 static int read_all(int fd, void *buffer, size_t size, uint64_t offset)
 {
@@ -40,10 +41,17 @@ static int slot_counts(int fd, uint32_t index, const struct seen *seen)
     if (!seen->slot.state)
         return 0;
     if (seen->slot.state == LEDGER_SLOT_DEAD) {
-        now = sys_now(CLOCK_MONOTONIC);
+        now = clock_now();
         return seen->more.died && now >= seen->more.died && now - seen->more.died < LEDGER_DEAD_NS ? 2 : 0;
     }
     return sys_locked(fd, LEDGER_LOCK_SLOTS + index, 1, &at, &end);
+}
+
+static unsigned arms_of(const struct ledger_header *header, const struct seen *seen)
+{
+    uint64_t arms = header->compute_offset && seen->more.tag ? ledger_mark_arms(seen->more.mark, seen->slot.since) : 0;
+
+    return arms ? arms & (LEDGER_ARMS_VRAM | LEDGER_ARMS_COMPUTE) : LEDGER_ARMS_VRAM;
 }
 
 static uint32_t slots_used(const struct ledger_header *header)
@@ -119,6 +127,7 @@ static int read_device(int fd, const struct ledger_header *header, unsigned *ind
 
 static int read_devices(int fd, const struct ledger_header *header, const uint64_t *counts, struct ledger_view *view)
 {
+    struct ledger_compute compute;
     struct ledger_device device;
     int result = 0;
 
@@ -132,6 +141,11 @@ static int read_devices(int fd, const struct ledger_header *header, const uint64
         state->context_bytes = device.context_bytes;
         memcpy(state->events, device.events, sizeof(state->events));
         result = sum_holds(fd, header, counts, i, state);
+        if (result == 0 && header->compute_offset) {
+            result = read_all(fd, &compute, sizeof(compute), header->compute_offset + (uint64_t)i * header->compute_stride);
+            if (result == 0)
+                ledger_tell_compute(&compute, view->arms & LEDGER_ARMS_COMPUTE, state);
+        }
         if (result < 0)
             break;
         view->devices++;
@@ -154,6 +168,7 @@ static int read_members(int fd, const struct ledger_header *header, uint64_t *co
         if (result)
             counts[i / 64] |= UINT64_C(1) << i % 64;
         view->members += result == 1;
+        view->arms |= result == 1 ? arms_of(header, &seen) : 0;
     }
     return 0;
 }

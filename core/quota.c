@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 #include "compat.h"
+#include "softslice/clock.h"
 #include "softslice/log.h"
 
 #define GRANULE_MIN   1024
@@ -18,14 +18,6 @@
 static uint64_t min(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static void sleep_ns(long ns)
@@ -70,6 +62,8 @@ int quota_add_device(struct quota *quota, const struct config *config, const str
     index = ledger_add_device(&quota->ledger, id->uuid, LEDGER_NO_LIMIT);
     if (index < 0)
         return index;
+    if (config_arms_vram(config))
+        ledger_arm(&quota->ledger, LEDGER_ARMS_VRAM);
     before = ledger_limit(&quota->ledger, (unsigned)index);
     ledger_add_device(&quota->ledger, id->uuid, own);
     *device = (struct quota_device){
@@ -176,7 +170,7 @@ int quota_reserve(struct quota *quota, struct quota_charge *charge, unsigned dev
 bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, enum quota_family family, uint64_t *since)
 {
     struct quota_device *d = &quota->device[device];
-    uint64_t now = now_ns();
+    uint64_t now = clock_now();
 
     if (!*since)
         *since = now;
@@ -243,7 +237,7 @@ bool quota_retry_oom(struct quota *quota, unsigned device, unsigned *attempt)
         ledger_current(&quota->ledger, index); /* buries who died unnoticed */
     }
     burial = ledger_last_burial(&quota->ledger, index);
-    now = now_ns();
+    now = clock_now();
     /* One in the future is of an earlier boot: the ledger is on a disk. */
     if (!burial || burial > now || *attempt >= OOM_ATTEMPTS || now - burial >= LEDGER_DEAD_NS)
         return false;

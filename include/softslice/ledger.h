@@ -12,11 +12,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "softslice/share.h"
+
 #define LEDGER_DEVICES   32   /* devices in one ledger */
 #define LEDGER_SLOTS     1024 /* processes of one named tenant; a process-own tenant's file has one slot */
 #define LEDGER_ERROR_MAX 512
 #define LEDGER_NO_LIMIT  UINT64_MAX
 #define LEDGER_DEAD_NS   UINT64_C(2000000000) /* for so long after its burial a dead member's bytes may count */
+#define LEDGER_RENEW_NS  UINT64_C(50000000)   /* a busy word that is older is looked into */
+
+/* What a member has armed (design, section 2), bits. */
+#define LEDGER_ARMS_VRAM    1
+#define LEDGER_ARMS_COMPUTE 2
 
 struct ledger_header; /* the mapped layout: core/ledger_layout.h */
 
@@ -31,10 +38,12 @@ struct ledger {
     uint32_t slot, slots, devices;       /* own; how many of each there are */
     uint32_t device_stride, slot_stride; /* copies of what was validated: the file may be scribbled over later */
     uint32_t device_offset, slot_offset, hold_offset;
-    uint32_t extra_offset, extra_stride; /* 0: the file is of version 1.0 */
-    bool first;                          /* no other member lived when this one attached */
-    char path[PATH_MAX];                 /* of the file, to find the dead; "" where it could not be learned */
-    char error[LEDGER_ERROR_MAX];        /* one line for people after a failed call */
+    uint32_t extra_offset, extra_stride;                               /* 0: the file is of version 1.0 */
+    uint32_t compute_offset, compute_stride, busy_offset, busy_stride; /* 0: it is older than 1.2 */
+    bool first;                                                        /* no other member lived when this one attached */
+    bool first_to_share;                                               /* the same for members that know of shares */
+    char path[PATH_MAX];          /* of the file, to find the dead; "" where it could not be learned */
+    char error[LEDGER_ERROR_MAX]; /* one line for people after a failed call */
 };
 
 /* The state directory to use: `configured` if not "", else /run/softslice where it exists and is ours (or is a sticky directory that
@@ -96,7 +105,7 @@ bool ledger_fits_without_dead(const struct ledger *ledger, unsigned device, uint
  * at 0 and at the largest; goes with the process. */
 void ledger_spill(struct ledger *ledger, unsigned device, int64_t delta);
 
-/* When (CLOCK_MONOTONIC ns, 0 never) a member was last found dead that had bytes here, or they were taken off the total: within 2 s of it a
+/* When (clock_now(), 0 never) a member was last found dead that had bytes here, or they were taken off the total: within 2 s of it a
  * physical CUDA_ERROR_OUT_OF_MEMORY may mean that the driver has not released them yet. */
 uint64_t ledger_last_burial(const struct ledger *ledger, unsigned device);
 
@@ -105,12 +114,43 @@ enum ledger_event { LEDGER_EVENT_REFUSED, LEDGER_EVENT_OOM, LEDGER_EVENT_BURIED,
 /* Count an event, as memory.events does. */
 void ledger_count(struct ledger *ledger, unsigned device, enum ledger_event event);
 
+/* Say what this process has armed (LEDGER_ARMS_*, beside what it said before). */
+void ledger_arm(struct ledger *ledger, unsigned arms);
+
+/* ---- compute: ledger_compute.c. In a file older than 1.2 there is none of it */
+
+/* The tenant's account of a device; NULL where the file has none. Zeros when it was never used; it outlives the members. */
+struct share_account *ledger_account(struct ledger *ledger, unsigned device);
+
+/* Enter a share (hundredths of a percent) and a weight (1 to 10000; 0: none) for a device, each where this process is the first live member that
+ * knows of them or nobody set one yet. A share of SHARE_WHOLE enters none. */
+void ledger_enter_compute(struct ledger *ledger, unsigned device, uint32_t share, uint32_t weight);
+
+/* The ledger's share, SHARE_WHOLE where nobody set one, and its weight, 0 where nobody did; damaged ones read as 1. Their replacement: seen at the
+ * next reading. */
+uint32_t ledger_share(const struct ledger *ledger, unsigned device);
+void ledger_set_share(struct ledger *ledger, unsigned device, uint32_t share);
+uint32_t ledger_weight(const struct ledger *ledger, unsigned device);
+void ledger_set_weight(struct ledger *ledger, unsigned device, uint32_t weight);
+
+/* This process's own word for a device: 0 while it has no work there, else clock_now() when it last said that it has, to be renewed well within
+ * LEDGER_RENEW_NS. NULL where the file has none. Only the owner writes it, atomically. */
+uint64_t *ledger_busy_word(struct ledger *ledger, unsigned device);
+
+/* Whether another live member has work on a device, by its busy word; one that is checkpointed has none. Looks for the dead, at most every 100 ms,
+ * where a word was not renewed. Keeps errno. */
+bool ledger_others_busy(struct ledger *ledger, unsigned device, uint64_t now);
+
 /* What a device of a ledger looks like now, for status and tests. */
 struct ledger_device_state {
     uint8_t uuid[16];
     uint64_t limit, current, peak, tentative, context_bytes;
     uint64_t spilled; /* on the host, of all live members */
     uint64_t events[LEDGER_EVENTS];
+    bool compute;                       /* a live member has armed it; else all below is to be told as absent, not as 0 */
+    uint32_t share, weight;             /* as ledger_share() and ledger_weight() have them */
+    uint64_t busy, throttled, forgiven; /* ns, of the account, as the next ones are */
+    uint64_t nr_periods, nr_throttled, turns_taken, turns_lost;
 };
 int ledger_device_state(struct ledger *ledger, unsigned device, struct ledger_device_state *state);
 
@@ -156,6 +196,7 @@ void ledger_resume_anyway(struct ledger *ledger, const struct ledger_peer *peer)
 /* A tenant's ledger seen from outside, without joining or changing it: for status and exporters. */
 struct ledger_view {
     unsigned members, devices; /* live members; devices known */
+    unsigned arms;             /* what any live member has armed; those of a library older than 1.2 count as LEDGER_ARMS_VRAM */
     struct ledger_device_state device[LEDGER_DEVICES];
 };
 

@@ -58,6 +58,35 @@ static bool refused(const char *what, size_t at)
     return false;
 }
 
+/* Every byte of a share and a weight, with a live member: refused at attach, and read as the least there is by who has joined. */
+static void shares(void)
+{
+    static const uint8_t changes[] = {0x01, 0x80, 0xff};
+    struct ledger_compute compute;
+    struct ledger_header header;
+    off_t offset;
+
+    begin(true);
+    ledger_enter_compute(member, device, 3000, 200);
+    memcpy(&header, intact, sizeof(header));
+    offset = (off_t)(header.compute_offset + (size_t)device * header.compute_stride);
+    check(pread(file, &compute, sizeof(compute), offset) == (ssize_t)sizeof(compute), "%s", strerror(errno));
+    for (size_t at = 0; at < 16; at++) {
+        for (unsigned i = 0; i < sizeof(changes); i++) {
+            char changed = (char)(((char *)&compute)[at] ^ changes[i]);
+
+            check(pwrite(file, &changed, 1, offset + (off_t)at) == 1, "%s", strerror(errno));
+            check(refused("share", at), "a change of byte %zu of a share was not noticed", at);
+            check(at < 8 ? ledger_share(member, device) == 1 : ledger_weight(member, device) == 1, "byte %zu: %u, %u", at,
+                  ledger_share(member, device), ledger_weight(member, device));
+            check(pwrite(file, &compute, sizeof(compute), offset) == (ssize_t)sizeof(compute), "%s", strerror(errno));
+        }
+    }
+    check(ledger_share(member, device) == 3000 && ledger_weight(member, device) == 200, "%s", "not restored");
+    end();
+    printf("shares and weights: every change is noticed\n");
+}
+
 static void every_byte(bool alive)
 {
     static const uint8_t changes[] = {0x01, 0x80, 0xff};
@@ -154,7 +183,11 @@ static void versions(void)
     header.hold_offset = header.slot_offset + header.slots * header.slot_stride;
     header.extra_offset = header.hold_offset + header.devices * header.slots * header.hold_stride;
     header.extra_stride = 32;
-    header.file_size = header.extra_offset + (uint64_t)header.devices * header.slots * header.extra_stride + 65536;
+    header.compute_offset = header.extra_offset + header.devices * header.slots * header.extra_stride;
+    header.compute_stride = 512;
+    header.busy_offset = header.compute_offset + header.devices * header.compute_stride;
+    header.busy_stride = 16;
+    header.file_size = header.busy_offset + (uint64_t)header.devices * header.slots * header.busy_stride + 65536;
     check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
     write_header(&header);
     check(!refused("minor", 0), "%s", other->error);
@@ -164,7 +197,7 @@ static void versions(void)
     end();
 
     /* Good by its checksum, and impossible. */
-    for (unsigned i = 0; i < 10; i++) {
+    for (unsigned i = 0; i < 16; i++) {
         begin(false);
         memcpy(&header, intact, sizeof(header));
         header.slots = i == 0 ? 0 : i == 1 ? UINT32_MAX : header.slots;
@@ -175,11 +208,51 @@ static void versions(void)
         header.extra_offset = i == 6 ? header.hold_offset : i == 7 ? (uint32_t)header.file_size : header.extra_offset;
         header.extra_stride = i == 8 ? 8 : header.extra_stride;
         header.slot_stride = i == 9 ? 32 : header.slot_stride;
+        header.compute_offset = i == 10 ? header.extra_offset : i == 11 ? header.compute_offset + 4 : header.compute_offset;
+        header.compute_stride = i == 12 ? 256 : header.compute_stride;
+        header.busy_offset = i == 13 ? header.compute_offset : i == 14 ? (uint32_t)header.file_size : header.busy_offset;
+        header.busy_stride = i == 15 ? 4 : header.busy_stride;
         write_header(&header);
         check(refused("impossible", i), "impossible header %u is accepted", i);
         end();
     }
     printf("versions: another major refused, a newer minor joined\n");
+}
+
+/* What came with version 1.2 is not there, and nobody fails for it. */
+static void no_compute(void)
+{
+    static struct ledger_view view;
+
+    ledger_enter_compute(member, device, 3000, 50);
+    ledger_set_share(member, device, 2000);
+    ledger_set_weight(member, device, 40);
+    ledger_arm(member, LEDGER_ARMS_COMPUTE);
+    check(ledger_share(member, device) == SHARE_WHOLE && ledger_weight(member, device) == 0, "there is a share");
+    check(!ledger_account(member, device) && !ledger_busy_word(member, device), "there is an account");
+    check(!ledger_others_busy(member, device, test_now()), "somebody is busy");
+    check(ledger_read(dir, "damaged", &view) == 0 && view.arms == LEDGER_ARMS_VRAM && !view.device[0].compute,
+          "a reader sees what there is not");
+}
+
+/* The same of version 1.1. */
+static void middle_version(void)
+{
+    struct ledger_header header;
+
+    begin(false);
+    memcpy(&header, intact, sizeof(header));
+    header.minor = 1;
+    header.file_size = (header.compute_offset + 4095) & ~UINT64_C(4095);
+    header.compute_offset = header.compute_stride = header.busy_offset = header.busy_stride = 0;
+    check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
+    write_header(&header);
+    device = (unsigned)test_attach(member, dir, "damaged", LIMIT);
+    test_hold(member, (int)device, HELD);
+    check(!refused("middle", 0), "%s", other->error);
+    no_compute();
+    end();
+    printf("version 1.1: read and joined\n");
 }
 
 /* A file of version 1.0, as the library before this one made it. */
@@ -194,7 +267,8 @@ static void former_version(void)
     header.minor = 0;
     header.slot_stride = 32;
     header.hold_offset = header.slot_offset + header.slots * header.slot_stride;
-    header.extra_offset = header.extra_stride = 0;
+    header.extra_offset = header.extra_stride = header.compute_offset = header.compute_stride = 0;
+    header.busy_offset = header.busy_stride = 0;
     header.file_size = (header.hold_offset + (uint64_t)header.devices * header.slots * header.hold_stride + 4095) & ~UINT64_C(4095);
     check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
     write_header(&header);
@@ -208,6 +282,7 @@ static void former_version(void)
           "its members cannot be listed");
     check(ledger_read_members(dir, "damaged", test_uuid, list, 4) == 1 && list[0].committed == HELD && list[0].spilled == 0,
           "its members cannot be listed from outside");
+    no_compute();
     end();
     printf("version 1.0: read and joined\n");
 }
@@ -304,7 +379,9 @@ int main(void)
     scribbled();
     versions();
     former_version();
+    middle_version();
     former_library();
+    shares();
     holes();
     other_things();
     return 0;

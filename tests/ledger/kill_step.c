@@ -16,6 +16,7 @@
 
 #include "common.h"
 #include "ledger_layout.h"
+#include "softslice/clock.h"
 
 #define LIMIT  UINT64_C(1000000)
 #define KEPT   UINT64_C(1000) /* what the test itself holds */
@@ -85,6 +86,14 @@ static void do_resume(void)
         ledger_resume(ledger, &peer, cap, &refusal);
 }
 
+static void do_compute(void)
+{
+    ledger_arm(ledger, LEDGER_ARMS_COMPUTE);
+    ledger_enter_compute(ledger, device, 2000, 50);
+    __atomic_store_n(ledger_busy_word(ledger, device), clock_now(), __ATOMIC_SEQ_CST);
+    ledger_others_busy(ledger, device, clock_now());
+}
+
 static void do_attach(void)
 {
     ledger_attach(ledger, dir, "stepped");
@@ -138,6 +147,7 @@ static const struct operation {
     {"suspend", do_suspend, ATTACHED | LONG | PEER},
     {"resume", do_resume, ATTACHED | LONG | PEER | SUSPENDED},
     {"resume in single steps", do_resume, ATTACHED | PEER | SUSPENDED},
+    {"share and be busy", do_compute, ATTACHED},
     {"detach", do_detach, ATTACHED | LONG},
     {"add a device", do_add, ATTACHED},
     {"attach", do_attach, LONG},
@@ -155,6 +165,7 @@ static void victim(const struct operation *operation)
     if (operation->flags & ATTACHED) {
         test_attach(ledger, dir, "stepped", LEDGER_NO_LIMIT);
         test_hold(ledger, (int)device, VICTIM);
+        *ledger_busy_word(ledger, device) = clock_now();
         if (operation->flags & TENTATIVE)
             check(ledger_reserve(ledger, device, 2000, LEDGER_NO_LIMIT) == 0, "no room");
     }
@@ -175,6 +186,7 @@ static void leave_dead(void)
     if (pid == 0) {
         test_attach(ledger, dir, "stepped", LEDGER_NO_LIMIT);
         test_hold(ledger, (int)device, DEAD);
+        *ledger_busy_word(ledger, device) = clock_now();
         kill(getpid(), SIGKILL);
     }
     waitpid(pid, NULL, 0);
@@ -222,6 +234,10 @@ static size_t watch_copy(char *copy)
     for (unsigned i = 0; i < WATCHED_DEVICES; i++)
         at = watch_part(at, copy, header->hold_offset + (size_t)i * header->slots * header->hold_stride,
                         WATCHED_SLOTS * sizeof(struct ledger_hold));
+    at = watch_part(at, copy, header->compute_offset, WATCHED_DEVICES * header->compute_stride);
+    for (unsigned i = 0; i < WATCHED_DEVICES; i++)
+        at = watch_part(at, copy, header->busy_offset + (size_t)i * header->slots * header->busy_stride,
+                        WATCHED_SLOTS * header->busy_stride);
     return at;
 }
 
@@ -404,7 +420,12 @@ static void verify(const struct operation *operation, unsigned long steps)
     check(ledger_members(ledger) == 1, "%s, %lu: %u members", operation->name, steps, ledger_members(ledger));
     check(ledger_current(ledger, device) == kept, "%s, %lu: %llu instead of %llu", operation->name, steps,
           (unsigned long long)ledger_current(ledger, device), (unsigned long long)kept);
+    check(!ledger_others_busy(ledger, device, clock_now()), "%s, %lu: the dead are busy", operation->name, steps);
+    check(ledger_share(ledger, device) == (alone ? SHARE_WHOLE : 3000), "%s, %lu: a share of %u", operation->name, steps,
+          ledger_share(ledger, device));
     check(ledger_attach(other, dir, "stepped") == 0, "%s, %lu: %s", operation->name, steps, other->error);
+    check(!ledger_others_busy(ledger, device, clock_now()) && *ledger_busy_word(other, device) == 0,
+          "%s, %lu: busy before it began", operation->name, steps);
     check(other->slot <= 2, "%s, %lu: slot %u", operation->name, steps, other->slot);
     check(ledger_reserve(other, device, LIMIT - kept + 1, LEDGER_NO_LIMIT) == -ENOMEM, "%s, %lu: too much", operation->name, steps);
     check(ledger_reserve(other, device, LIMIT - kept, LEDGER_NO_LIMIT) == 0, "%s, %lu: not all can be had", operation->name, steps);
@@ -439,6 +460,8 @@ int main(void)
             ledger_detach(ledger);
         else
             test_hold(ledger, (int)device, KEPT);
+        if (ledger->file)
+            ledger_enter_compute(ledger, device, 3000, 200);
         for (steps = 1; !over; steps += step, kills++) {
             if (operation->flags & NEW)
                 remove_ledger();
