@@ -114,6 +114,14 @@ static void learn_all(struct estimate_table *table, const struct estimate_segmen
     }
 }
 
+/* Unknown ones of several keys: an equal part for each, which the next segments correct. */
+static void learn_unknown(struct estimate_table *table, const struct estimate_segment *segment, uint64_t part)
+{
+    for (unsigned i = 0; i < ESTIMATE_KEYS; i++)
+        if (segment->keys[i] && estimate_of(table, segment->keys[i]) == ESTIMATE_UNKNOWN)
+            set(table, segment->keys[i], part);
+}
+
 /* The only key of a segment, or 0. */
 static uint64_t only_key(const struct estimate_segment *segment)
 {
@@ -129,14 +137,16 @@ static uint64_t only_key(const struct estimate_segment *segment)
 
 void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed)
 {
-    uint64_t only = only_key(segment);
+    uint64_t only = only_key(segment), rest = elapsed > segment->sum ? elapsed - segment->sum : 0;
 
     if (!segment->launches)
         return;
     if (only)
         learn_one(table, only, elapsed / segment->launches);
-    else if (segment->unknown == 1)
-        learn_one(table, segment->unknown_key, elapsed > segment->sum ? elapsed - segment->sum : 0);
-    else if (!segment->unknown && segment->sum)
+    else if (segment->unknown && segment->unknown_key)
+        learn_one(table, segment->unknown_key, rest / segment->unknown);
+    else if (segment->unknown)
+        learn_unknown(table, segment, rest / segment->unknown);
+    else if (segment->sum)
         learn_all(table, segment, elapsed);
 }

@@ -5,8 +5,20 @@
  * earned, and does not run further ahead of now than max_stall. While work goes on nothing is capped at the lower end, so a kernel of any
  * length earns while it runs, and the average of a tenant that always has work is its share exactly.
  *
- * Positions, not lengths, are converted from GPU time to time owed: the roundings of adjacent claims cancel. */
+ * Positions, not lengths, are converted from GPU time to time owed: the roundings of adjacent claims cancel.
+ *
+ * Several processes claim the same time, and in any order. Behind the edge everything is unclaimed; before it a few gaps are, each in a
+ * word, so that whoever swaps the word owns what it took out of it. */
 #include "softslice/share.h"
+
+#include <stddef.h>
+
+#define GAPS        (sizeof(((struct share_account *)NULL)->gaps) / sizeof(uint64_t))
+#define GAP_SHIFT   10 /* a gap is kept in units of 1024 ns: its start, modulo 208 days, above its length, up to 1.07 s */
+#define GAP_LENGTH  20
+#define GAP_LONGEST ((UINT64_C(1) << GAP_LENGTH) - 1)
+#define GAP_LEAST   8 /* units: the many gaps between one launch and the next do not push out the few that somebody will claim */
+#define GAP_PIECES  4 /* words for one long gap */
 
 static uint64_t load(const uint64_t *word)
 {
@@ -67,22 +79,96 @@ void share_count(uint64_t *counter, uint64_t amount)
         ;
 }
 
-/* Move an edge on to `until`. Returns what of (from, until] lies beyond it, and in *start where that begins. An edge beyond `sane` is not
- * believed. */
-static uint64_t advance(struct share_account *account, uint64_t *edge, uint64_t from, uint64_t until, uint64_t sane,
-                        uint64_t *start)
+static uint64_t gap_start(uint64_t gap)
 {
-    uint64_t seen = load(edge);
-    bool damaged;
+    return gap >> GAP_LENGTH;
+}
+
+/* How much later `moment` is than the start of a gap, in units: the difference that is the smallest modulo 208 days. */
+static int64_t units_since(uint64_t gap, uint64_t moment)
+{
+    return (int64_t)((moment - gap_start(gap)) << GAP_LENGTH) / (INT64_C(1) << GAP_LENGTH);
+}
+
+/* Remember a gap of `length` units up to `end`, in a free slot or instead of the oldest one. Who meets others there every time loses it. */
+static void keep_gap(struct share_account *account, uint64_t end, uint64_t length)
+{
+    for (unsigned tries = 0; tries < GAPS; tries++) {
+        uint64_t oldest = 1;
+        int64_t age = (int64_t)length;
+        unsigned into = GAPS;
+
+        for (unsigned i = 0; i < GAPS && oldest; i++) {
+            uint64_t word = load(&account->gaps[i]);
+
+            if (!word || units_since(word, end) > age) {
+                age = units_since(word, end);
+                oldest = word;
+                into = i;
+            }
+        }
+        if (into == GAPS || swap(&account->gaps[into], &oldest, (end - length) << GAP_LENGTH | length))
+            return;
+    }
+}
+
+/* The span (from, until] was left behind by the edge: its newest seconds, in whole units. */
+static void keep_gaps(struct share_account *account, uint64_t from, uint64_t until)
+{
+    uint64_t end = until >> GAP_SHIFT, left = minus(end, plus(from, (1 << GAP_SHIFT) - 1) >> GAP_SHIFT);
+
+    for (unsigned i = 0; i < GAP_PIECES && left >= GAP_LEAST; i++) {
+        uint64_t length = least(left, GAP_LONGEST);
+
+        keep_gap(account, end, length);
+        end -= length;
+        left -= length;
+    }
+}
+
+static void forget_gaps(struct share_account *account)
+{
+    for (unsigned i = 0; i < GAPS; i++)
+        if (load(&account->gaps[i]))
+            __atomic_store_n(&account->gaps[i], 0, __ATOMIC_RELAXED);
+}
+
+/* Take what lies in (from, until] out of one gap. Returns how much that is, and where it begins; what is left before and behind stays a gap. */
+static uint64_t take_gap(struct share_account *account, uint64_t *gap, uint64_t from, uint64_t until, uint64_t *start)
+{
+    uint64_t first = plus(from, (1 << GAP_SHIFT) - 1) >> GAP_SHIFT, last = until >> GAP_SHIFT;
+    uint64_t seen = load(gap), begin, end, low, high;
 
     do {
-        damaged = seen > sane;
-        *start = damaged ? from : most(from, seen);
-        if (until <= *start)
+        if (!seen)
+            return 0;
+        begin = last - (uint64_t)units_since(seen, last);
+        end = begin + (seen & GAP_LONGEST);
+        low = most(begin, first);
+        high = least(end, last);
+        if (low >= high)
+            return 0;
+    } while (!swap(gap, &seen, low > begin ? begin << GAP_LENGTH | (low - begin) : 0));
+    if (end - high >= GAP_LEAST)
+        keep_gap(account, end, end - high);
+    *start = low << GAP_SHIFT;
+    return (high - low) << GAP_SHIFT;
+}
+
+/* Move an edge on to `until`. Returns what of (from, until] lies beyond where it was, which is *passed. An edge beyond `sane` is not believed:
+ * it was at `from`. */
+static uint64_t advance(struct share_account *account, uint64_t *edge, uint64_t from, uint64_t until, uint64_t sane,
+                        uint64_t *passed)
+{
+    uint64_t seen = load(edge);
+
+    do {
+        *passed = seen > sane ? from : seen;
+        if (until <= most(from, *passed))
             return 0;
     } while (!swap(edge, &seen, until));
-    share_count(&account->repaired, damaged);
-    return until - *start;
+    share_count(&account->repaired, seen > sane);
+    return until - most(from, *passed);
 }
 
 void share_begin(struct share *share, uint64_t now, bool others_busy)
@@ -93,6 +179,7 @@ void share_begin(struct share *share, uint64_t now, bool others_busy)
     while (!others_busy && (seen < now || seen > sane)) {
         if (swap(&account->edge, &seen, now)) {
             share_count(&account->repaired, seen > now);
+            forget_gaps(account);
             break;
         }
     }
@@ -152,19 +239,33 @@ void share_period(struct share *share, uint64_t now)
     count_periods(share, &share->account->periods_until, &share->account->nr_periods, now, now);
 }
 
+/* (start, start + length] was not charged before. */
+static void charge(struct share *share, uint64_t start, uint64_t length, uint64_t now)
+{
+    share_count(&share->account->busy, length);
+    if (!never_closes(share))
+        owe(share, start, length, now);
+    count_periods(share, &share->account->periods_until, &share->account->nr_periods, start, start + length);
+}
+
 uint64_t share_claim(struct share *share, uint64_t from, uint64_t until, uint64_t now)
 {
     struct share_account *account = share->account;
-    uint64_t start, charged;
+    uint64_t edge, start, charged, part;
 
     until = least(until, now);
-    charged = advance(account, &account->edge, from, until, plus(now, SHARE_EDGE_SLACK), &start);
-    if (!charged)
-        return 0;
-    share_count(&account->busy, charged);
-    if (!never_closes(share))
-        owe(share, start, charged, now);
-    count_periods(share, &account->periods_until, &account->nr_periods, start, until);
+    charged = advance(account, &account->edge, from, until, plus(now, SHARE_EDGE_SLACK), &edge);
+    if (charged)
+        charge(share, most(from, edge), charged, now);
+    if (charged && edge && edge < from)
+        keep_gaps(account, edge, from);
+    until = least(edge, until);
+    for (unsigned i = 0; i < GAPS && from < until; i++) {
+        part = take_gap(account, &account->gaps[i], from, until, &start);
+        if (part)
+            charge(share, start, part, now);
+        charged += part;
+    }
     return charged;
 }
 
@@ -185,11 +286,12 @@ uint64_t share_opens(const struct share *share, uint64_t now)
 void share_throttled(struct share *share, uint64_t from, uint64_t until)
 {
     struct share_account *account = share->account;
-    uint64_t start;
-    uint64_t waited = advance(account, &account->throttle_edge, from, until, plus(until, SHARE_COUNT_SLACK), &start);
+    uint64_t edge, start;
+    uint64_t waited = advance(account, &account->throttle_edge, from, until, plus(until, SHARE_COUNT_SLACK), &edge);
 
     if (!waited)
         return;
+    start = most(from, edge);
     share_count(&account->throttled, waited);
     count_periods(share, &account->periods_until, &account->nr_periods, start, until);
     count_periods(share, &account->waited_until, &account->nr_throttled, start, until);

@@ -26,7 +26,7 @@ struct estimate_segment {
     uint64_t sum;                 /* of the known estimates */
     uint32_t launches;            /* all of them */
     uint32_t unknown;             /* those without estimate */
-    uint64_t unknown_key;         /* of the last of them */
+    uint64_t unknown_key;         /* of all of them; 0: they differ */
     uint64_t keys[ESTIMATE_KEYS]; /* the last one of each remainder; 0: none */
 };
 
@@ -72,8 +72,10 @@ static inline void estimate_add(struct estimate_segment *segment, uint64_t key, 
     if (__builtin_expect(ns != ESTIMATE_UNKNOWN, 1)) {
         estimate_put(&segment->sum, estimate_get(&segment->sum) + ns);
     } else {
-        __atomic_store_n(&segment->unknown, __atomic_load_n(&segment->unknown, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
-        estimate_put(&segment->unknown_key, key);
+        uint32_t before = __atomic_load_n(&segment->unknown, __ATOMIC_RELAXED);
+
+        estimate_put(&segment->unknown_key, !before || estimate_get(&segment->unknown_key) == key ? key : 0);
+        __atomic_store_n(&segment->unknown, before + 1, __ATOMIC_RELAXED);
     }
 }
 

@@ -1,75 +1,281 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The balance of GPU time in virtual time: what a tenant gets, what it is forgiven, and what it does with absurd words. */
-#include "softslice/share.h"
+/* The balance of GPU time in virtual time: what one tenant gets for its share, what it is forgiven, and what is counted. */
+#include "share_helper.h"
 
-#include <criterion/criterion.h>
-#include <string.h>
+static const uint32_t rates[] = {1000, 2500, 5000, 7500, 9000};
+static const uint64_t lengths[] = {20 * US, 100 * US, 333 * US, 1 * MS, 7 * MS, 20 * MS, 51 * MS, 100 * MS, 500 * MS};
 
-#define US UINT64_C(1000)
-#define MS UINT64_C(1000000)
-#define S  UINT64_C(1000000000)
+#define EACH(i, array) (unsigned i = 0; i < sizeof(array) / sizeof((array)[0]); i++)
 
-static struct share_account account;
-
-static struct share fresh(uint32_t rate)
+/* Kernels out of lengths[] whose bits are in `mix`, one after the other for `span`. Returns their time. */
+static uint64_t saturate(struct share *share, uint64_t span, unsigned mix, uint64_t tick)
 {
-    memset(&account, 0, sizeof(account));
-    return (struct share){.account = &account, .burst = 8 * MS, .max_stall = 2 * S, .period = 100 * MS, .rate = rate};
-}
+    uint64_t end = now + span, busy = 0;
 
-static uint64_t state = 88172645463325252u;
+    while (pass(share), now < end) {
+        unsigned i;
 
-static uint64_t dice(uint64_t sides)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return state % sides;
-}
-
-/* Kernel after kernel as soon as the gate is open, each claimed when it ends, for `length` from *now on. Returns the busy time. */
-static uint64_t saturate(struct share *share, uint64_t *now, uint64_t length, const uint64_t *kernels, unsigned count)
-{
-    uint64_t end = *now + length, busy = 0;
-
-    while (*now < end) {
-        uint64_t opens = share_opens(share, *now), from, kernel = kernels[dice(count)];
-
-        if (opens) {
-            cr_assert_leq(opens, *now + share->max_stall);
-            share_throttled(share, *now, opens);
-            *now = opens;
-        }
-        from = *now;
-        *now += kernel;
-        busy += share_claim(share, from, *now, *now);
+        do
+            i = (unsigned)dice(9);
+        while (!(mix >> i & 1));
+        cr_assert_eq(kernel(share, lengths[i], tick), lengths[i]);
+        busy += lengths[i];
     }
     return busy;
 }
 
-Test(share, a_tenant_that_always_has_work_gets_its_share)
+static void expect_average(uint32_t rate, unsigned mix, uint64_t tick)
 {
-    static const uint64_t kernels[] = {20 * US, 100 * US, 333 * US, 1 * MS, 7 * MS, 20 * MS, 31 * MS, 100 * MS};
-    static const uint32_t rates[] = {1000, 2500, 5000, 7500, 9000, 3333, 9999};
+    struct share share = fresh(rate);
+    uint64_t began, busy;
 
-    for (unsigned i = 0; i < sizeof(rates) / sizeof(rates[0]); i++)
-        for (unsigned mix = 1; mix < 256; mix += mix < 8 ? 1 : 1 + dice(9)) {
-            struct share share = fresh(rates[i]);
-            uint64_t now = 1000 * S, from, busy, some[8];
-            unsigned n = 0;
+    share.max_stall = 10 * S;       /* nothing is forgiven */
+    saturate(&share, S, mix, tick); /* the burst is used up */
+    began = now;
+    busy = saturate(&share, 10 * S, mix, tick);
+    cr_assert_float_eq((double)busy / (double)(now - began), rate / 1e4, 0.001, "%u, kernels %#x: %f", rate, mix,
+                       (double)busy / (double)(now - began));
+    cr_assert_eq(account.forgiven, 0);
+    cr_assert_eq(account.repaired, 0);
+}
 
-            for (unsigned bit = 0; bit < 8; bit++)
-                if (mix >> bit & 1)
-                    some[n++] = kernels[bit];
-            saturate(&share, &now, S, some, n); /* the burst is used up */
-            from = share_opens(&share, now) ? share_opens(&share, now) : now;
-            now = from;
-            busy = saturate(&share, &now, 10 * S, some, n);
-            if (share_opens(&share, now))
-                now = share_opens(&share, now);
-            cr_assert_float_eq((double)busy / (double)(now - from), rates[i] / 1e4, 0.001, "%u, mix %#x: %f", rates[i], mix,
-                               (double)busy / (double)(now - from));
-            cr_assert_eq(account.forgiven, 0);
-            cr_assert_eq(account.repaired, 0);
+/* A kernel that is claimed only when it ends is the hardest: what it earned while it ran must not be lost. */
+Test(share, who_always_has_work_gets_the_share)
+{
+    for
+        EACH(i, rates)
+    for (unsigned mix = 1; mix < 512; mix = mix & (mix - 1) ? mix + 31 : mix * 2)
+        expect_average(rates[i], mix, dice(2) ? 10 * S : 2 * MS);
+    for (unsigned i = 0; i < 60; i++) {
+        uint32_t rate = 100 + (uint32_t)dice(9900);
+
+        expect_average(rate, 1 + (unsigned)dice(127), 2 * MS);
+    }
+}
+
+/* Roundings do not add up either: ten million claims of a prime number of ns. */
+Test(share, tiny_claims_are_owed_exactly)
+{
+    struct share share = fresh(9000);
+    uint64_t began = now;
+
+    share.burst = 0;
+    share.max_stall = UINT64_MAX;
+    for (unsigned i = 0; i < 10000000; i++) {
+        share_claim(&share, now, now + 7, now + 7);
+        now += 7;
+    }
+    cr_assert_eq(account.busy, 70000000);
+    cr_assert_leq(account.due - began, (70000000 * UINT64_C(10) + 8) / 9);
+    cr_assert_geq(account.due - began + 1, 70000000 * UINT64_C(10) / 9);
+}
+
+/* How much of a kernel (from, until] lies in each window of 250 ms since the beginning, and in those half a window later. */
+static uint64_t window[2][200];
+
+static void note(uint64_t began, uint64_t from, uint64_t until)
+{
+    for (unsigned half = 0; half < 2; half++)
+        for (uint64_t at = from; at < until;) {
+            uint64_t w = (at - began + half * 125 * MS) / (250 * MS), end = began + (w + 1) * 250 * MS - half * 125 * MS;
+
+            end = end < until ? end : until;
+            window[half][w] += end - at;
+            at = end;
         }
+}
+
+Test(share, each_window_of_250_ms_is_within_5_points)
+{
+    for
+        EACH(i, rates)
+    for (unsigned mix = 1; mix < 16; mix++) {
+        struct share share = fresh(rates[i]);
+        uint64_t began = now;
+
+        memset(window, 0, sizeof(window));
+        while (now < began + 10 * S) {
+            uint64_t length = lengths[dice(4)], from;
+
+            if (!(mix & 1 << (length > 20 * US) << (length > 100 * US) << (length > 333 * US)))
+                continue;
+            pass(&share);
+            from = now;
+            kernel(&share, length, 10 * S);
+            note(began, from, now);
+        }
+        for (unsigned w = 1; w < 39; w++)
+            for (unsigned half = 0; half < 2; half++)
+                cr_assert_float_eq((double)window[half][w] / (250 * MS), rates[i] / 1e4, 0.05, "%u, kernels %#x, window %u.%u",
+                                   rates[i], mix, w, half);
+    }
+}
+
+Test(share, a_light_tenant_is_never_throttled)
+{
+    struct share share = fresh(5000);
+    uint64_t began = now;
+
+    for (unsigned i = 0; i < 1000; i++) {
+        now = began + i * 40 * MS;
+        share_begin(&share, now, false);
+        for (unsigned k = 0; k < 8; k++) {
+            cr_assert_eq(pass(&share), 0, "round %u, kernel %u", i, k);
+            kernel(&share, MS, 10 * S);
+        }
+    }
+    cr_assert_eq(account.busy, 8 * S);
+    cr_assert_eq(account.throttled, 0);
+    cr_assert_eq(account.nr_throttled, 0);
+}
+
+/* The burst is what an idle tenant may use at once, however long it was idle. */
+Test(share, idle_time_earns_a_burst_and_no_more)
+{
+    for
+        EACH(i, rates)
+        {
+            struct share share = fresh(rates[i]);
+            uint64_t busy = 0;
+
+            saturate(&share, S, 1, 10 * S);
+            now += 1000 * S;
+            while (!share_opens(&share, now)) {
+                kernel(&share, 20 * US, 10 * S);
+                busy += 20 * US;
+            }
+            /* burst = busy * (1 - rate): it earns while it runs */
+            cr_assert_float_eq((double)busy, 8 * MS / (1 - rates[i] / 1e4), 40 * US, "%u: %lu", rates[i], (unsigned long)busy);
+        }
+}
+
+/* 500 ms at 10 % are 5 s, of which 0.5 s passed when it ended: 2 s are waited for, 2.5 s of it are forgiven. */
+Test(share, what_max_stall_cuts_is_forgiven_exactly)
+{
+    struct share share = fresh(1000);
+    uint64_t began, before;
+
+    pass(&share);
+    kernel(&share, 500 * MS, 10 * S);
+    cr_assert_eq(account.due, now + 2 * S);
+    cr_assert_eq(account.forgiven, (5 * S - 500 * MS - 80 * MS - 2 * S) / 10, "the burst of 8 ms pays 80 ms: %lu",
+                 (unsigned long)account.forgiven);
+    pass(&share);
+    before = account.forgiven;
+    began = now;
+    for (unsigned i = 0; i < 40; i++) {
+        kernel(&share, 500 * MS, i % 2 ? 10 * S : 2 * MS);
+        cr_assert_eq(pass(&share), 2 * S);
+    }
+    cr_assert_float_eq((double)(account.forgiven - before), 40 * 250. * MS, 40. * 250);
+    cr_assert_float_eq((double)(20 * S - (account.forgiven - before)) / (double)(now - began), 0.1, 1e-6);
+}
+
+Test(share, a_new_rate_holds_from_then_on)
+{
+    struct share share = fresh(1000);
+    uint64_t due;
+
+    saturate(&share, S, 1 << 3, 10 * S);
+    kernel(&share, 10 * MS, 10 * S);
+    due = share_opens(&share, now);
+    share.rate = 5000;
+    cr_assert_eq(share_opens(&share, now), due, "a debt is a time");
+    pass(&share);
+    kernel(&share, 20 * MS, 10 * S);
+    cr_assert_leq(share_opens(&share, now), now + 20 * MS + 2);
+    cr_assert_geq(share_opens(&share, now), now + 20 * MS - 2);
+}
+
+Test(share, the_whole_never_closes_and_is_counted)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        struct share share = fresh(i == 2 ? 2000 : SHARE_WHOLE + i);
+
+        share.never_closes = i == 2;
+        kernel(&share, 100 * S, 2 * MS);
+        cr_assert_eq(share_opens(&share, now), 0);
+        cr_assert_eq(account.busy, 100 * S);
+        cr_assert_eq(account.forgiven, 0);
+        share = (struct share){.account = &account, .max_stall = 2 * S, .rate = 5000};
+        cr_assert_eq(share_opens(&share, now), 0, "nothing is owed from that time");
+    }
+}
+
+Test(share, no_rate_is_the_smallest)
+{
+    struct share share = fresh(0);
+
+    share.burst = 0;
+    kernel(&share, 100 * US, 10 * S);
+    cr_assert_eq(share_opens(&share, now), now + S - 100 * US);
+}
+
+Test(share, no_stall_at_all_never_closes)
+{
+    struct share share = fresh(1000);
+
+    share.max_stall = 0;
+    kernel(&share, 10 * S, 10 * S);
+    cr_assert_eq(share_opens(&share, now), 0);
+    cr_assert_gt(account.forgiven, 8 * S);
+}
+
+Test(share, periods_are_counted_like_cpu_stat)
+{
+    struct share share = fresh(2500);
+
+    now = 1000 * S;
+    kernel(&share, 20 * MS, 10 * S); /* owes 80 ms, less the burst's 32 and 20: until 48 */
+    cr_assert_eq(account.nr_periods, 1);
+    share_period(&share, now + 79 * MS);
+    cr_assert_eq(account.nr_periods, 1, "still the same one");
+    cr_assert_eq(pass(&share), 28 * MS);
+    cr_assert_eq(account.throttled, 28 * MS);
+    cr_assert_eq(account.nr_throttled, 1);
+    now = 1000 * S + 500 * MS;
+    share_period(&share, now);
+    cr_assert_eq(account.nr_periods, 2, "the idle ones do not count");
+    kernel(&share, 250 * MS, 10 * S);
+    cr_assert_eq(account.nr_periods, 4, "a long kernel is at work in each");
+    pass(&share); /* from 750 until 500 + 4 * 250 - 32 = 1468 */
+    cr_assert_eq(now, 1000 * S + 1468 * MS);
+    cr_assert_eq(account.nr_throttled, 1 + 8, "700 to 1400");
+    cr_assert_eq(account.nr_periods, 4 + 7);
+    cr_assert_eq(account.throttled, (28 + 718) * MS);
+    share_throttled(&share, now - 300 * MS, now - 10 * MS);
+    cr_assert_eq(account.throttled, (28 + 718) * MS, "two that wait at once wait once");
+    cr_assert_eq(account.nr_throttled, 9);
+}
+
+Test(share, another_period_goes_on_counting)
+{
+    struct share share = fresh(5000);
+
+    now = 1000 * S;
+    share_period(&share, now);
+    share.period = 10 * MS;
+    share_period(&share, now + 50 * MS);
+    cr_assert_eq(account.nr_periods, 1, "counted already");
+    share_period(&share, now + 105 * MS);
+    cr_assert_eq(account.nr_periods, 2);
+    share.period = 1 * S;
+    share_period(&share, now + 900 * MS);
+    share_period(&share, now + 1100 * MS);
+    cr_assert_eq(account.nr_periods, 3);
+    share.period = 0;
+    share_claim(&share, now, now + 5 * S, now + 5 * S);
+    cr_assert_eq(account.nr_periods, 3);
+}
+
+Test(share, counters_saturate)
+{
+    uint64_t counter = UINT64_MAX - 5;
+
+    share_count(&counter, 3);
+    cr_assert_eq(counter, UINT64_MAX - 2);
+    share_count(&counter, 3);
+    cr_assert_eq(counter, UINT64_MAX);
+    share_count(&counter, 1);
+    cr_assert_eq(share_read(&counter), UINT64_MAX);
 }
