@@ -30,6 +30,8 @@ static bool takes(enum section section, enum config_key key)
     case CONFIG_HEADROOM:
     case CONFIG_KEEP_ASLEEP:
     case CONFIG_PERIOD:
+    case CONFIG_QUANTUM:
+    case CONFIG_MAX_STALL:
         return section != SECTION_GPU;
     case CONFIG_CONFIG:
         return false;

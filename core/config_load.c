@@ -21,6 +21,8 @@ static void set_defaults(struct config *config)
     config->spill = CONFIG_SPILL_OFF;
     config->keep_asleep = CONFIG_KEEP_ASLEEP_OFF;
     config->period_us = 100000;
+    config->quantum_us = 5000;
+    config->max_stall_us = 2000000;
     config->log = LOG_WARN;
 }
 
@@ -118,6 +120,7 @@ static void set_weight(struct config_loader *loader)
     config->weight_set = loader->own_weight || loader->admin_weight;
     if (loader->own_weight)
         config->weight = loader->own_weight;
+    config->admin_weight = loader->admin_weight;
     if (loader->admin_weight && (!loader->own_weight || loader->admin_weight < loader->own_weight)) {
         config->weight = loader->admin_weight;
         config_claim(loader, CONFIG_WEIGHT, &at);

@@ -4,9 +4,7 @@
 
 #include "config_internal.h"
 
-#define WEIGHT_MAX    10000
-#define PERIOD_MIN_US 1000
-#define PERIOD_MAX_US 10000000
+#define WEIGHT_MAX 10000
 
 void config_fail(struct config_loader *loader, const char *format, ...)
 {
@@ -203,22 +201,32 @@ static bool set_weight(struct config_loader *loader, struct text value, const st
     return true;
 }
 
-static bool set_period(struct config_loader *loader, struct text value, const struct config_at *at, bool apply)
+static bool set_time(struct config_loader *loader, enum config_key key, struct text value, const struct config_at *at, bool apply)
 {
+    struct config *config = loader->config;
+    const struct {
+        uint64_t *us, least, most;
+        const char *range;
+    } all[] = {{&config->period_us, 1000, 10000000, "a period is from 1ms to 10s"},
+               {&config->quantum_us, 1000, 100000, "a quantum is from 1ms to 100ms"},
+               {&config->max_stall_us, 10000, 60000000, "the longest stall is from 10ms to 60s"}},
+      *time = &all[key == CONFIG_PERIOD    ? 0
+                   : key == CONFIG_QUANTUM ? 1
+                                           : 2];
     size_t digits = 0;
-    uint64_t period, factor;
+    uint64_t number, factor;
     struct text unit;
 
     while (digits < value.length && text_is_digit(value.at[digits]))
         digits++;
     unit = text_trim((struct text){value.at + digits, value.length - digits});
     factor = text_is(unit, "us") ? 1 : text_is(unit, "ms") ? 1000 : text_is(unit, "s") ? 1000000 : 0;
-    if (!factor || !parse_integer((struct text){value.at, digits}, &period))
+    if (!factor || !parse_integer((struct text){value.at, digits}, &number))
         return refuse(loader, "not a time (write 500us, 100ms or 1s)");
-    if (period > PERIOD_MAX_US || period * factor < PERIOD_MIN_US || period * factor > PERIOD_MAX_US)
-        return refuse(loader, "a period is from 1ms to 10s");
-    if (apply && config_claim(loader, CONFIG_PERIOD, at))
-        loader->config->period_us = period * factor;
+    if (number > time->most || number * factor < time->least || number * factor > time->most)
+        return refuse(loader, time->range);
+    if (apply && config_claim(loader, key, at))
+        *time->us = number * factor;
     return true;
 }
 
@@ -325,7 +333,7 @@ bool config_set(struct config_loader *loader, enum config_key key, struct text v
     case CONFIG_TYPE_size:
         return set_headroom(loader, value, at, apply);
     case CONFIG_TYPE_time:
-        return set_period(loader, value, at, apply);
+        return set_time(loader, key, value, at, apply);
     case CONFIG_TYPE_boolean:
         return set_boolean(loader, value, at, apply);
     }

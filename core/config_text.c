@@ -83,7 +83,7 @@ static void format_rules(const struct config_rules *rules, char *text, unsigned 
         append(text, size, "none");
 }
 
-static void format_period(uint64_t us, char *text, unsigned size)
+static void format_time(uint64_t us, char *text, unsigned size)
 {
     if (us % 1000)
         log_format(text, size, "%lluus", (unsigned long long)us);
@@ -141,7 +141,13 @@ const char *config_value(const struct config *config, enum config_key key, char 
         word = config_choices(key)[config->keep_asleep];
         break;
     case CONFIG_PERIOD:
-        format_period(config->period_us, text, size);
+        format_time(config->period_us, text, size);
+        break;
+    case CONFIG_QUANTUM:
+        format_time(config->quantum_us, text, size);
+        break;
+    case CONFIG_MAX_STALL:
+        format_time(config->max_stall_us, text, size);
         break;
     case CONFIG_LOG:
         word = config_choices(key)[config->log];

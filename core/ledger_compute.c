@@ -34,6 +34,11 @@ void ledger_arm(struct ledger *ledger, unsigned arms)
                           __ATOMIC_SEQ_CST);
 }
 
+bool ledger_has_compute(const struct ledger *ledger)
+{
+    return ledger->file && ledger->compute_offset;
+}
+
 /* ---- shares and weights */
 
 void ledger_begin_compute(struct ledger *ledger)

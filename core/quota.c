@@ -8,6 +8,7 @@
 
 #include "compat.h"
 #include "softslice/clock.h"
+#include "softslice/compute.h"
 #include "softslice/log.h"
 
 #define GRANULE_MIN   1024
@@ -79,6 +80,7 @@ int quota_add_device(struct quota *quota, const struct config *config, const str
         .headroom = config->headroom,
         .granule = granule,
     };
+    compute_enter(quota, device, config);
     memcpy(quota->tenant, config->tenant_named ? config->tenant : "", config->tenant_named ? sizeof(quota->tenant) : 1);
     return (int)quota->devices++;
 }

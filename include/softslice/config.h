@@ -62,13 +62,14 @@ struct config {
     struct config_rules compute; /* percent */
     uint32_t weight;             /* 1 to 10000, default 100; weight_set tells whether anybody said it */
     bool weight_set;
+    uint32_t admin_weight; /* the admin's maximum, 0 where there is none; `weight` keeps to it already */
     enum config_mode mode;
     enum config_on_error on_error;
     enum config_managed managed;
     enum config_spill spill;
     uint64_t headroom; /* bytes */
     enum config_keep_asleep keep_asleep;
-    uint64_t period_us;
+    uint64_t period_us, quantum_us, max_stall_us;
     enum log_level log;
     bool disable;      /* the user's, or the admin's; the user's does not count where the admin's file sets a limit for the tenant.
                          * Where it holds nothing else was checked */

@@ -119,6 +119,9 @@ void ledger_arm(struct ledger *ledger, unsigned arms);
 
 /* ---- compute: ledger_compute.c. In a file older than 1.2 there is none of it */
 
+/* Whether the file has them. */
+bool ledger_has_compute(const struct ledger *ledger);
+
 /* The tenant's account of a device; NULL where the file has none. Zeros when it was never used; it outlives the members. */
 struct share_account *ledger_account(struct ledger *ledger, unsigned device);
 

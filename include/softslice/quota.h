@@ -37,6 +37,8 @@ struct quota_device {
     uint64_t native;   /* atomic: MPS's or the driver's own limit, UINT64_MAX if none */
     uint64_t headroom; /* left free by what is not taken for the driver itself */
     uint64_t granule;  /* bytes, a power of two */
+    /* Of GPU time, in hundredths of a percent, as own and admin are of bytes: softslice/compute.h */
+    uint32_t share_own, share_admin;
     uint32_t refusals; /* atomic: refusals so far; the first is logged */
 };
 
@@ -44,6 +46,8 @@ struct quota_device {
 struct quota {
     struct ledger ledger;
     char tenant[CONFIG_TENANT_MAX]; /* "" if not named */
+    enum config_mode mode;
+    uint32_t weight, weight_admin; /* compute weights, 0 where none was said */
     unsigned devices;
     struct quota_device device[QUOTA_DEVICES];
 };

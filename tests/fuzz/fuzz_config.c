@@ -54,6 +54,8 @@ static void check_outcome(struct config *config, int rc, char **variables)
         return;
     MUST(config->vram.count <= CONFIG_RULES_MAX && config->compute.count <= CONFIG_RULES_MAX);
     MUST(config->weight >= 1 && config->weight <= 10000 && config->period_us >= 1000 && config->period_us <= 10000000);
+    MUST(config->quantum_us >= 1000 && config->quantum_us <= 100000 && config->max_stall_us >= 10000 &&
+         config->max_stall_us <= 60000000);
     MUST(config->tenant_named == (config->tenant[0] != 0) && !strchr(config->tenant, '/') && config->tenant[0] != '.');
     for (unsigned i = 0; i < config->vram.count; i++) {
         const struct units_amount *amount = &config->vram.rule[i].amount;

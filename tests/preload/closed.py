@@ -70,6 +70,15 @@ def values():
         closed("SOFTSLICE_VRAM=" + value, {"SOFTSLICE_VRAM": value}, "SOFTSLICE_VRAM")
     closed("a device that is not there", {"SOFTSLICE_VRAM": "7=1GiB"}, "SOFTSLICE_VRAM")
     closed("a GPU that is not there", {"SOFTSLICE_VRAM": "GPU-00000000-0000-0000-0000-000000000001=1GiB"}, "SOFTSLICE_VRAM")
+    # With nothing else: a share that cannot be read must not mean that there is none.
+    for name, value in (("SOFTSLICE_COMPUTE", "0%"), ("SOFTSLICE_COMPUTE", "101%"), ("SOFTSLICE_COMPUTE", "-5"),
+                        ("SOFTSLICE_COMPUTE", "abc"), ("SOFTSLICE_COMPUTE", "30"), ("SOFTSLICE_WEIGHT", "0"),
+                        ("SOFTSLICE_WEIGHT", "10001"), ("SOFTSLICE_WEIGHT", "abc"), ("SOFTSLICE_WEIGHT", "-5"),
+                        ("SOFTSLICE_PERIOD", "0"), ("SOFTSLICE_PERIOD", "0ms"), ("SOFTSLICE_PERIOD", "abc"),
+                        ("SOFTSLICE_QUANTUM", "0"), ("SOFTSLICE_QUANTUM", "0ms"), ("SOFTSLICE_QUANTUM", "-5ms"),
+                        ("SOFTSLICE_QUANTUM", "1s"), ("SOFTSLICE_MAX_STALL", "0"), ("SOFTSLICE_MAX_STALL", "0s"),
+                        ("SOFTSLICE_MAX_STALL", "abc"), ("SOFTSLICE_MAX_STALL", "61s")):
+        closed("%s=%s" % (name, value), {name: value}, name)
     good = {"SOFTSLICE_VRAM": "1GiB"}
     for name, value in (("SOFTSLICE_COMPUTE", "120%"), ("SOFTSLICE_COMPUTE", "half"), ("SOFTSLICE_WEIGHT", "0"),
                         ("SOFTSLICE_WEIGHT", "ten"), ("SOFTSLICE_MODE", "cup"), ("SOFTSLICE_TENANT", "../escape"),

@@ -35,6 +35,8 @@ Test(config, every_variable)
     set("SOFTSLICE_HEADROOM", "256MiB");
     set("SOFTSLICE_KEEP_ASLEEP", "on");
     set("SOFTSLICE_PERIOD", "1500us");
+    set("SOFTSLICE_QUANTUM", "100ms");
+    set("SOFTSLICE_MAX_STALL", "10ms");
     set("SOFTSLICE_LOG", "debug");
     set("SOFTSLICE_LOG_FILE", "/tmp/a b");
     write_user("; nothing\n");
@@ -53,6 +55,8 @@ Test(config, every_variable)
     EXPECT_TEXT(value_of(CONFIG_VRAM), "20 GiB");
     EXPECT_TEXT(value_of(CONFIG_COMPUTE), "30%");
     EXPECT_TEXT(value_of(CONFIG_PERIOD), "1500us");
+    EXPECT_TEXT(value_of(CONFIG_QUANTUM), "100ms");
+    EXPECT_TEXT(value_of(CONFIG_MAX_STALL), "10ms");
     for (unsigned key = 0; key < CONFIG_KEYS; key++) {
         if (key != CONFIG_DISABLE)
             EXPECT_TEXT(origin_of(key), config_keys[key].variable);
@@ -131,6 +135,19 @@ Test(config, bad_values_of_variables)
         {"SOFTSLICE_PERIOD", "ms"},
         {"SOFTSLICE_PERIOD", "18446744073709551s"},
         {"SOFTSLICE_PERIOD", "18446744073710s"}, /* times 10^6 just above 2^64 */
+        {"SOFTSLICE_QUANTUM", "0"},
+        {"SOFTSLICE_QUANTUM", "0ms"},
+        {"SOFTSLICE_QUANTUM", "999us"},
+        {"SOFTSLICE_QUANTUM", "101ms"},
+        {"SOFTSLICE_QUANTUM", "five"},
+        {"SOFTSLICE_QUANTUM", "-5ms"},
+        {"SOFTSLICE_QUANTUM", "18446744073709551617ms"},
+        {"SOFTSLICE_MAX_STALL", "0"},
+        {"SOFTSLICE_MAX_STALL", "0s"},
+        {"SOFTSLICE_MAX_STALL", "9999us"},
+        {"SOFTSLICE_MAX_STALL", "61s"},
+        {"SOFTSLICE_MAX_STALL", "2"},
+        {"SOFTSLICE_MAX_STALL", "1.5s"},
         {"SOFTSLICE_LOG", "verbose"},
         {"SOFTSLICE_LOG", "3"},
         {"SOFTSLICE_DISABLE", "2"},
@@ -187,12 +204,14 @@ Test(config, good_values_of_variables)
     set("SOFTSLICE_VRAM", " 0 = 20GiB , 1=25% , " UUID_B " = 1G ");
     set("SOFTSLICE_MODE", "CAP");
     set("SOFTSLICE_PERIOD", "10s");
+    set("SOFTSLICE_QUANTUM", "1 ms");
+    set("SOFTSLICE_MAX_STALL", "60s");
     set("SOFTSLICE_DISABLE", "No");
     set("SOFTSLICE_TENANT", "123456789012345678901234567890123456789012345678901234567890123");
     GOOD();
     cr_expect(own(&gpu_a) == 20 * GIB);
     cr_expect(own(&gpu_b) == GIB, "of an ordinal and a UUID for one device the smaller holds");
-    cr_expect(config.period_us == 10000000);
+    cr_expect(config.period_us == 10000000 && config.quantum_us == 1000 && config.max_stall_us == 60000000);
     EXPECT_TEXT(value_of(CONFIG_VRAM), "0=20 GiB, 1=25%, " UUID_B "=1 GiB");
 }
 

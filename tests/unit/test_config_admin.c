@@ -70,6 +70,7 @@ Test(config_admin, admin_limit_of_the_unnamed_tenant)
 Test(config_admin, admin_wins_what_is_no_quantity)
 {
     write_admin("[softslice]\ntenant=t\nstate_dir=/run/a\nmode=cap\nmanaged=forbid\nspill=off\nlog=error\nlog_file=/a\nperiod=1s\n"
+                "quantum=2ms\nmax_stall=1s\n"
                 "[tenant t]\nmanaged=resident\n");
     write_user("[softslice]\ntenant=u\nstate_dir=/run/u\nmode=share\nmanaged=charge\nspill=host\n[tenant t]\nspill=host\n");
     set("SOFTSLICE_TENANT", "v");
@@ -78,13 +79,15 @@ Test(config_admin, admin_wins_what_is_no_quantity)
     set("SOFTSLICE_LOG", "off");
     set("SOFTSLICE_LOG_FILE", "/v");
     set("SOFTSLICE_PERIOD", "2s");
+    set("SOFTSLICE_QUANTUM", "7ms");
+    set("SOFTSLICE_MAX_STALL", "7s");
     GOOD();
     EXPECT_TEXT(config.tenant, "t");
     EXPECT_TEXT(config.state_dir, "/run/a");
     EXPECT_TEXT(config.log_file, "/a");
     cr_expect(config.mode == CONFIG_MODE_CAP && config.managed == CONFIG_MANAGED_RESIDENT && config.spill == CONFIG_SPILL_OFF);
-    cr_expect(config.log == LOG_ERROR && config.period_us == 1000000);
-    expect_from(CONFIG_MANAGED, "admin.ini", "11 [tenant t]");
+    cr_expect(config.log == LOG_ERROR && config.period_us == 1000000 && config.quantum_us == 2000 && config.max_stall_us == 1000000);
+    expect_from(CONFIG_MANAGED, "admin.ini", "13 [tenant t]");
 }
 
 Test(config_admin, admin_knows_no_ordinals)

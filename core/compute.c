@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The policy between configuration, ledger and gate. */
+#include "softslice/compute.h"
+
+#define DEFAULT_WEIGHT 100
+
+static uint32_t min(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint32_t share_of_ledger(const struct quota *quota, unsigned device)
+{
+    return ledger_share(&quota->ledger, (unsigned)quota->device[device].index);
+}
+
+void compute_enter(struct quota *quota, struct quota_device *device, const struct config *config)
+{
+    uint32_t own = config_compute_own(config, &device->id, NULL), before = ledger_share(&quota->ledger, (unsigned)device->index);
+    uint32_t weight = config->weight_set ? config->weight : 0;
+
+    device->share_own = SHARE_WHOLE;
+    device->share_admin = config_compute_admin(config, &device->id, NULL);
+    quota->mode = config->mode;
+    quota->weight = weight;
+    quota->weight_admin = config->admin_weight;
+    if (!config_arms_compute(config))
+        return;
+    ledger_arm(&quota->ledger, LEDGER_ARMS_COMPUTE);
+    ledger_enter_compute(&quota->ledger, (unsigned)device->index, own, weight);
+    /* As with limits of VRAM: who set the ledger's share is bound by that, and so by its replacement. A joiner that found none may only have
+     * come before the first member, whose word then counts. */
+    if (own < ledger_share(&quota->ledger, (unsigned)device->index) || (!quota->ledger.first_to_share && before == SHARE_WHOLE))
+        device->share_own = own;
+}
+
+uint32_t compute_share(const struct quota *quota, unsigned device)
+{
+    const struct quota_device *d = &quota->device[device];
+
+    return min(min(d->share_own, d->share_admin), share_of_ledger(quota, device));
+}
+
+uint32_t compute_tenant_share(const struct quota *quota, unsigned device)
+{
+    const struct quota_device *d = &quota->device[device];
+
+    /* In a file that has none, all that is known of the tenant's is one's own. */
+    if (!ledger_has_compute(&quota->ledger))
+        return compute_share(quota, device);
+    return min(d->share_admin, share_of_ledger(quota, device));
+}
+
+uint32_t compute_weight(const struct quota *quota, unsigned device)
+{
+    uint32_t weight = ledger_weight(&quota->ledger, (unsigned)quota->device[device].index);
+
+    if (!weight)
+        weight = quota->weight;
+    if (!weight && quota->mode == CONFIG_MODE_CAP) {
+        weight = (compute_tenant_share(quota, device) + 50) / 100;
+        weight = weight ? weight : 1;
+    }
+    if (!weight)
+        weight = DEFAULT_WEIGHT;
+    return quota->weight_admin ? min(weight, quota->weight_admin) : weight;
+}
