@@ -2,8 +2,6 @@
 /* The policy between configuration, ledger and gate. */
 #include "softslice/compute.h"
 
-#define DEFAULT_WEIGHT 100
-
 static uint32_t min(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
@@ -21,7 +19,6 @@ void compute_enter(struct quota *quota, struct quota_device *device, const struc
 
     device->share_own = SHARE_WHOLE;
     device->share_admin = config_compute_admin(config, &device->id, NULL);
-    quota->mode = config->mode;
     quota->weight = weight;
     quota->weight_admin = config->admin_weight;
     if (!config_arms_compute(config))
@@ -57,11 +54,9 @@ uint32_t compute_weight(const struct quota *quota, unsigned device)
 
     if (!weight)
         weight = quota->weight;
-    if (!weight && quota->mode == CONFIG_MODE_CAP) {
+    if (!weight) {
         weight = (compute_tenant_share(quota, device) + 50) / 100;
         weight = weight ? weight : 1;
     }
-    if (!weight)
-        weight = DEFAULT_WEIGHT;
     return quota->weight_admin ? min(weight, quota->weight_admin) : weight;
 }

@@ -130,7 +130,7 @@ bool figure_of_process(const uint8_t uuid[16], uint64_t *bytes)
     nvmlDevice_t device;
     bool found = false;
 
-    if (watch_over() || !nvml_ready() || !find_device(uuid, &device))
+    if (thread_over() || !nvml_ready() || !find_device(uuid, &device))
         return false;
     struct membership *m = process_membership(NULL);
     int index = m ? process_device_of_uuid(m, uuid) : PROCESS_NO_DEVICE;
@@ -158,7 +158,7 @@ void figure_look(const uint8_t uuid[16], struct figure_seen *seen)
     nvmlDevice_t device;
 
     seen->known = false;
-    if ((learned && learned != NOBODY) || watch_over() || !nvml_ready() || !find_device(uuid, &device) || !(list = make_list()))
+    if ((learned && learned != NOBODY) || thread_over() || !nvml_ready() || !find_device(uuid, &device) || !(list = make_list()))
         return;
     seen->known = read_list(device, list, &seen->count, &clients);
     for (unsigned i = 0; seen->known && i < seen->count; i++)
@@ -244,7 +244,7 @@ void figure_shows(const uint8_t uuid[16], const uint32_t *pids, bool *shown, uns
     nvmlDevice_t device;
 
     guard_enter();
-    if (!list || watch_over() || !nvml_ready() || !find_device(uuid, &device) || !read_list(device, list, &listed, &clients))
+    if (!list || thread_over() || !nvml_ready() || !find_device(uuid, &device) || !read_list(device, list, &listed, &clients))
         listed = 0;
     guard_leave();
     for (unsigned i = 0; i < listed; i++) {

@@ -10,6 +10,7 @@
 #include "figure.h"
 #include "meter.h"
 #include "native.h"
+#include "pace.h"
 #include "real.h"
 #include "softslice/log.h"
 
@@ -22,7 +23,7 @@ struct process {
     uint64_t primary[QUOTA_DEVICES];
     struct process_gap gap[QUOTA_DEVICES];
     struct process_returns returns[PROCESS_RETURNS];
-    struct process_watch watch;
+    struct thread watch;
     uint32_t listed_pid;
     uint64_t asleep[QUOTA_DEVICES][2];
     /* RECORDS struct records, the struct meters, a struct slabs and a struct phys follow, which want that alignment */
@@ -44,7 +45,7 @@ static void *map_wiped(size_t size)
 
 static size_t process_size(void)
 {
-    return sizeof(struct process) + RECORDS * records_size() + meters_size() + slabs_size() + phys_size();
+    return sizeof(struct process) + RECORDS * records_size() + meters_size() + slabs_size() + phys_size() + paces_size();
 }
 
 static struct process *process(void)
@@ -108,6 +109,12 @@ struct phys *process_phys(void)
     return p ? (struct phys *)((char *)(p + 1) + RECORDS * records_size() + meters_size() + slabs_size()) : NULL;
 }
 
+struct paces *process_paces(void)
+{
+    struct process *p = process();
+    return p ? (struct paces *)((char *)(p + 1) + RECORDS * records_size() + meters_size() + slabs_size() + phys_size()) : NULL;
+}
+
 struct records *process_asleep(void)
 {
     return table(ASLEEP);
@@ -139,7 +146,7 @@ uint32_t *process_listed_pid(void)
     return &process()->listed_pid;
 }
 
-struct process_watch *process_watch(void)
+struct thread *process_watch(void)
 {
     return &process()->watch;
 }
@@ -301,12 +308,6 @@ static void tell_joined(const struct membership *m)
                  units_format_size(limit, quota_limit(quota, i)), (unsigned long long)quota->device[i].granule);
 }
 
-static void tell_not_yet(const struct config *config)
-{
-    if (config_arms_compute(config))
-        log_warn("this version records a compute share but does not enforce it");
-}
-
 CUresult process_attach(void)
 {
     const struct config *config = arm_config();
@@ -348,7 +349,6 @@ CUresult process_attach(void)
         munmap(mine, sizeof(*mine));
     } else {
         tell_joined(mine);
-        tell_not_yet(config);
     }
     return CUDA_SUCCESS;
 }

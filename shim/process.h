@@ -12,6 +12,7 @@
 #include "softslice/quota.h"
 #include "softslice/records.h"
 #include "softslice/slabs.h"
+#include "thread.h"
 
 #define PROCESS_NO_DEVICE (-1)
 
@@ -88,10 +89,7 @@ struct process_gap *process_gap(int device);
 uint32_t *process_listed_pid(void);
 
 /* The thread that reads the gap: shim/watch.c. */
-struct process_watch {
-    uint32_t state, word, busy;
-};
-struct process_watch *process_watch(void);
+struct thread *process_watch(void);
 
 /* One counter for a thread, odd while a call of it gives memory back: shim/returns.h. */
 #define PROCESS_RETURNS 256

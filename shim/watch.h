@@ -12,7 +12,4 @@ void watch_start(void);
 /* Read soon. False where there is no thread to do it. */
 bool watch_poke(void);
 
-/* Whether the process is on its way out: the driver and NVML are not to be asked any more. */
-bool watch_over(void);
-
 #endif

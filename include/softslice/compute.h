@@ -18,8 +18,8 @@ uint32_t compute_share(const struct quota *quota, unsigned device);
 /* The same for the tenant, without what binds this process alone: for what its processes have in common. */
 uint32_t compute_tenant_share(const struct quota *quota, unsigned device);
 
-/* The tenant's weight in force, 1 to 10000: min(admin, ledger's). Where nobody set one the tenant's share in percent stands for it in mode cap, and
- * 100 in mode share. */
+/* The tenant's weight in force, 1 to 10000: min(admin, ledger's). Where nobody set one the tenant's share in percent stands for it, so 100 where it
+ * has none. */
 uint32_t compute_weight(const struct quota *quota, unsigned device);
 
 #endif

@@ -46,8 +46,7 @@ struct quota_device {
 struct quota {
     struct ledger ledger;
     char tenant[CONFIG_TENANT_MAX]; /* "" if not named */
-    enum config_mode mode;
-    uint32_t weight, weight_admin; /* compute weights, 0 where none was said */
+    uint32_t weight, weight_admin;  /* compute weights, 0 where none was said */
     unsigned devices;
     struct quota_device device[QUOTA_DEVICES];
 };

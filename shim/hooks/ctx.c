@@ -2,7 +2,7 @@
 /* Contexts, primary contexts and green contexts: creation is charged, the end refunds the context and all that it owns. */
 #include "../context.h"
 #include "../gap.h"
-#include "../guard.h"
+#include "../gate.h"
 #include "../meter.h"
 #include "../relaxed.h"
 
@@ -43,11 +43,16 @@ CREATE(cuCtxCreate_v4, (CUcontext * pctx, CUctxCreateParams *params, unsigned in
     {                                                                                                                              \
         struct ending ending;                                                                                                      \
                                                                                                                                    \
-        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
+        if (!guard_acts(RESOLVE_ANY))                                                                                              \
             return real.symbol(ctx);                                                                                               \
-        ending_begin(&ending, ctx);                                                                                                \
+        bool charged = guard_acts(RESOLVE_VRAM);                                                                                   \
+        if (charged)                                                                                                               \
+            ending_begin(&ending, ctx);                                                                                            \
+        mark_context_ending(ctx);                                                                                                  \
         CUresult result = real.symbol(ctx);                                                                                        \
-        ending_end(&ending, result);                                                                                               \
+        mark_context_ended(ctx, result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED);                                     \
+        if (charged)                                                                                                               \
+            ending_end(&ending, result);                                                                                           \
         return result;                                                                                                             \
     }
 
@@ -60,12 +65,17 @@ CUresult cuCtxDetach(CUcontext ctx)
     struct ending ending;
     unsigned int version;
 
-    if (!guard_acts(RESOLVE_VRAM))
+    if (!guard_acts(RESOLVE_ANY))
         return real.cuCtxDetach(ctx);
-    ending_begin(&ending, ctx);
+    bool charged = guard_acts(RESOLVE_VRAM);
+    if (charged)
+        ending_begin(&ending, ctx);
+    mark_context_ending(ctx);
     CUresult result = real.cuCtxDetach(ctx);
     bool alive = result == CUDA_SUCCESS && called.cuCtxGetApiVersion(ctx, &version) == CUDA_SUCCESS;
-    ending_end(&ending, alive ? CUDA_ERROR_CONTEXT_IS_DESTROYED : result);
+    mark_context_ended(ctx, result == CUDA_SUCCESS && !alive);
+    if (charged)
+        ending_end(&ending, alive ? CUDA_ERROR_CONTEXT_IS_DESTROYED : result);
     return result;
 }
 
@@ -92,17 +102,46 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
     return result;
 }
 
+/* The primary context while it is active, else NULL. */
+static CUcontext primary_of(CUdevice dev)
+{
+    CUcontext context = NULL;
+    unsigned int flags;
+    int active = 0;
+
+    if (!mark_contexts() || called.cuDevicePrimaryCtxGetState(dev, &flags, &active) != CUDA_SUCCESS || !active)
+        return NULL;
+    guard_enter();
+    if (real.cuDevicePrimaryCtxRetain(&context, dev) == CUDA_SUCCESS)
+        real.cuDevicePrimaryCtxRelease_v2(dev);
+    guard_leave();
+    return context;
+}
+
+static CUresult end_primary(CUdevice dev, CUresult (*call)(CUdevice), bool reset)
+{
+    bool charged = guard_acts(RESOLVE_VRAM);
+    uint64_t context = charged ? context_primary_ending(dev) : 0;
+    CUcontext marked = primary_of(dev);
+    unsigned int flags;
+    int active = 0;
+
+    mark_context_ending(marked);
+    guard_enter();
+    CUresult result = call(dev);
+    if (marked && !reset)
+        called.cuDevicePrimaryCtxGetState(dev, &flags, &active);
+    guard_leave();
+    mark_context_ended(marked, result == CUDA_SUCCESS && !active);
+    if (charged)
+        context_primary_ended(dev, context, result, reset);
+    return result;
+}
+
 #define END_PRIMARY(symbol, reset)                                                                                                 \
     CUresult symbol(CUdevice dev)                                                                                                  \
     {                                                                                                                              \
-        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
-            return real.symbol(dev);                                                                                               \
-        uint64_t context = context_primary_ending(dev);                                                                            \
-        guard_enter();                                                                                                             \
-        CUresult result = real.symbol(dev);                                                                                        \
-        guard_leave();                                                                                                             \
-        context_primary_ended(dev, context, result, reset);                                                                        \
-        return result;                                                                                                             \
+        return guard_acts(RESOLVE_ANY) ? end_primary(dev, real.symbol, reset) : real.symbol(dev);                                  \
     }
 
 END_PRIMARY(cuDevicePrimaryCtxRelease, false)
@@ -111,18 +150,20 @@ END_PRIMARY(cuDevicePrimaryCtxReset, true)
 END_PRIMARY(cuDevicePrimaryCtxReset_v2, true)
 
 /* At a synchronisation the driver gives back what its pools no longer use. */
-#define SYNCHRONIZE(symbol, parameters, arguments)                                                                                 \
+#define SYNCHRONIZE(symbol, parameters, arguments, context)                                                                        \
     CUresult symbol parameters                                                                                                     \
     {                                                                                                                              \
         CUresult result = real.symbol arguments;                                                                                   \
                                                                                                                                    \
         if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))                                                                    \
             meters_read_released();                                                                                                \
+        if (result == CUDA_SUCCESS)                                                                                                \
+            gate_synchronised_context(context);                                                                                    \
         return result;                                                                                                             \
     }
 
-SYNCHRONIZE(cuCtxSynchronize, (void), ())
-SYNCHRONIZE(cuCtxSynchronize_v2, (CUcontext ctx), (ctx))
+SYNCHRONIZE(cuCtxSynchronize, (void), (), NULL)
+SYNCHRONIZE(cuCtxSynchronize_v2, (CUcontext ctx), (ctx), ctx)
 
 /* A green context's record tells on which device it retains the primary context. It is no context's: it lives until it is destroyed. */
 static bool green_enter(CUgreenCtx green, int device)
@@ -177,15 +218,22 @@ CUresult cuGreenCtxDestroy(CUgreenCtx hCtx)
     struct record green;
     CUcontext context = NULL;
 
-    if (!guard_acts(RESOLVE_VRAM))
+    if (!guard_acts(RESOLVE_ANY))
         return real.cuGreenCtxDestroy(hCtx);
     m = process_membership(NULL);
-    if (!m || !hCtx || !records_take(process_handles(), (uint64_t)(uintptr_t)hCtx, &green))
-        return real.cuGreenCtxDestroy(hCtx);
+    if (!guard_acts(RESOLVE_VRAM) || !m || !hCtx || !records_take(process_handles(), (uint64_t)(uintptr_t)hCtx, &green)) {
+        called.cuCtxFromGreenCtx(&context, hCtx);
+        mark_context_ending(context);
+        CUresult result = real.cuGreenCtxDestroy(hCtx);
+        mark_context_ended(context, result == CUDA_SUCCESS);
+        return result;
+    }
     uint64_t primary = context_primary_ending(m->device[green.device]);
     called.cuCtxFromGreenCtx(&context, hCtx);
     ending_begin(&ending, context);
+    mark_context_ending(context);
     CUresult result = real.cuGreenCtxDestroy(hCtx);
+    mark_context_ended(context, result == CUDA_SUCCESS);
     ending_end(&ending, result);
     if (result != CUDA_SUCCESS && result != CUDA_ERROR_DEINITIALIZED)
         green_enter(hCtx, green.device);

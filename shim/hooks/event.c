@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Events. At a synchronisation the driver gives back what its pools no longer use. */
-#include "../guard.h"
+/* Events. At a synchronisation the driver gives back what its pools no longer use, and work may be done. */
+#include "../gate.h"
 #include "../meter.h"
-#include "../real.h"
 
 CUresult cuEventSynchronize(CUevent hEvent)
 {
@@ -10,5 +9,7 @@ CUresult cuEventSynchronize(CUevent hEvent)
 
     if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))
         meters_read_released();
+    if (result == CUDA_SUCCESS)
+        gate_synchronised();
     return result;
 }

@@ -3,8 +3,8 @@
  * they are instantiated, so what changes them before has no wrapper but those which make memory nodes. */
 #include <stddef.h>
 
+#include "../gate.h"
 #include "../graphs.h"
-#include "../guard.h"
 
 CUresult cuGraphAddMemAllocNode(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode *dependencies, size_t numDependencies,
                                 CUDA_MEM_ALLOC_NODE_PARAMS *nodeParams)
@@ -128,28 +128,56 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *phGraphExec, CUgraph hGr
     return instantiate(phGraphExec, hGraph, instantiateParams, real.cuGraphInstantiateWithParams_ptsz, true);
 }
 
-/* A launch or an upload. */
-#define LAUNCH(symbol, per_thread)                                                                                                 \
-    CUresult symbol(CUgraphExec hGraph, CUstream hStream)                                                                          \
+/* What memory a launch or an upload takes. */
+#define TAKE(name, symbol, per_thread)                                                                                             \
+    static CUresult name(CUgraphExec exec, CUstream stream)                                                                        \
     {                                                                                                                              \
         struct graphs_launch launch;                                                                                               \
         CUresult result;                                                                                                           \
                                                                                                                                    \
         if (!graphs_noted() || !guard_acts(RESOLVE_VRAM))                                                                          \
-            return real.symbol(hGraph, hStream);                                                                                   \
-        if ((result = graphs_launch_begin(&launch, hGraph, hStream, per_thread)) != CUDA_SUCCESS)                                  \
+            return real.symbol(exec, stream);                                                                                      \
+        if ((result = graphs_launch_begin(&launch, exec, stream, per_thread)) != CUDA_SUCCESS)                                     \
             return result;                                                                                                         \
         do                                                                                                                         \
-            result = real.symbol(hGraph, hStream);                                                                                 \
+            result = real.symbol(exec, stream);                                                                                    \
         while (graphs_launch_again(&launch, result));                                                                              \
         graphs_launch_end(&launch, result);                                                                                        \
         return result;                                                                                                             \
     }
 
-LAUNCH(cuGraphLaunch, false)
-LAUNCH(cuGraphLaunch_ptsz, true)
-LAUNCH(cuGraphUpload, false)
-LAUNCH(cuGraphUpload_ptsz, true)
+TAKE(launch, cuGraphLaunch, false)
+TAKE(launch_ptsz, cuGraphLaunch_ptsz, true)
+TAKE(upload, cuGraphUpload, false)
+TAKE(upload_ptsz, cuGraphUpload_ptsz, true)
+
+/* A graph is one piece of work, whatever its nodes do: a conditional node may make it longer each time, which its mark shows. */
+#define LAUNCH(symbol, take, per_thread)                                                                                           \
+    CUresult symbol(CUgraphExec hGraph, CUstream hStream)                                                                          \
+    {                                                                                                                              \
+        struct gate_launch gate;                                                                                                   \
+        CUresult result;                                                                                                           \
+                                                                                                                                   \
+        if (!guard_acts(RESOLVE_COMPUTE))                                                                                          \
+            return take(hGraph, hStream);                                                                                          \
+        gate_begin(&gate, hStream, per_thread, estimate_key_of(hGraph));                                                           \
+        result = take(hGraph, hStream);                                                                                            \
+        gate_end(&gate, hStream, per_thread, result);                                                                              \
+        return result;                                                                                                             \
+    }
+
+LAUNCH(cuGraphLaunch, launch, false)
+LAUNCH(cuGraphLaunch_ptsz, launch_ptsz, true)
+
+CUresult cuGraphUpload(CUgraphExec hGraph, CUstream hStream)
+{
+    return upload(hGraph, hStream);
+}
+
+CUresult cuGraphUpload_ptsz(CUgraphExec hGraph, CUstream hStream)
+{
+    return upload_ptsz(hGraph, hStream);
+}
 
 static void updated(CUresult result, CUgraphExec exec, CUgraph graph)
 {

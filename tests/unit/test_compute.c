@@ -99,16 +99,13 @@ Test(compute, weight_stands_in_for_none)
 {
     struct quota *a = join("30%", NULL, NULL, NULL);
 
-    cr_assert_eq(compute_weight(a, 0), 30, "the share in mode cap");
+    cr_assert_eq(compute_weight(a, 0), 30, "the share");
     ledger_set_share(&a->ledger, 0, 1250);
     cr_assert_eq(compute_weight(a, 0), 13);
     ledger_set_share(&a->ledger, 0, 1);
     cr_assert_eq(compute_weight(a, 0), 1);
-    a->mode = CONFIG_MODE_SHARE;
-    cr_assert_eq(compute_weight(a, 0), 100);
     ledger_set_weight(&a->ledger, 0, 7);
     cr_assert_eq(compute_weight(a, 0), 7);
-    cr_assert_eq(compute_weight(a, 1), 100);
 }
 
 Test(compute, weight_is_the_firsts_and_the_admins_at_most)

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which streams work is launched in. A stream that is not found a place in the table shares its context's flow of all such. */
+#include "../core/lock.h"
+#include "gate.h"
+#include "relaxed.h"
+
+uint64_t flow_key_special(CUstream stream, bool per_thread)
+{
+    CUcontext context = NULL;
+
+    called.cuCtxGetCurrent(&context);
+    /* Handles are addresses of objects: no other stream's key is odd, or even between two of them. */
+    if (stream == CU_STREAM_PER_THREAD || (!stream && per_thread))
+        return ((uint64_t)(uintptr_t)context ^ (uint64_t)(uintptr_t)&guard_depth << 8) | 1;
+    return (uint64_t)(uintptr_t)context | 2;
+}
+
+static struct flow *enter(struct paces *paces, uint64_t key, unsigned device, unsigned lane)
+{
+    for (unsigned i = 0, at = flow_home(key); i < PACE_PROBES; i++, at = (at + 1) % PACE_FLOWS) {
+        struct flow *flow = &paces->flow[at];
+        struct pace *pace = &paces->pace[device];
+        uint64_t none = 0;
+
+        if (__atomic_load_n(&flow->key, __ATOMIC_ACQUIRE))
+            continue;
+        lock_take(&paces->flow_lock);
+        bool mine = __atomic_load_n(&flow->key, __ATOMIC_RELAXED) == none;
+        if (mine) {
+            lock_take(&pace->lock);
+            flow->device = (uint16_t)device;
+            flow->lane = (uint16_t)lane;
+            flow->budget = flow->left = (int64_t)PACE_MARK_NS;
+            flow->epoch = 0;
+            flow->marks = 0;
+            flow->active = false;
+            flow->begun = flow->done = flow->ahead = flow->unknown = 0;
+            flow->segment = (struct estimate_segment){.sum = 0};
+            lock_give(&pace->lock);
+            __atomic_store_n(&flow->key, key, __ATOMIC_RELEASE);
+        }
+        lock_give(&paces->flow_lock);
+        if (mine)
+            return flow;
+    }
+    return NULL;
+}
+
+struct flow *flow_of(struct membership *m, struct paces *paces, CUstream stream, bool per_thread)
+{
+    uint64_t key = flow_key(stream, per_thread);
+    struct flow *flow = flow_find(paces, key);
+    CUcontext context = NULL, popped;
+    CUdevice handle;
+
+    if (flow)
+        return flow;
+    if ((uintptr_t)stream <= 2 || called.cuStreamGetCtx(stream, &context) != CUDA_SUCCESS)
+        called.cuCtxGetCurrent(&context);
+    if (!context || called.cuCtxPushCurrent_v2(context) != CUDA_SUCCESS)
+        return NULL;
+    CUresult result = called.cuCtxGetDevice(&handle);
+    called.cuCtxPopCurrent_v2(&popped);
+    int device = result == CUDA_SUCCESS ? process_device(m, handle) : PROCESS_NO_DEVICE;
+    struct lane *lane = device == PROCESS_NO_DEVICE ? NULL : lane_of(paces, context, device);
+    if (!lane)
+        return NULL;
+    flow = enter(paces, key, (unsigned)device, (unsigned)(lane - paces->lane));
+    if (!flow) {
+        key = (uint64_t)(uintptr_t)context | 4;
+        if (!(flow = flow_find(paces, key)))
+            flow = enter(paces, key, (unsigned)device, (unsigned)(lane - paces->lane));
+    }
+    if (flow)
+        __atomic_fetch_or(&paces->devices, UINT32_C(1) << device, __ATOMIC_SEQ_CST);
+    return flow;
+}
+
+/* Its marks that are on their way find another key here, and count for the device alone. */
+static void drop(struct paces *paces, struct flow *flow)
+{
+    struct pace *pace = &paces->pace[flow->device];
+
+    lock_take(&paces->flow_lock);
+    lock_take(&pace->lock);
+    for (unsigned i = 0; i < pace->actives; i++)
+        if (pace->active[i] == flow - paces->flow)
+            pace->active[i--] = pace->active[--pace->actives];
+    __atomic_store_n(&flow->key, 0, __ATOMIC_RELEASE);
+    lock_give(&pace->lock);
+    lock_give(&paces->flow_lock);
+}
+
+void flow_forget(struct paces *paces, uint64_t key)
+{
+    struct flow *flow = key ? flow_find(paces, key) : NULL;
+
+    if (flow)
+        drop(paces, flow);
+}
+
+void flow_forget_lane(struct paces *paces, unsigned lane)
+{
+    for (unsigned i = 0; i < PACE_FLOWS; i++)
+        if (__atomic_load_n(&paces->flow[i].key, __ATOMIC_ACQUIRE) && paces->flow[i].lane == lane)
+            drop(paces, &paces->flow[i]);
+}

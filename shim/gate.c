@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a launch does that may not simply pass. */
+#include "gate.h"
+
+#include <errno.h>
+
+#include "relaxed.h"
+#include "softslice/clock.h"
+
+struct paces *gate_paces;
+
+/* The launch becomes a node of a graph: nothing runs, nobody waits. An error is the program's to see: of the legacy stream while others capture. */
+static bool captures(CUstream stream, bool per_thread)
+{
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    CUresult result = per_thread ? called.cuStreamIsCapturing_ptsz(stream, &status) : called.cuStreamIsCapturing(stream, &status);
+
+    return status != CU_STREAM_CAPTURE_STATUS_NONE || (result != CUDA_SUCCESS && result != CUDA_ERROR_NOT_FOUND);
+}
+
+void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
+{
+    struct membership *m = process_membership(NULL);
+    struct paces *paces = m && !thread_over() ? process_paces() : NULL;
+    int saved = errno;
+
+    launch->flow = NULL;
+    launch->asked = true;
+    if (!paces)
+        return;
+    __atomic_store_n(&gate_paces, paces, __ATOMIC_RELEASE);
+    CUstreamCaptureMode mode = relaxed_enter();
+    if (!captures(stream, per_thread))
+        launch->flow = flow_of(m, paces, stream, per_thread);
+    if (launch->flow) {
+        launch->expected = estimate_of(pace_estimates(paces), launch->key);
+        pace_admit(m, paces, launch->flow, launch->key, launch->expected);
+        launch->mark = launch->expected == ESTIMATE_UNKNOWN ||
+                       (int64_t)launch->expected >= __atomic_load_n(&launch->flow->left, __ATOMIC_RELAXED);
+    }
+    relaxed_leave(mode);
+    errno = saved;
+}
+
+void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
+{
+    struct membership *m = process_membership(NULL);
+    struct paces *paces = gate_paces;
+    int saved = errno;
+
+    if (!m)
+        return;
+    pace_launched(m, paces, launch->flow);
+    if (!launch->mark || !mark_record(paces, launch->flow, stream, per_thread))
+        __atomic_sub_fetch(&launch->flow->left,
+                           launch->expected == ESTIMATE_UNKNOWN ? (int64_t)PACE_MARK_NS : (int64_t)launch->expected,
+                           __ATOMIC_RELAXED);
+    pace_counted(paces, launch->flow);
+    errno = saved;
+}
+
+/* NULL where nothing was ever launched. */
+static struct paces *present(struct membership **m)
+{
+    struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
+
+    if (!paces || !__atomic_load_n(&paces->devices, __ATOMIC_RELAXED) || !guard_acts(RESOLVE_COMPUTE) || thread_over())
+        return NULL;
+    *m = process_membership(NULL);
+    return *m ? paces : NULL;
+}
+
+void gate_synchronised_stream(CUstream stream, bool per_thread)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+    int saved = errno;
+
+    if (!paces)
+        return;
+    struct flow *flow = flow_find(paces, flow_key(stream, per_thread));
+    if (flow)
+        pace_synchronised(m, paces, flow, NULL);
+    errno = saved;
+}
+
+void gate_synchronised_context(CUcontext context)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+    int saved = errno;
+
+    if (!paces)
+        return;
+    if (!context)
+        called.cuCtxGetCurrent(&context);
+    pace_synchronised(m, paces, NULL, context);
+    errno = saved;
+}
+
+void gate_synchronised(void)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+    int saved = errno;
+
+    if (paces)
+        pace_look(m, paces, clock_now());
+    errno = saved;
+}
+
+void gate_stream_ending(CUstream stream)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+
+    if (paces && (uintptr_t)stream > 2)
+        flow_forget(paces, (uint64_t)(uintptr_t)stream);
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Marks: events of ours behind launches of the program's. They are recorded by the thread that launched, before it returns, so the program cannot
+ * have destroyed the stream or begun a capture meanwhile without a race of its own. */
+#include <errno.h>
+
+#include "../core/compat.h"
+#include "gate.h"
+#include "relaxed.h"
+#include "softslice/clock.h"
+
+#define REFERENCE_NS  UINT64_C(250000000) /* a reference so old is replaced: the clocks of host and GPU drift apart */
+#define ENDING_NAP_NS 20000
+#define ENDING_NAPS   50000 /* one second: a driver that hangs in a question is not to hang the program's call too */
+
+/* With the lane's context current: events are made, and asked for times, in it. */
+struct inside {
+    CUstreamCaptureMode mode;
+    bool pushed;
+};
+
+static bool enter(struct inside *inside, const struct lane *lane)
+{
+    CUcontext context = (CUcontext)(uintptr_t)lane->context, current = NULL;
+
+    inside->mode = relaxed_enter();
+    inside->pushed = false;
+    called.cuCtxGetCurrent(&current);
+    if (current == context)
+        return true;
+    inside->pushed = called.cuCtxPushCurrent_v2(context) == CUDA_SUCCESS;
+    if (!inside->pushed)
+        relaxed_leave(inside->mode);
+    return inside->pushed;
+}
+
+static void leave(const struct inside *inside)
+{
+    CUcontext context;
+
+    if (inside->pushed)
+        called.cuCtxPopCurrent_v2(&context);
+    relaxed_leave(inside->mode);
+}
+
+/* Whether the lane's context may be used: it does not end before lane_give(). */
+static bool lane_take(struct lane *lane)
+{
+    __atomic_add_fetch(&lane->users, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&lane->state, __ATOMIC_SEQ_CST) == LANE_OPEN)
+        return true;
+    __atomic_sub_fetch(&lane->users, 1, __ATOMIC_SEQ_CST);
+    return false;
+}
+
+static void lane_give(struct lane *lane)
+{
+    __atomic_sub_fetch(&lane->users, 1, __ATOMIC_SEQ_CST);
+}
+
+static struct mark *take_mark(struct lane *lane)
+{
+    for (unsigned i = 0; i < PACE_MARKS; i++) {
+        uint32_t state = MARK_FREE;
+
+        if (__atomic_compare_exchange_n(&lane->mark[i].state, &state, MARK_TAKEN, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return &lane->mark[i];
+    }
+    return NULL;
+}
+
+bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread)
+{
+    struct lane *lane = &paces->lane[flow->lane];
+    struct inside inside;
+    struct mark *mark;
+    CUresult result = CUDA_SUCCESS;
+
+    if (!lane_take(lane))
+        return false;
+    mark = take_mark(lane);
+    if (mark && enter(&inside, lane)) {
+        if (!mark->event)
+            result = called.cuEventCreate(&mark->event, CU_EVENT_DEFAULT);
+        if (result == CUDA_SUCCESS)
+            result = per_thread ? called.cuEventRecord_ptsz(mark->event, stream) : called.cuEventRecord(mark->event, stream);
+        leave(&inside);
+    } else {
+        result = CUDA_ERROR_NOT_READY;
+    }
+    if (mark && result != CUDA_SUCCESS)
+        __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
+    if (result == CUDA_SUCCESS) {
+        mark->flow = (uint32_t)(flow - paces->flow);
+        mark->flow_key = flow->key;
+        mark->recorded = clock_now();
+        estimate_close(&flow->segment, &mark->segment);
+        pace_marked(paces, flow, mark);
+        __atomic_add_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&mark->state, MARK_PENDING, __ATOMIC_RELEASE);
+    }
+    lane_give(lane);
+    return result == CUDA_SUCCESS;
+}
+
+/* When a mark was reached: its distance from the reference, held between when it was recorded and when that was seen. What is learned by that of the
+ * reference's own moment is kept. */
+static uint64_t time_of(struct lane *lane, const struct mark *mark, uint64_t now)
+{
+    const struct mark *reference = lane->reference >= 0 ? &lane->mark[lane->reference] : NULL;
+    float ms;
+    uint64_t at;
+
+    if (!reference || called.cuEventElapsedTime(&ms, reference->event, mark->event) != CUDA_SUCCESS)
+        return now;
+    at = lane->reference_time + (uint64_t)(int64_t)((double)ms * 1e6);
+    if ((int64_t)(at - now) > 0) {
+        lane->reference_time -= at - now;
+        at = now;
+    } else if ((int64_t)(at - mark->recorded) < 0) {
+        lane->reference_time += mark->recorded - at;
+        at = mark->recorded;
+    }
+    return at;
+}
+
+static void reached(struct membership *m, struct paces *paces, struct lane *lane, struct mark *mark, uint64_t now)
+{
+    uint64_t at = time_of(lane, mark, now);
+
+    pace_reached(m, paces, mark, at);
+    __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
+    if (lane->reference >= 0 && at - lane->reference_time < REFERENCE_NS) {
+        __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
+        return;
+    }
+    if (lane->reference >= 0)
+        __atomic_store_n(&lane->mark[lane->reference].state, MARK_FREE, __ATOMIC_RELEASE);
+    lane->reference = (int32_t)(mark - lane->mark);
+    lane->reference_time = at;
+    __atomic_store_n(&mark->state, MARK_REFERENCE, __ATOMIC_RELEASE);
+}
+
+/* Marks that are on their way, the oldest first; a stream reaches its own in order. */
+static void collect(struct membership *m, struct paces *paces, struct lane *lane)
+{
+    uint32_t blocked[PACE_MARKS];
+    unsigned blocks = 0, tried = 0;
+    bool seen[PACE_MARKS] = {false};
+    struct inside inside;
+
+    if (!enter(&inside, lane))
+        return;
+    while (tried++ < PACE_MARKS) {
+        struct mark *oldest = NULL;
+        bool behind = false;
+
+        for (unsigned i = 0; i < PACE_MARKS; i++) {
+            struct mark *mark = &lane->mark[i];
+
+            if (!seen[i] && __atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING &&
+                (!oldest || (int64_t)(mark->recorded - oldest->recorded) < 0))
+                oldest = mark;
+        }
+        if (!oldest)
+            break;
+        seen[oldest - lane->mark] = true;
+        for (unsigned i = 0; i < blocks && !behind; i++)
+            behind = blocked[i] == oldest->flow;
+        if (behind)
+            continue;
+        CUresult result = called.cuEventQuery(oldest->event);
+        if (result == CUDA_ERROR_NOT_READY)
+            blocked[blocks++] = oldest->flow;
+        else /* or it will never be: the context is broken */
+            reached(m, paces, lane, oldest, clock_now());
+    }
+    leave(&inside);
+}
+
+void mark_collect(struct membership *m, struct paces *paces, int device)
+{
+    int saved = errno;
+
+    for (unsigned i = 0; i < PACE_LANES; i++) {
+        struct lane *lane = &paces->lane[i];
+        uint32_t nobody = 0;
+
+        if (!__atomic_load_n(&lane->pending, __ATOMIC_SEQ_CST) || lane->device != device || !lane_take(lane))
+            continue;
+        if (__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+            collect(m, paces, lane);
+            __atomic_store_n(&lane->collecting, 0, __ATOMIC_RELEASE);
+        }
+        lane_give(lane);
+    }
+    errno = saved;
+}
+
+struct lane *lane_of(struct paces *paces, CUcontext context, int device)
+{
+    uint64_t key = (uint64_t)(uintptr_t)context;
+
+    for (unsigned i = 0; i < PACE_LANES; i++) {
+        struct lane *lane = &paces->lane[i];
+        uint32_t state = __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE);
+
+        if (state == LANE_OPEN && lane->context == key)
+            return lane;
+    }
+    for (unsigned i = 0; i < PACE_LANES; i++) {
+        struct lane *lane = &paces->lane[i];
+        uint32_t state = LANE_FREE;
+
+        if (!__atomic_compare_exchange_n(&lane->state, &state, LANE_OPENING, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            continue;
+        lane->context = key;
+        lane->device = (uint16_t)device;
+        lane->reference = -1;
+        __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
+        return lane;
+    }
+    return NULL;
+}
+
+static struct paces *present(struct membership **m)
+{
+    struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
+
+    *m = paces ? process_membership(NULL) : NULL;
+    return *m ? paces : NULL;
+}
+
+bool mark_contexts(void)
+{
+    struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
+
+    return paces && __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+}
+
+void mark_context_ending(CUcontext context)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+
+    for (unsigned i = 0; paces && context && i < PACE_LANES; i++) {
+        struct lane *lane = &paces->lane[i];
+        uint32_t state = LANE_OPEN;
+
+        if (lane->context != (uint64_t)(uintptr_t)context ||
+            !__atomic_compare_exchange_n(&lane->state, &state, LANE_ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+            continue;
+        for (unsigned n = 0; n < ENDING_NAPS && __atomic_load_n(&lane->users, __ATOMIC_SEQ_CST); n++)
+            compat_sleep(ENDING_NAP_NS);
+    }
+}
+
+static void end(struct membership *m, struct paces *paces, struct lane *lane)
+{
+    uint64_t now = clock_now();
+
+    for (unsigned i = 0; i < PACE_MARKS; i++) {
+        struct mark *mark = &lane->mark[i];
+
+        if (__atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING) {
+            pace_reached(m, paces, mark, now);
+            __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
+        }
+        mark->event = NULL; /* it ended with the context */
+        __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
+    }
+    flow_forget_lane(paces, (unsigned)(lane - paces->lane));
+    lane->context = 0;
+    __atomic_store_n(&lane->state, LANE_FREE, __ATOMIC_RELEASE);
+}
+
+void mark_context_ended(CUcontext context, bool gone)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+
+    for (unsigned i = 0; paces && context && i < PACE_LANES; i++) {
+        struct lane *lane = &paces->lane[i];
+
+        if (lane->context != (uint64_t)(uintptr_t)context || __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE) != LANE_ENDING)
+            continue;
+        if (gone)
+            end(m, paces, lane);
+        else
+            __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
+    }
+}

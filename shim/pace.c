@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who may launch when, and what is charged for it. */
+#include "pace.h"
+
+#include "../core/lock.h"
+#include "arm.h"
+#include "guard.h"
+#include "pacer.h"
+#include "relaxed.h"
+#include "softslice/clock.h"
+#include "softslice/compute.h"
+#include "turn.h"
+
+#define LOOK_LEAST UINT64_C(50000) /* ns between two looks of one who waits for a mark */
+#define LOOK_MOST  UINT64_C(1000000)
+
+size_t paces_size(void)
+{
+    return sizeof(struct paces) + estimate_size();
+}
+
+struct share pace_share(struct membership *m, int device)
+{
+    const struct config *config = arm_config();
+    const struct quota_device *d = &m->quota.device[device];
+
+    return (struct share){.account = ledger_account(&m->quota.ledger, (unsigned)d->index),
+                          .burst = PACE_BURST,
+                          .max_stall = config->max_stall_us * 1000,
+                          .period = config->period_us * 1000,
+                          .rate = compute_share(&m->quota, (unsigned)device),
+                          .never_closes = config->mode == CONFIG_MODE_SHARE};
+}
+
+/* What was launched in a flow since its last mark, by estimate. Lock held. */
+static uint64_t tail_of(const struct flow *flow)
+{
+    int64_t tail = flow->budget - __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
+
+    return tail > 0 ? (uint64_t)tail : 0;
+}
+
+/* Lock held. */
+static void restart(struct pace *pace, struct flow *flow)
+{
+    uint64_t share = PACE_MARK_NS / (pace->actives ? pace->actives : 1);
+    int64_t budget = (int64_t)(share > PACE_LEAST ? share : PACE_LEAST);
+
+    flow->budget = budget;
+    __atomic_store_n(&flow->left, budget, __ATOMIC_RELAXED);
+}
+
+/* All before it is done. Lock held. */
+static void forget_tail(struct pace *pace, struct flow *flow)
+{
+    struct estimate_segment unused;
+
+    if (!tail_of(flow))
+        return;
+    restart(pace, flow);
+    estimate_close(&flow->segment, &unused);
+}
+
+void pace_launched(struct membership *m, struct paces *paces, struct flow *flow)
+{
+    int device = flow->device;
+    struct pace *pace = &paces->pace[device];
+    unsigned index = (unsigned)m->quota.device[device].index;
+    uint64_t now = clock_now();
+    bool began;
+
+    lock_take(&pace->lock);
+    pace->launching++;
+    began = !pace->busy;
+    if (began) {
+        pace->busy = true;
+        pace->from = now;
+        if (pace->idled)
+            pace->gap = now - pace->idled;
+    }
+    if (!flow->active) {
+        flow->active = true;
+        pace->active[pace->actives++] = (uint16_t)(flow - paces->flow);
+    }
+    if (!flow->marks && !tail_of(flow))
+        flow->begun = now;
+    lock_give(&pace->lock);
+    if (!began)
+        return;
+    struct share share = pace_share(m, device);
+    if (share.account) {
+        bool others = ledger_others_busy(&m->quota.ledger, index, now);
+
+        __atomic_store_n(ledger_busy_word(&m->quota.ledger, index), now, __ATOMIC_SEQ_CST);
+        share_begin(&share, now, others);
+        share_period(&share, now);
+    }
+    pacer_wake(m, paces);
+}
+
+void pace_counted(struct paces *paces, struct flow *flow)
+{
+    struct pace *pace = &paces->pace[flow->device];
+
+    lock_take(&pace->lock);
+    pace->launching--;
+    lock_give(&pace->lock);
+}
+
+void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark)
+{
+    struct pace *pace = &paces->pace[flow->device];
+
+    lock_take(&pace->lock);
+    flow->marks++;
+    flow->ahead += mark->segment.sum;
+    flow->unknown = mark->segment.unknown ? mark->segment.unknown_key : 0;
+    pace->marks++;
+    restart(pace, flow);
+    lock_give(&pace->lock);
+}
+
+static void charge(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t now)
+{
+    struct share share = pace_share(m, device);
+
+    if (!share.account)
+        return;
+    uint64_t used = share_claim(&share, from, until, now);
+    turn_used(paces, used);
+    if (share_opens(&share, now))
+        pace_new_epoch(paces);
+}
+
+void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, uint64_t at)
+{
+    struct flow *flow = &paces->flow[mark->flow];
+    struct pace *pace = &paces->pace[flow->device];
+    int device = flow->device;
+    uint64_t began, elapsed = 0;
+
+    lock_take(&pace->lock);
+    pace->marks--;
+    if (pace->done < at)
+        pace->done = at;
+    began = pace->from;
+    if (flow->key == mark->flow_key) {
+        uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
+
+        /* The GPU was busy with the other flows too; how much of the time each had, nobody tells. */
+        elapsed = at > since ? (at - since) / (pace->actives ? pace->actives : 1) : 0;
+        flow->done = at;
+        flow->marks--;
+        flow->ahead -= mark->segment.sum < flow->ahead ? mark->segment.sum : flow->ahead;
+    }
+    lock_give(&pace->lock);
+    if (elapsed)
+        estimate_learn(pace_estimates(paces), &mark->segment, elapsed);
+    charge(m, paces, device, began, at, clock_now());
+}
+
+/* Whether the device's work is done by now, as far as marks and estimates tell; then the process is idle on it. Else when it may be. */
+static uint64_t settle(struct membership *m, struct paces *paces, int device, uint64_t now)
+{
+    struct pace *pace = &paces->pace[device];
+    uint64_t from, until;
+    bool idle = false;
+
+    if (!__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
+        return CLOCK_NEVER;
+    lock_take(&pace->lock);
+    from = pace->from;
+    until = pace->done > from ? pace->done : from;
+    if (pace->busy) {
+        for (unsigned i = 0; i < pace->actives; i++)
+            until += tail_of(&paces->flow[pace->active[i]]) + paces->flow[pace->active[i]].ahead;
+        idle = !pace->marks && !pace->launching && until <= now;
+    }
+    if (idle) {
+        pace->busy = false;
+        pace->idled = until;
+        for (unsigned i = 0; i < pace->actives; i++) {
+            forget_tail(pace, &paces->flow[pace->active[i]]);
+            paces->flow[pace->active[i]].active = false;
+        }
+        pace->actives = 0;
+    }
+    lock_give(&pace->lock);
+    if (!idle)
+        return until > now ? until : now + LOOK_LEAST;
+    pace_new_epoch(paces);
+    charge(m, paces, device, from, until, now);
+    /* After the last claim: who begins next may take what lies before for idle. */
+    __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[device].index), 0, __ATOMIC_SEQ_CST);
+    turn_idle(paces, now);
+    return CLOCK_NEVER;
+}
+
+uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+    uint64_t next = CLOCK_NEVER;
+
+    for (int i = 0; devices >> i; i++) {
+        if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
+            continue;
+        mark_collect(m, paces, i);
+        uint64_t at = settle(m, paces, i, now);
+        if (at < next)
+            next = at;
+    }
+    return next;
+}
+
+/* When the balance of all the tenant's devices opens; 0: it is open. */
+static uint64_t balance_opens(struct membership *m, uint64_t now)
+{
+    uint64_t opens = 0;
+
+    for (unsigned i = 0; i < m->quota.devices; i++) {
+        struct share share = pace_share(m, (int)i);
+        uint64_t at = share.account ? share_opens(&share, now) : 0;
+
+        if (at > opens)
+            opens = at;
+    }
+    return opens;
+}
+
+/* When to look again whether the flow has room for more; 0: it has. */
+static uint64_t flow_opens(struct paces *paces, struct flow *flow, uint64_t key, uint64_t expected, uint64_t now)
+{
+    struct pace *pace = &paces->pace[flow->device];
+    uint64_t at = 0;
+
+    lock_take(&pace->lock);
+    /* What nobody knows may be long too; but many functions that are new are not the same one again. */
+    bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == key);
+    /* Only what will need a mark waits for room for it. */
+    bool marks = expected == ESTIMATE_UNKNOWN || (int64_t)expected >= __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
+    if (marks && flow->marks >= (is_long ? 1u : PACE_AHEAD)) {
+        uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
+
+        at = since + flow->ahead / flow->marks;
+        if (at < now + LOOK_LEAST)
+            at = now + LOOK_LEAST;
+        if (at > now + LOOK_MOST)
+            at = now + LOOK_MOST;
+    }
+    lock_give(&pace->lock);
+    return at;
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, uint64_t key, uint64_t expected)
+{
+    uint64_t now = clock_now(), stall = arm_config()->max_stall_us * 1000;
+    uint64_t flight_ends = now + stall, balance_ends = 0;
+    struct turn_wait turn;
+
+    for (;;) {
+        uint32_t seen = __atomic_load_n(&paces->word, __ATOMIC_SEQ_CST);
+        uint32_t epoch = __atomic_load_n(&paces->epoch, __ATOMIC_SEQ_CST);
+        uint64_t look = pace_look(m, paces, now), at, woke;
+
+        if (thread_over())
+            return;
+        if (now < flight_ends && (at = flow_opens(paces, flow, key, expected, now))) {
+            clock_wait(&paces->word, seen, at, false);
+            now = clock_now();
+            continue;
+        }
+        if ((at = balance_opens(m, now)) && (!balance_ends || now < balance_ends)) {
+            if (!balance_ends)
+                balance_ends = now + stall;
+            turn_not_wanted(paces, now);
+            clock_wait(&paces->word, seen, sooner(sooner(at, look), now + arm_config()->period_us * 1000), false);
+            woke = clock_now();
+            struct share share = pace_share(m, flow->device);
+            share_throttled(&share, now, woke);
+            now = woke;
+            continue;
+        }
+        if (turn_ask(m, paces, flow->device, now, &turn)) {
+            /* An epoch that has passed meanwhile makes the next launch ask again. */
+            __atomic_store_n(&flow->epoch, epoch ? epoch : 1, __ATOMIC_RELEASE);
+            return;
+        }
+        clock_wait(turn.word ? turn.word : &paces->word, turn.word ? turn.seen : seen, sooner(turn.until, look), turn.word != NULL);
+        now = clock_now();
+    }
+}
+
+void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context)
+{
+    uint64_t now = clock_now();
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+
+    for (int i = 0; devices >> i; i++) {
+        struct pace *pace = &paces->pace[i];
+
+        if (!(devices >> i & 1) || (flow && flow->device != i) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
+            continue;
+        if (__atomic_load_n(&pace->marks, __ATOMIC_RELAXED))
+            mark_collect(m, paces, i);
+        lock_take(&pace->lock);
+        for (unsigned k = 0; k < pace->actives; k++) {
+            struct flow *f = &paces->flow[pace->active[k]];
+
+            if ((flow && f != flow) || (!flow && paces->lane[f->lane].context != (uint64_t)(uintptr_t)context))
+                continue;
+            if (tail_of(f) && pace->done < now)
+                pace->done = now;
+            forget_tail(pace, f);
+        }
+        lock_give(&pace->lock);
+        settle(m, paces, i, now);
+    }
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pace of this process's launches: which streams have work, how much of it is in flight, up to when the GPU is known to have been busy, and
+ * whether more may be launched. What is shared with the tenant's other processes is softslice/share.h and softslice/turns.h.
+ *
+ * A stream that work is launched in is a *flow*. While its epoch is the process's, its launches pass without asking, each taking what it is
+ * expected to take from what the flow has left until the next mark. Everything that may close the gate, and the end of all work, makes a new epoch. */
+#ifndef SOFTSLICE_SHIM_PACE_H
+#define SOFTSLICE_SHIM_PACE_H
+
+#include "process.h"
+#include "softslice/estimate.h"
+#include "softslice/share.h"
+#include "softslice/turns.h"
+
+#define PACE_FLOWS   1024
+#define PACE_PROBES  16
+#define PACE_LANES   64
+#define PACE_MARKS   32                 /* of a lane that are on their way */
+#define PACE_MARK_NS UINT64_C(1000000)  /* of work between two marks, over all flows of a device */
+#define PACE_LEAST   UINT64_C(250000)   /* the same for one flow, however many there are */
+#define PACE_AHEAD   2                  /* marks of a flow that may be on their way when it launches more */
+#define PACE_LONG    (4 * PACE_MARK_NS) /* of what takes so long, one */
+#define PACE_BURST   UINT64_C(8000000)  /* GPU time that an idle tenant may use at once */
+
+struct flow {
+    uint64_t key;   /* the stream; 0: free. See flow_key() */
+    int64_t left;   /* atomic: estimated ns of work until the next mark; below 0 if several threads launched at once */
+    int64_t budget; /* what it began with; both are the same where nothing was launched since */
+    uint32_t epoch; /* atomic */
+    uint16_t device, lane;
+    struct estimate_segment segment; /* since the last mark */
+    /* Under the pace's lock. */
+    uint32_t marks;   /* on their way */
+    bool active;      /* in pace.active */
+    uint64_t begun;   /* when the work began that was launched while it had none */
+    uint64_t done;    /* the newest of its marks that was reached */
+    uint64_t ahead;   /* estimate of what lies before its marks that are on their way */
+    uint64_t unknown; /* the key of a launch without estimate before the newest mark; 0: all were known */
+} __attribute__((aligned(64)));
+
+/* An event of ours in a stream of the program's, right behind a launch. */
+enum mark_state { MARK_FREE, MARK_TAKEN, MARK_PENDING, MARK_REFERENCE };
+struct mark {
+    uint32_t state; /* atomic */
+    uint32_t flow;
+    uint64_t flow_key; /* a flow that has another key now is another stream's */
+    CUevent event;     /* NULL: not yet made */
+    uint64_t recorded; /* when */
+    struct estimate_segment segment;
+};
+
+/* A context with marks. Events belong to contexts, and times are told between two of one context. */
+enum lane_state { LANE_FREE, LANE_OPENING, LANE_OPEN, LANE_ENDING };
+struct lane {
+    uint64_t context;    /* CUcontext */
+    uint32_t state;      /* atomic */
+    uint32_t users;      /* atomic: threads that call the driver for it */
+    uint32_t collecting; /* atomic: somebody looks at its marks; nobody waits for that */
+    uint16_t device;
+    int32_t reference;       /* the mark whose time is known best; -1: none */
+    uint64_t reference_time; /* of it, by our clock: never later than the truth as far as it was seen */
+    uint32_t pending;        /* atomic: how many marks are */
+    struct mark mark[PACE_MARKS];
+};
+
+/* One device. */
+struct pace {
+    uint32_t lock;      /* of what follows, and of the flows of the device */
+    bool busy;          /* this process has work on it, as far as is known */
+    uint64_t from;      /* since */
+    uint64_t done;      /* the newest mark that was reached */
+    uint64_t idled;     /* when it was last seen idle */
+    uint64_t gap;       /* how long it tends to be idle between two launches */
+    uint32_t marks;     /* on their way */
+    uint32_t launching; /* launches that are done and not yet counted */
+    uint32_t actives;
+    uint16_t active[PACE_FLOWS]; /* flows with work since `from` */
+} __attribute__((aligned(64)));
+
+/* This process's part in the tenant's turns: shim/turn.h. */
+struct turn {
+    uint32_t lock, joined;
+    bool held, going; /* the turn is the tenant's, and asked for here; it is to be let go */
+    bool contended;   /* somebody else waited when it was last looked at */
+    uint64_t devices; /* held or asked for */
+    uint64_t used;    /* atomic: GPU time since it is held */
+    uint64_t idle;    /* when it was first seen held and not used; 0: it is used */
+    uint32_t weight[TURNS_DEVICES];
+    struct turns turns;
+    struct ledger errors; /* for ledger_state_dir() */
+};
+
+struct paces {
+    uint32_t epoch;     /* atomic; 0 is no flow's */
+    uint32_t word;      /* futex: changes when those who wait should look again */
+    uint32_t devices;   /* atomic, a bit each: this process has launched on it */
+    uint32_t flow_lock; /* of keys; before a pace's lock */
+    struct thread pacer;
+    uint32_t asleep; /* atomic: the pacer waits to be woken */
+    struct turn turn;
+    struct pace pace[QUOTA_DEVICES];
+    struct flow flow[PACE_FLOWS];
+    struct lane lane[PACE_LANES];
+    /* struct estimate_table follows */
+} __attribute__((aligned(64)));
+
+size_t paces_size(void);
+
+/* Zero-filled, in memory that a fork wipes; NULL where there is no membership or not even memory for that. */
+struct paces *process_paces(void);
+
+static inline struct estimate_table *pace_estimates(struct paces *paces)
+{
+    return (struct estimate_table *)(paces + 1);
+}
+
+/* The share that this process's tenant has of a device now, to be used at once. */
+struct share pace_share(struct membership *membership, int device);
+
+/* Where the flow of a stream is looked for: never 0 but for a special stream of a thread without a context. The legacy and the per-thread stream
+ * are one for each context (and thread). */
+uint64_t flow_key_special(CUstream stream, bool per_thread);
+static inline uint64_t flow_key(CUstream stream, bool per_thread)
+{
+    return (uintptr_t)stream > 2 ? (uint64_t)(uintptr_t)stream : flow_key_special(stream, per_thread);
+}
+
+static inline unsigned flow_home(uint64_t key)
+{
+    return (unsigned)(key * UINT64_C(0x9e3779b97f4a7c15) >> 54) % PACE_FLOWS;
+}
+
+static inline struct flow *flow_find(struct paces *paces, uint64_t key)
+{
+    for (unsigned i = 0, at = flow_home(key); i < PACE_PROBES; i++, at = (at + 1) % PACE_FLOWS)
+        if (__atomic_load_n(&paces->flow[at].key, __ATOMIC_RELAXED) == key)
+            return &paces->flow[at];
+    return NULL;
+}
+
+/* The flow of a stream, made where it has none, for work on the current context. NULL: not possible, let the launch pass. */
+struct flow *flow_of(struct membership *membership, struct paces *paces, CUstream stream, bool per_thread);
+
+/* A stream ends, or all of a lane do: what has its handle next is another. */
+void flow_forget(struct paces *paces, uint64_t key);
+void flow_forget_lane(struct paces *paces, unsigned lane);
+
+/* Wait until `flow` may launch work of `key` (softslice/estimate.h), which is expected to take `expected` ns. */
+void pace_admit(struct membership *membership, struct paces *paces, struct flow *flow, uint64_t key, uint64_t expected);
+
+/* Work was launched in it, and: it has been marked or taken off what the flow has left. */
+void pace_launched(struct membership *membership, struct paces *paces, struct flow *flow);
+void pace_counted(struct paces *paces, struct flow *flow);
+
+/* All that was launched in the flow, or where that is NULL in all flows of `context`, before the caller began to wait is done. */
+void pace_synchronised(struct membership *membership, struct paces *paces, struct flow *flow, CUcontext context);
+
+/* Look what has been reached, and whether devices are idle. When there may be something new to see, CLOCK_NEVER if no work is known. */
+uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t now);
+
+/* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. */
+void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark);
+void pace_reached(struct membership *membership, struct paces *paces, struct mark *mark, uint64_t at);
+
+/* Marks (mark.c). Record one behind a launch in the flow: the flow begins anew. False where that is not possible now. */
+bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread);
+
+/* Ask the driver which marks of a device have been reached, and pass each to pace_reached(). At most once at a time for a lane. */
+void mark_collect(struct membership *membership, struct paces *paces, int device);
+
+/* The lane of a context, made where it has none; NULL: there are PACE_LANES already. */
+struct lane *lane_of(struct paces *paces, CUcontext context, int device);
+
+/* Before and after the driver is told something that may end a context, and its events with it. Waits for who is asking about them, which takes
+ * microseconds. `gone`: it did end. */
+bool mark_contexts(void); /* whether there are any with marks */
+void mark_context_ending(CUcontext context);
+void mark_context_ended(CUcontext context, bool gone);
+
+/* Let the launches ask again. */
+static inline void pace_new_epoch(struct paces *paces)
+{
+    if (__atomic_add_fetch(&paces->epoch, 1, __ATOMIC_SEQ_CST) == 0)
+        __atomic_add_fetch(&paces->epoch, 1, __ATOMIC_SEQ_CST);
+}
+
+#endif

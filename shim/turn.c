@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Asks for turns and lets them go. */
+#include "turn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/lock.h"
+#include "arm.h"
+#include "softslice/clock.h"
+#include "softslice/compute.h"
+#include "softslice/log.h"
+#include "softslice/native.h"
+
+#define RECENT_NS UINT64_C(100000000) /* a device that the tenant had work on since then is part of its turns */
+#define SHORT_NS  UINT64_C(200000)    /* a pause that is too short for others to make use of */
+#define AGAIN_NS  UINT64_C(100000)    /* another thread is asking, or the process drains */
+#define WATCH_NS  UINT64_C(500000)    /* how closely a turn is watched that others wait for */
+#define UNUSED_NS UINT64_C(2000000)   /* a turn that is not used is let go, for who comes next */
+
+enum { JOIN_NOT, JOIN_NOW, JOIN_DONE };
+
+/* Once in a process. What goes wrong is told and leaves turns off: shares hold without them, as well as they can. */
+static void join(struct membership *m, struct turn *turn, uint64_t now)
+{
+    struct turns_settings settings = {.quantum = arm_config()->quantum_us * 1000,
+                                      .mode = arm_config()->mode == CONFIG_MODE_SHARE ? TURNS_SHARE : TURNS_CAP};
+    uint8_t uuid[TURNS_DEVICES][16];
+    char path[PATH_MAX], *tenant, *slash;
+    unsigned devices = m->quota.devices < TURNS_DEVICES ? m->quota.devices : TURNS_DEVICES;
+
+    if (native_mps_serves(getenv(NATIVE_MPS_PIPES))) {
+        log_info("MPS runs kernels of several processes at once: no turns are taken");
+        return;
+    }
+    for (unsigned i = 0; i < devices; i++) {
+        memcpy(uuid[i], m->quota.device[i].id.uuid, 16);
+        settings.weight[i] = turn->weight[i] = compute_weight(&m->quota, i);
+        settings.share[i] = compute_share(&m->quota, i);
+    }
+    /* STATE/TENANT/ledger */
+    log_format(path, sizeof(path), "%s", m->quota.ledger.path);
+    if (!(slash = strrchr(path, '/')))
+        return;
+    *slash = '\0';
+    if (!(slash = strrchr(path, '/')))
+        return;
+    *slash = '\0';
+    tenant = slash + 1;
+    char found[PATH_MAX];
+    int directory = ledger_state_dir(&turn->errors, path, found, sizeof(found));
+    if (directory < 0)
+        return;
+    if (turns_join(&turn->turns, directory, tenant, (const uint8_t(*)[16])uuid, devices, &settings, now) < 0)
+        log_warn("no turns with other tenants: %s", turn->turns.error);
+    ledger_state_dir_close(directory, found);
+}
+
+static bool joined(struct membership *m, struct turn *turn, uint64_t now)
+{
+    uint32_t state = __atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE);
+
+    if (state == JOIN_NOT &&
+        __atomic_compare_exchange_n(&turn->joined, &state, JOIN_NOW, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        join(m, turn, now);
+        __atomic_store_n(&turn->joined, JOIN_DONE, __ATOMIC_RELEASE);
+    }
+    return __atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE) == JOIN_DONE && turn->turns.room;
+}
+
+/* All devices of the tenant that have work, so that its processes go on and stop together. */
+static uint64_t devices_of(struct membership *m, int device, uint64_t now)
+{
+    uint64_t devices = UINT64_C(1) << device;
+
+    for (unsigned i = 0; i < m->quota.devices; i++) {
+        const struct share_account *account = ledger_account(&m->quota.ledger, (unsigned)m->quota.device[i].index);
+
+        if (account && share_read(&account->edge) + RECENT_NS > now)
+            devices |= UINT64_C(1) << i;
+    }
+    return devices;
+}
+
+static bool drained(const struct paces *paces)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+
+    for (int i = 0; devices >> i; i++)
+        if ((devices >> i & 1) && __atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
+            return false;
+    return true;
+}
+
+/* Lock held. */
+static void release(struct turn *turn, uint64_t now)
+{
+    turns_release(&turn->turns, turn->devices, now, turn->used);
+    turn->devices = 0;
+    turn->held = turn->going = false;
+    turn->used = 0;
+}
+
+/* The launches are to ask again; it goes when nothing is in flight. Lock held. */
+static void go(struct paces *paces, struct turn *turn, bool lost, uint64_t now)
+{
+    if (!turn->going)
+        pace_new_epoch(paces);
+    turn->going = true;
+    if (lost || drained(paces))
+        release(turn, now);
+}
+
+bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t now, struct turn_wait *wait)
+{
+    struct turn *turn = &paces->turn;
+    bool mine;
+
+    *wait = (struct turn_wait){.until = now + AGAIN_NS};
+    if (!joined(m, turn, now))
+        return true;
+    if (!lock_try(&turn->lock))
+        return false;
+    uint64_t devices = devices_of(m, device, now);
+    if (turn->held && !(devices & ~turn->devices)) {
+        struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
+
+        if (demand.must_go)
+            go(paces, turn, demand.lost, now);
+        mine = turn->held && !turn->going;
+        turn->contended = demand.wanted;
+    } else if (turn->going) {
+        mine = false;
+    } else {
+        struct turns_answer answer = turns_ask(&turn->turns, devices, now);
+
+        mine = answer.mine;
+        if (mine && !turn->held)
+            turn->used = 0;
+        turn->held |= mine;
+        turn->devices |= devices;
+        turn->contended = !mine || answer.until != UINT64_MAX;
+        if (!mine)
+            *wait = (struct turn_wait){.until = answer.until, .word = answer.word, .seen = answer.seen};
+    }
+    turn->idle = 0;
+    lock_give(&turn->lock);
+    return mine;
+}
+
+void turn_used(struct paces *paces, uint64_t used)
+{
+    __atomic_add_fetch(&paces->turn.used, used, __ATOMIC_RELAXED);
+}
+
+void turn_idle(struct paces *paces, uint64_t now)
+{
+    struct turn *turn = &paces->turn;
+    uint64_t gap = CLOCK_NEVER;
+
+    if (!turn->held || !drained(paces))
+        return;
+    for (unsigned i = 0; i < QUOTA_DEVICES; i++)
+        if ((turn->devices >> i & 1) && paces->pace[i].gap < gap)
+            gap = paces->pace[i].gap;
+    lock_take(&turn->lock);
+    if (turn->held && (turn->going || (turn->contended && gap >= SHORT_NS)))
+        release(turn, now);
+    else
+        turn->idle = now;
+    lock_give(&turn->lock);
+}
+
+void turn_not_wanted(struct paces *paces, uint64_t now)
+{
+    struct turn *turn = &paces->turn;
+
+    if (!turn->devices)
+        return;
+    lock_take(&turn->lock);
+    if (turn->devices)
+        go(paces, turn, false, now);
+    lock_give(&turn->lock);
+}
+
+static void renew_weights(struct membership *m, struct turn *turn)
+{
+    for (unsigned i = 0; i < m->quota.devices && i < TURNS_DEVICES; i++) {
+        uint32_t weight = compute_weight(&m->quota, i);
+
+        if (weight != turn->weight[i])
+            turns_set_weight(&turn->turns, i, turn->weight[i] = weight, compute_share(&m->quota, i));
+    }
+}
+
+static void tell(struct turn *turn)
+{
+    char line[256];
+
+    while (turns_report(&turn->turns, line, sizeof(line)))
+        log_warn("%s", line);
+}
+
+uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
+{
+    struct turn *turn = &paces->turn;
+    uint64_t next = CLOCK_NEVER;
+
+    if (__atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE) != JOIN_DONE || !turn->turns.room)
+        return CLOCK_NEVER;
+    turns_look(&turn->turns, now);
+    renew_weights(m, turn);
+    tell(turn);
+    lock_take(&turn->lock);
+    if (turn->held) {
+        struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
+
+        turn->contended = demand.wanted;
+        if (demand.must_go)
+            go(paces, turn, demand.lost, now);
+        else if (drained(paces) && !turn->idle)
+            turn->idle = now;
+        else if (turn->idle && drained(paces) && now - turn->idle >= (demand.wanted ? SHORT_NS : UNUSED_NS))
+            release(turn, now);
+        if (turn->held)
+            next = demand.wanted ? now + WATCH_NS : now + UNUSED_NS;
+        if (turn->held && !turn->going && demand.until < next)
+            next = demand.until > now ? demand.until : now;
+    }
+    lock_give(&turn->lock);
+    return next;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* This process's part in its tenant's turns (softslice/turns.h): when it asks, when it must go, when it lets go. Where turns are off (nobody else to be
+ * seen, MPS, no state directory) every question is answered "go". */
+#ifndef SOFTSLICE_SHIM_TURN_H
+#define SOFTSLICE_SHIM_TURN_H
+
+#include "pace.h"
+
+/* When to ask again, at the latest, and the word of another tenant's file that may change before; NULL: none. */
+struct turn_wait {
+    uint64_t until;
+    uint32_t *word, seen;
+};
+
+/* Whether this process may launch on `device` now. False: wait, and ask again. */
+bool turn_ask(struct membership *membership, struct paces *paces, int device, uint64_t now, struct turn_wait *wait);
+
+/* GPU time was charged. */
+void turn_used(struct paces *paces, uint64_t used);
+
+/* The device is idle as far as this process goes. */
+void turn_idle(struct paces *paces, uint64_t now);
+
+/* The balance is in debt: there is nothing to launch for a while. */
+void turn_not_wanted(struct paces *paces, uint64_t now);
+
+/* For the pacer: let go when it is time to. When to look again, CLOCK_NEVER if there is nothing to look after. */
+uint64_t turn_tick(struct membership *membership, struct paces *paces, uint64_t now);
+
+#endif
