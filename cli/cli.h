@@ -48,7 +48,7 @@ struct command {
     int (*run)(int argc, char **argv, struct cli_error *error);
 };
 
-extern const struct command command_run, command_config, command_doctor, command_version, command_help;
+extern const struct command command_run, command_set, command_config, command_doctor, command_version, command_help;
 extern const struct command *const commands[]; /* NULL-terminated */
 
 const struct command *command_find(const char *name);

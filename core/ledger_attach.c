@@ -173,19 +173,7 @@ static int read_header(struct attach *attach)
     fault = ledger_header_fault(&part.header, &part, made->size);
     if (fault)
         return damaged(attach, fault);
-    made->slots = part.header.slots;
-    made->devices = part.header.devices < LEDGER_DEVICES ? part.header.devices : LEDGER_DEVICES;
-    made->device_offset = part.header.device_offset;
-    made->device_stride = part.header.device_stride;
-    made->slot_offset = part.header.slot_offset;
-    made->slot_stride = part.header.slot_stride;
-    made->hold_offset = part.header.hold_offset;
-    made->extra_offset = part.header.extra_offset;
-    made->extra_stride = part.header.extra_stride;
-    made->compute_offset = part.header.compute_offset;
-    made->compute_stride = part.header.compute_stride;
-    made->busy_offset = part.header.busy_offset;
-    made->busy_stride = part.header.busy_stride;
+    ledger_take_header(made, &part.header);
     return 0;
 }
 

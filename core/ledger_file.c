@@ -34,6 +34,23 @@ void ledger_header_init(struct ledger_header *header, uint32_t slots)
     header->check = ledger_checksum(header, LEDGER_CONSTANT_SIZE - 8);
 }
 
+void ledger_take_header(struct ledger *ledger, const struct ledger_header *header)
+{
+    ledger->slots = header->slots;
+    ledger->devices = header->devices < LEDGER_DEVICES ? header->devices : LEDGER_DEVICES;
+    ledger->device_offset = header->device_offset;
+    ledger->device_stride = header->device_stride;
+    ledger->slot_offset = header->slot_offset;
+    ledger->slot_stride = header->slot_stride;
+    ledger->hold_offset = header->hold_offset;
+    ledger->extra_offset = header->extra_offset;
+    ledger->extra_stride = header->extra_stride;
+    ledger->compute_offset = header->compute_offset;
+    ledger->compute_stride = header->compute_stride;
+    ledger->busy_offset = header->busy_offset;
+    ledger->busy_stride = header->busy_stride;
+}
+
 static bool section_fits(uint64_t offset, uint64_t count, uint64_t stride, uint64_t least, uint64_t begin, uint64_t end)
 {
     return offset % 8 == 0 && stride % 8 == 0 && stride >= least && stride <= LEDGER_HEADER_SIZE && offset >= begin &&

@@ -58,6 +58,9 @@ const char *ledger_header_fault(const struct ledger_header *header, const void *
 /* The same for devices, limits and slots of a mapped file whose header is good. */
 const char *ledger_tables_fault(const struct ledger *ledger);
 
+/* Fill a handle's copies of what a good header says. */
+void ledger_take_header(struct ledger *ledger, const struct ledger_header *header);
+
 /* Create an unpublished file of `slots` slots, all its space allocated. fd, or -errno. `temporary` receives its name, "" if none. */
 int ledger_file_create(int folder, uint32_t slots, unsigned mode, char temporary[40]);
 
@@ -95,6 +98,14 @@ void ledger_end_restoring(uint64_t *committed, uint32_t slot);
 
 /* ledger_reserve() for what another member's suspended word has: 0 with that counted as tentative (or in no need of it), or -ENOMEM. */
 int ledger_reserve_suspended(struct ledger *ledger, unsigned device, uint64_t *suspended, uint64_t cap);
+
+/* ---- ledger_read.c */
+
+/* Open a tenant's ledger with `flags` (O_RDONLY or O_RDWR) and read its header: fd, or -errno. */
+int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *header);
+
+/* ledger_read() of what was opened. */
+int ledger_read_all(int fd, const struct ledger_header *header, struct ledger_view *view);
 
 /* ---- ledger_members.c */
 

@@ -173,8 +173,7 @@ static int read_members(int fd, const struct ledger_header *header, uint64_t *co
     return 0;
 }
 
-/* Open a tenant's ledger and read its header: fd, or -errno. */
-static int open_ledger(int dirfd, const char *name, struct ledger_header *header)
+int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *header)
 {
     union {
         struct ledger_header header;
@@ -185,7 +184,7 @@ static int open_ledger(int dirfd, const char *name, struct ledger_header *header
 
     if (folder < 0)
         return folder;
-    fd = sys_openat(folder, LEDGER_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+    fd = sys_openat(folder, LEDGER_NAME, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
     sys_close(folder);
     if (fd < 0)
         return fd;
@@ -203,17 +202,22 @@ static int open_ledger(int dirfd, const char *name, struct ledger_header *header
     return fd;
 }
 
-int ledger_read(int dirfd, const char *name, struct ledger_view *view)
+int ledger_read_all(int fd, const struct ledger_header *header, struct ledger_view *view)
 {
     uint64_t counts[LEDGER_SLOTS_CAP / 64] = {0};
+    int result = read_members(fd, header, counts, view);
+
+    return result < 0 ? result : read_devices(fd, header, counts, view);
+}
+
+int ledger_read(int dirfd, const char *name, struct ledger_view *view)
+{
     struct ledger_header header;
-    int saved = errno, fd = open_ledger(dirfd, name, &header), result = fd;
+    int saved = errno, fd = ledger_open(dirfd, name, O_RDONLY, &header), result = fd;
 
     memset(view, 0, sizeof(*view));
     if (fd >= 0) {
-        result = read_members(fd, &header, counts, view);
-        if (result >= 0)
-            result = read_devices(fd, &header, counts, view);
+        result = ledger_read_all(fd, &header, view);
         sys_close(fd);
     }
     errno = saved;
@@ -260,7 +264,7 @@ int ledger_read_members(int dirfd, const char *name, const uint8_t uuid[16], str
 {
     struct ledger_header header;
     struct ledger_device device;
-    int saved = errno, fd = open_ledger(dirfd, name, &header), result = fd;
+    int saved = errno, fd = ledger_open(dirfd, name, O_RDONLY, &header), result = fd;
 
     if (fd >= 0) {
         unsigned index = 0;

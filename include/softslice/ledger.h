@@ -207,6 +207,20 @@ struct ledger_view {
  * stay unburied. 0, or -errno: -ENOENT (no such tenant), -ELOOP or -ENOTDIR, -EPROTO (damaged, of another major version, not a ledger). */
 int ledger_read(int dirfd, const char *name, struct ledger_view *view);
 
+/* What is to replace what the ledger says, for `softslice set`. */
+struct ledger_change {
+    bool vram, compute, weighted; /* which of the three are meant */
+    uint64_t limit;
+    uint32_t share, weight;
+};
+
+/* Change a running tenant's ledger from outside, on one device or (`uuid` NULL) on all that it knows. Nobody joins or leaves meanwhile. The number of
+ * devices, with *before as ledger_read() saw it; or, with nothing changed, -errno as ledger_read(), or: -ESRCH (no live member), -ENODEV (it does not
+ * know the device, or none at all), -EOPNOTSUPP (no live member has armed what is meant: before->arms), -EACCES, -EROFS,
+ * -EAGAIN (a process kept the attach lock for a second). */
+int ledger_change(int dirfd, const char *name, const uint8_t uuid[16], const struct ledger_change *change,
+                  struct ledger_view *before);
+
 /* Number of live members, the caller included; buries the dead first. */
 unsigned ledger_members(struct ledger *ledger);
 

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Changing a running tenant's limits from outside. */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "ledger_internal.h"
+#include "ledger_sys.h"
+#include "softslice/clock.h"
+
+#define PATIENCE UINT64_C(1000000000) /* ns that a process may be joining */
+
+/* While it is held nobody begins the tenant anew, which would undo half of a change. */
+static int lock(int fd)
+{
+    uint64_t end = clock_now() + PATIENCE;
+    int result;
+
+    while ((result = sys_lock(fd, LEDGER_LOCK_ATTACH, 1)) == -EAGAIN && clock_now() < end)
+        sys_sleep(1000000);
+    return result;
+}
+
+static unsigned needs(const struct ledger_change *change)
+{
+    return (change->vram ? LEDGER_ARMS_VRAM : 0) | (change->compute || change->weighted ? LEDGER_ARMS_COMPUTE : 0);
+}
+
+static bool is_meant(const struct ledger *ledger, uint32_t device, const uint8_t uuid[16])
+{
+    const struct ledger_device *entry = ledger_device_at(ledger, device);
+    uint64_t words[2] = {ledger_load(&entry->uuid[0]), ledger_load(&entry->uuid[1])};
+
+    return ledger_load(&entry->complete) == LEDGER_COMPLETE && (!uuid || memcmp(words, uuid, sizeof(words)) == 0);
+}
+
+/* Each value is one word, so that a member sees the old one or the new one. */
+static int apply(struct ledger *ledger, const uint8_t uuid[16], const struct ledger_change *change)
+{
+    int count = 0;
+
+    for (uint32_t i = 0; i < ledger->devices; i++) {
+        if (!is_meant(ledger, i, uuid))
+            continue;
+        if (change->vram)
+            ledger_set_limit(ledger, i, change->limit);
+        if (change->compute)
+            ledger_set_share(ledger, i, change->share);
+        if (change->weighted)
+            ledger_set_weight(ledger, i, change->weight);
+        count++;
+    }
+    return count ? count : -ENODEV;
+}
+
+/* With the attach lock held. Members of a tenant trust each other, and who changes its file with them: it is mapped. */
+static int change_locked(int fd, const struct ledger_header *header, const uint8_t uuid[16], const struct ledger_change *change,
+                         struct ledger_view *before)
+{
+    struct ledger ledger = {.size = header->file_size};
+    int result = ledger_read_all(fd, header, before);
+    void *file;
+
+    if (result < 0)
+        return result;
+    if (!before->members)
+        return -ESRCH;
+    if (!before->devices)
+        return -ENODEV;
+    if (needs(change) & ~before->arms)
+        return -EOPNOTSUPP;
+    file = mmap(NULL, ledger.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (file == MAP_FAILED)
+        return -errno;
+    ledger.file = file;
+    ledger_take_header(&ledger, header);
+    result = apply(&ledger, uuid, change);
+    munmap(file, ledger.size);
+    return result;
+}
+
+int ledger_change(int dirfd, const char *name, const uint8_t uuid[16], const struct ledger_change *change,
+                  struct ledger_view *before)
+{
+    struct ledger_header header;
+    int saved = errno, fd = ledger_open(dirfd, name, O_RDWR, &header), result = fd;
+
+    memset(before, 0, sizeof(*before));
+    if (fd >= 0) {
+        result = lock(fd);
+        if (result >= 0)
+            result = change_locked(fd, &header, uuid, change, before);
+        sys_close(fd);
+    }
+    errno = saved;
+    return result;
+}

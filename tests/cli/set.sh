@@ -1,0 +1,132 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# run: SOFTSIM_CONTEXT_BYTES=134217728 SOFTSIM_MEM=8589934592 SOFTSIM_GPUS=2 SOFTSLICE_LOG=off
+# `softslice set`: what a running tenant is changed to holds, and what cannot be is refused with nothing changed.
+# shellcheck source=tests/cli/lib.sh
+. "$(dirname "$0")/lib.sh"
+taker="python3 $(dirname "$0")/taker.py"
+uuid='GPU-[0-9a-f-]+'
+
+# begin OPTION...: a member of tenant team that holds 64 MiB until `end`.
+begin() {
+    mkfifo "$TEST_TMP/hold" "$TEST_TMP/told"
+    "$softslice" run "$@" -- sh -c "exec $taker 64" <"$TEST_TMP/hold" >"$TEST_TMP/told" 2>&1 &
+    member=$!
+    exec 3>"$TEST_TMP/hold" 4<"$TEST_TMP/told"
+    read -r told <&4
+    [ "$told" = 64 ] || fail "the member says '$told'"
+}
+
+end() {
+    exec 3>&- 4<&-
+    wait "$member"
+    rm "$TEST_TMP/hold" "$TEST_TMP/told"
+}
+
+# What is left of the budget for another process of the tenant, in MiB.
+room() { "$softslice" run --tenant team -- sh -c "$taker </dev/null"; }
+
+# Used wrongly: nothing is looked for.
+try "$softslice" set
+expect_refusal 'no tenant is named'
+try "$softslice" set team
+expect_refusal 'nothing to set'
+for bad in vram=3GB vram=0 vram=25% vram=abc vram= vram=0=1GiB compute=0% compute=101% compute=-5 compute=abc compute=30 weight=0 weight=10001 \
+    weight=-5 weight=abc weight=1.5 weight= mode=share period=1s tenant; do
+    try "$softslice" set team "$bad"
+    expect_refusal "${bad%%=*}"
+done
+try "$softslice" set team vram=1GiB vram=2GiB
+expect_refusal 'vram is given twice'
+try "$softslice" set --device x team vram=1GiB
+expect_refusal "'x' is not a device"
+try "$softslice" set --device
+expect_refusal 'needs a value'
+try "$softslice" set ../team vram=1GiB
+expect_refusal "not a tenant's name"
+
+# Nobody there.
+try "$softslice" set team vram=1GiB
+expect_status 1
+expect_err "^softslice: set: there is no tenant 'team' in $SOFTSLICE_STATE_DIR"
+
+begin --tenant team --vram 1GiB
+try room
+expect_out '^704$'
+try "$softslice" set team vram=512MiB
+expect_status 0
+expect_quiet
+expect_out "^$uuid vram: 512 MiB, was 1 GiB$"
+[ "$(printf '%s\n' "$out" | wc -l)" = 2 ] || fail "expected a line for each GPU"
+try room
+expect_out '^192$'
+# More again, on one of the two.
+try "$softslice" set --device 0 team vram=2GiB
+expect_status 0
+expect_out "^$uuid vram: 2 GiB, was 512 MiB$"
+[ "$(printf '%s\n' "$out" | wc -l)" = 1 ] || fail "expected a line for one GPU"
+device=${out%% *}
+try room
+expect_out '^1728$'
+try "$softslice" set --device "$device" team vram=1GiB
+expect_out "^$device vram: 1 GiB, was 2 GiB$"
+
+# Refused: nothing is changed, of the other value neither.
+for change in compute=30% weight=5; do
+    try "$softslice" set team $change vram=4GiB
+    expect_status 1
+    expect_err "^softslice: set: no process of tenant 'team' has compute armed: ${change%%=*} takes programs"
+done
+try "$softslice" set --device 7 team vram=4GiB
+expect_status 1
+expect_err 'has no GPU 7'
+try "$softslice" set --device GPU-00000000-0000-0000-0000-000000000001 team vram=4GiB
+expect_status 1
+expect_err "tenant 'team' uses no GPU GPU-00000000"
+try room
+expect_out '^704$'
+end
+
+# The next life of the tenant begins with its own.
+try "$softslice" set team vram=1GiB
+expect_status 1
+expect_err "^softslice: set: tenant 'team' has ended"
+begin --tenant team --vram 1GiB --compute 50%
+try "$softslice" set team compute=12.5% weight=200
+expect_status 0
+expect_out "^$uuid compute: 12.5%, was 50%$"
+expect_out "^$uuid weight: 200, was none$"
+try "$softslice" set team compute=100% weight=1 vram=512MiB
+expect_out "^$uuid compute: 100%, was 12.5%$"
+expect_out "^$uuid weight: 1, was 200$"
+expect_out "^$uuid vram: 512 MiB, was 1 GiB$"
+
+# The admin's file is the maximum.
+if unshare -rm mount -t tmpfs none /etc 2>/dev/null; then
+    cat >"$TEST_TMP/admin.ini" <<INI
+[tenant team]
+vram = 2GiB
+compute = 60%
+weight = 300
+INI
+    # shellcheck disable=SC2016  # for the inner shell
+    sealed='mount -t tmpfs none /etc && mkdir /etc/softslice && cp "$1" /etc/softslice/softslice.ini && chmod 644 /etc/softslice/softslice.ini &&
+        shift && exec "$@"'
+    for change in vram=3GiB compute=61% weight=301; do
+        try unshare -rm sh -c "$sealed" sh "$TEST_TMP/admin.ini" "$softslice" set team vram=256MiB compute=1% weight=2
+        expect_status 0
+        try unshare -rm sh -c "$sealed" sh "$TEST_TMP/admin.ini" "$softslice" set team $change
+        expect_status 1
+        expect_err "^softslice: set: ${change%%=*} is above what the admin allows.*softslice.ini"
+        try "$softslice" set team vram=512MiB compute=50% weight=100
+        expect_out 'vram: 512 MiB, was 256 MiB'
+    done
+fi
+end
+
+# A tenant with compute alone has no budget to change.
+begin --tenant team --compute 50%
+try "$softslice" set team compute=20%
+expect_status 0
+end
+done_testing
