@@ -107,7 +107,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(core_src)
 bench_programs := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 bench: ## What softslice costs, over a driver that does nothing (BENCH_ARGS=... for the runner)
 	@scripts/setup build
-	@$(AGAIN) $(lib) $(bench_programs)
+	@$(AGAIN) $(lib) $(sim) $(sim_nvml) $(bench_programs) $(share_programs)
 	@bench/run $(BENCH_ARGS)
 $(BUILD)/bench/libcuda.so.1: $(wildcard bench/null_driver/*.c)
 	@mkdir -p $(@D)

@@ -234,3 +234,85 @@ CUresult NAME(cuLaunchKernel)(CUfunction function, unsigned int grid_x, unsigned
     (void)grid_y, (void)grid_z, (void)block_x, (void)block_y, (void)block_z, (void)shared, (void)stream, (void)params, (void)extra;
     return function && !grid_x ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
 }
+
+CUresult NAME(cuLaunchKernelEx)(const CUlaunchConfig *config, CUfunction function, void **params, void **extra)
+{
+    (void)params, (void)extra;
+    return function && !config->gridDimX ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult NAME(cuGraphLaunch)(CUgraphExec graph, CUstream stream)
+{
+    (void)stream;
+    return graph ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult NAME(cuStreamCreate)(CUstream *stream, unsigned int flags)
+{
+    (void)flags;
+    *stream = (CUstream)null_new_context();
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuStreamDestroy_v2)(CUstream stream)
+{
+    return stream ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult NAME(cuStreamSynchronize)(CUstream stream)
+{
+    (void)stream;
+    return CUDA_SUCCESS;
+}
+
+/* An event is the time of its last record: everything is done at once. */
+CUresult NAME(cuEventCreate)(CUevent *event, unsigned int flags)
+{
+    (void)flags;
+    *event = (CUevent)null_new_event();
+    return *event ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult NAME(cuEventRecord)(CUevent event, CUstream stream)
+{
+    (void)stream;
+    return null_record((struct null_event *)event);
+}
+
+CUresult NAME(cuEventQuery)(CUevent event)
+{
+    return event ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult NAME(cuEventElapsedTime_v2)(float *ms, CUevent begin, CUevent end)
+{
+    *ms = null_between((struct null_event *)begin, (struct null_event *)end);
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuEventElapsedTime)(float *ms, CUevent begin, CUevent end)
+{
+    return NAME(cuEventElapsedTime_v2)(ms, begin, end);
+}
+
+CUresult NAME(cuEventDestroy_v2)(CUevent event)
+{
+    null_free_event((struct null_event *)event);
+    return CUDA_SUCCESS;
+}
+
+/* A stack of one. */
+CUresult NAME(cuCtxPushCurrent_v2)(CUcontext context)
+{
+    null_below = null_context;
+    null_context = context;
+    return CUDA_SUCCESS;
+}
+
+CUresult NAME(cuCtxPopCurrent_v2)(CUcontext *context)
+{
+    if (context)
+        *context = null_context;
+    null_context = null_below;
+    return CUDA_SUCCESS;
+}

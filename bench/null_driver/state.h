@@ -25,6 +25,7 @@
 #include "entries.def"
 
 extern __thread CUcontext null_context NULL_HIDDEN __attribute__((tls_model("initial-exec")));
+extern __thread CUcontext null_below NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 extern __thread CUstreamCaptureMode null_mode NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 extern __thread uint64_t null_small NULL_HIDDEN __attribute__((tls_model("initial-exec")));
 extern __thread uint64_t null_next NULL_HIDDEN __attribute__((tls_model("initial-exec")));
@@ -33,6 +34,11 @@ uint64_t null_new_chunk(void) NULL_HIDDEN;
 CUcontext null_new_context(void) NULL_HIDDEN;
 void null_retain(int change) NULL_HIDDEN;
 int null_primaries(void) NULL_HIDDEN;
+struct null_event;
+struct null_event *null_new_event(void) NULL_HIDDEN;
+void null_free_event(struct null_event *event) NULL_HIDDEN;
+CUresult null_record(struct null_event *event) NULL_HIDDEN;
+float null_between(const struct null_event *begin, const struct null_event *end) NULL_HIDDEN; /* ms */
 void *null_find(const char *base, int version) NULL_HIDDEN;
 
 /* A multiple of 2 MiB below 2^49 that was not handed out in the last 260 million calls: no block that lives has it. */

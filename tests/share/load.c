@@ -16,9 +16,12 @@
  *     --from MS           begin so long after the start of the process (100)
  *     --at NS             begin then instead, by CLOCK_MONOTONIC
  *     --run COMMAND       no load: at the beginning, run this with sh, without any preloaded library
+ *     --idle S            afterwards do nothing for so long, and tell what processor time the library's threads take meanwhile
  *     --loops N           loops of the kernel in a microsecond, on a real GPU
  *     --calibrate         tell that number, and end */
 #include <cuda.h>
+#include <dirent.h>
+#include <dlfcn.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <spawn.h>
@@ -73,7 +76,7 @@ static const char *const mode_name[] = {"async", "sync", "graph", "streams", "th
 static struct {
     enum mode mode;
     unsigned width;
-    double kernel_us, long_us, seconds, from_ms, duty_ms, period_ms, loops;
+    double kernel_us, long_us, seconds, from_ms, duty_ms, period_ms, idle, loops;
     uint64_t at_ns;
     const char *command;
     bool calibrate;
@@ -102,6 +105,7 @@ struct lane {
     unsigned depth, since, turn;
     bool recorded[2];
     uint64_t launches, work_ns, graph_ns, short_ns;
+    uint64_t now_ns;     /* the clock is read once for each launch */
     uint64_t longest_ns; /* that a call to launch took */
     pthread_t thread;
 };
@@ -127,6 +131,15 @@ static void sleep_until(uint64_t ns)
 
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
         continue;
+}
+
+/* Virtual time is told before and after what waits for something else than time. */
+static void virtually(const char *step)
+{
+    void (*function)(void) = (void (*)(void))dlsym(RTLD_DEFAULT, step);
+
+    if (function)
+        function();
 }
 
 static void need(CUresult result, const char *what)
@@ -229,20 +242,33 @@ static void open_lane(struct lane *lane, struct gpu *gpu)
 
 static void launch(struct lane *lane, const struct kernel *kernel, bool counts)
 {
-    uint64_t start = now(), took;
+    uint64_t start = lane->now_ns;
 
     if (lane->graph) {
         NEED(cuGraphLaunch(lane->graph, lane->stream));
     } else {
         start_kernel(lane, kernel);
     }
-    took = now() - start;
-    if (took > lane->longest_ns)
-        lane->longest_ns = took;
+    lane->now_ns = now();
+    if (lane->now_ns - start > lane->longest_ns)
+        lane->longest_ns = lane->now_ns - start;
     if (!counts)
         return;
     lane->launches++;
     lane->work_ns += lane->graph ? lane->graph_ns : kernel->ns;
+}
+
+static void synchronise(struct lane *lane)
+{
+    NEED(cuStreamSynchronize(lane->stream));
+    lane->now_ns = now();
+}
+
+static void sleep_until_begin(unsigned count, struct lane *first)
+{
+    sleep_until(begin_ns);
+    for (unsigned i = 0; i < count; i++)
+        first[i].now_ns = now();
 }
 
 /* One launch, and a wait where the program is further ahead than a driver would let it be. */
@@ -262,8 +288,10 @@ static void launch_ahead(struct lane *lane)
     NEED(cuEventRecord(lane->behind[turn], lane->stream));
     lane->recorded[turn] = true;
     lane->turn = turn = !turn;
-    if (lane->recorded[turn])
-        NEED(cuEventSynchronize(lane->behind[turn]));
+    if (!lane->recorded[turn])
+        return;
+    NEED(cuEventSynchronize(lane->behind[turn]));
+    lane->now_ns = now();
 }
 
 static void *run_lane(void *argument)
@@ -271,10 +299,10 @@ static void *run_lane(void *argument)
     struct lane *lane = argument;
 
     NEED(cuCtxSetCurrent(lane->gpu->context));
-    sleep_until(begin_ns);
-    while (now() < end_ns)
+    sleep_until_begin(1, lane);
+    while (lane->now_ns < end_ns)
         launch_ahead(lane);
-    NEED(cuStreamSynchronize(lane->stream));
+    synchronise(lane);
     return NULL;
 }
 
@@ -284,14 +312,14 @@ static void *run_rank(void *argument)
     unsigned me = (unsigned)(lane - lanes);
 
     NEED(cuCtxSetCurrent(lane->gpu->context));
-    sleep_until(begin_ns);
-    for (uint64_t step = 1; now() < end_ns; step++) {
+    sleep_until_begin(1, lane);
+    for (uint64_t step = 1; lane->now_ns < end_ns; step++) {
         launch(lane, &lane->kernel, true);
-        NEED(cuStreamSynchronize(lane->stream));
+        synchronise(lane);
         __atomic_store_n(&arrived[me], step, __ATOMIC_SEQ_CST);
-        while (__atomic_load_n(&arrived[!me], __ATOMIC_SEQ_CST) < step && now() < end_ns) {
+        while (__atomic_load_n(&arrived[!me], __ATOMIC_SEQ_CST) < step && lane->now_ns < end_ns) {
             launch(lane, &lane->other, false);
-            NEED(cuStreamSynchronize(lane->stream));
+            synchronise(lane);
         }
     }
     __atomic_store_n(&arrived[me], UINT64_MAX, __ATOMIC_SEQ_CST);
@@ -303,25 +331,32 @@ static void in_threads(unsigned count, void *(*body)(void *))
     for (unsigned i = 0; i < count; i++)
         if (pthread_create(&lanes[i].thread, NULL, body, &lanes[i]) != 0)
             exit(1);
+    virtually("virtual_leave");
     for (unsigned i = 0; i < count; i++)
         pthread_join(lanes[i].thread, NULL);
+    virtually("virtual_enter");
 }
 
 static void run_streams(unsigned count)
 {
-    sleep_until(begin_ns);
-    for (unsigned i = 0; now() < end_ns; i = (i + 1) % count)
+    uint64_t at;
+
+    sleep_until_begin(count, lanes);
+    for (unsigned i = 0; lanes[i].now_ns < end_ns; lanes[i].now_ns = at) {
         launch_ahead(&lanes[i]);
+        at = lanes[i].now_ns;
+        i = (i + 1) % count;
+    }
     for (unsigned i = 0; i < count; i++)
-        NEED(cuStreamSynchronize(lanes[i].stream));
+        synchronise(&lanes[i]);
 }
 
 static void run_sync(struct lane *lane)
 {
-    sleep_until(begin_ns);
-    while (now() < end_ns) {
+    sleep_until_begin(1, lane);
+    while (lane->now_ns < end_ns) {
         launch(lane, &lane->kernel, true);
-        NEED(cuStreamSynchronize(lane->stream));
+        synchronise(lane);
     }
 }
 
@@ -332,13 +367,14 @@ static void run_duty(struct lane *lane)
 
     for (uint64_t due = begin_ns; due + period <= end_ns && bursts < BURSTS_MAX; due += period) {
         sleep_until(due);
+        lane->now_ns = now();
         for (uint64_t done = 0; done < work; done += lane->graph ? lane->graph_ns : lane->kernel.ns) {
             launch(lane, &lane->kernel, true);
             if (set.mode == SYNC)
-                NEED(cuStreamSynchronize(lane->stream));
+                synchronise(lane);
         }
-        NEED(cuStreamSynchronize(lane->stream));
-        latency_us[bursts++] = (double)(now() - due) / 1000;
+        synchronise(lane);
+        latency_us[bursts++] = (double)(lane->now_ns - due) / 1000;
     }
 }
 
@@ -358,7 +394,38 @@ static double quantile(double part)
     return bursts ? latency_us[index < bursts ? index : bursts - 1] : 0;
 }
 
-static void report(uint64_t drained_ns)
+/* Nanoseconds of processor time of the library's threads, which have names that begin with its own. */
+static uint64_t of_library(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    uint64_t sum = 0;
+
+    for (struct dirent *entry; tasks && (entry = readdir(tasks));) {
+        char path[300], name[32] = "";
+        unsigned long long ns;
+        FILE *file;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+        file = fopen(path, "re");
+        if (!file)
+            continue;
+        if (fscanf(file, "%31s", name) != 1)
+            name[0] = 0;
+        fclose(file);
+        snprintf(path, sizeof(path), "/proc/self/task/%s/schedstat", entry->d_name);
+        file = strncmp(name, "softslice", 9) ? NULL : fopen(path, "re");
+        if (!file)
+            continue;
+        if (fscanf(file, "%llu", &ns) == 1)
+            sum += ns;
+        fclose(file);
+    }
+    if (tasks)
+        closedir(tasks);
+    return sum;
+}
+
+static void report(uint64_t drained_ns, uint64_t library_ns)
 {
     uint64_t launches = 0, work = 0, longest = 0;
     struct rusage usage;
@@ -370,11 +437,16 @@ static void report(uint64_t drained_ns)
     }
     getrusage(RUSAGE_SELF, &usage);
     printf("{\"pid\": %d, \"launches\": %llu, \"work_ns\": %llu, \"begin_ns\": %llu, \"end_ns\": %llu, \"drained_ns\": %llu, "
-           "\"longest_launch_us\": %.1f, \"cpu_us\": %lld, \"bursts\": %u",
+           "\"longest_launch_us\": %.1f, \"cpu_us\": %lld, \"library_cpu_us\": %.1f, \"bursts\": %u",
            (int)getpid(), (unsigned long long)launches, (unsigned long long)work, (unsigned long long)begin_ns,
            (unsigned long long)end_ns, (unsigned long long)drained_ns, (double)longest / 1000,
            (long long)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec,
-           bursts);
+           (double)library_ns / 1000, bursts);
+    if (set.idle > 0) {
+        library_ns = of_library();
+        sleep_until(now() + (uint64_t)(set.idle * 1e9));
+        printf(", \"library_idle_us\": %.1f", (double)(of_library() - library_ns) / 1000);
+    }
     if (bursts) {
         qsort(latency_us, bursts, sizeof(*latency_us), ascending);
         printf(", \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, \"latency_us\": [", quantile(0.5), quantile(0.99),
@@ -433,18 +505,21 @@ static int run_command(void)
         if (strncmp(environ[i], "LD_PRELOAD=", 11))
             bare[kept++] = environ[i];
     sleep_until(begin_ns);
+    virtually("virtual_leave");
     if (posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, bare) != 0 || waitpid(pid, &status, 0) != pid)
         return 1;
-    report(now());
+    virtually("virtual_enter");
+    report(now(), of_library());
     return status ? 1 : 0;
 }
 
 static bool parse(int argc, char **argv)
 {
-    static const struct option options[] = {{"kernel", 1, NULL, 'k'}, {"mode", 1, NULL, 'm'},      {"width", 1, NULL, 'w'},
-                                            {"duty", 1, NULL, 'd'},   {"seconds", 1, NULL, 's'},   {"from", 1, NULL, 'f'},
-                                            {"at", 1, NULL, 'a'},     {"run", 1, NULL, 'r'},       {"loops", 1, NULL, 'l'},
-                                            {"long", 1, NULL, 'L'},   {"calibrate", 0, NULL, 'c'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"kernel", 1, NULL, 'k'}, {"mode", 1, NULL, 'm'},    {"width", 1, NULL, 'w'},
+                                            {"duty", 1, NULL, 'd'},   {"seconds", 1, NULL, 's'}, {"from", 1, NULL, 'f'},
+                                            {"at", 1, NULL, 'a'},     {"run", 1, NULL, 'r'},     {"idle", 1, NULL, 'i'},
+                                            {"loops", 1, NULL, 'l'},  {"long", 1, NULL, 'L'},    {"calibrate", 0, NULL, 'c'},
+                                            {NULL, 0, NULL, 0}};
     unsigned modes = sizeof(mode_name) / sizeof(*mode_name), mode = 0;
 
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -475,6 +550,9 @@ static bool parse(int argc, char **argv)
             break;
         case 'r':
             set.command = optarg;
+            break;
+        case 'i':
+            set.idle = atof(optarg);
             break;
         case 'l':
             set.loops = atof(optarg);
@@ -527,6 +605,6 @@ int main(int argc, char **argv)
     } else {
         run_streams(many ? set.width : 1);
     }
-    report(now());
+    report(now(), of_library());
     return 0;
 }
