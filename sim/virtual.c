@@ -300,6 +300,14 @@ static void begin(struct virtual_world *w)
         w->started = 1;
 }
 
+/* A thread that a living process has just created, and that has nothing of its own yet by which it could be known to live. */
+static bool unborn(const struct virtual_row *r)
+{
+    char what = r->state == VIRTUAL_NEW && !r->tid ? thread_state(r) : 0;
+
+    return what && what != 'Z' && what != 'X';
+}
+
 /* The file, its lock held: a world in which nobody takes part any more waits for processes anew; its clock goes on. */
 static void renew(struct virtual_world *w, unsigned int needed)
 {
@@ -312,7 +320,7 @@ static void renew(struct virtual_world *w, unsigned int needed)
     }
     lock(w);
     for (unsigned int i = 0; i < w->rows_high; i++) {
-        if (w->row[i].state != VIRTUAL_FREE && !dead(&w->row[i])) {
+        if (w->row[i].state != VIRTUAL_FREE && (unborn(&w->row[i]) || !dead(&w->row[i]))) {
             unlock(w);
             return;
         }
