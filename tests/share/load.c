@@ -328,6 +328,7 @@ static void *run_rank(void *argument)
 
 static void in_threads(unsigned count, void *(*body)(void *))
 {
+    sleep_until(begin_ns); /* virtual time begins with the first wait of the main thread */
     for (unsigned i = 0; i < count; i++)
         if (pthread_create(&lanes[i].thread, NULL, body, &lanes[i]) != 0)
             exit(1);
@@ -425,21 +426,22 @@ static uint64_t of_library(void)
     return sum;
 }
 
-static void report(uint64_t drained_ns, uint64_t library_ns)
+static void report(uint64_t library_ns)
 {
-    uint64_t launches = 0, work = 0, longest = 0;
+    uint64_t launches = 0, work = 0, longest = 0, drained = begin_ns;
     struct rusage usage;
 
     for (unsigned i = 0; i < LANES_MAX; i++) {
         launches += lanes[i].launches;
         work += lanes[i].work_ns;
+        drained = lanes[i].now_ns > drained ? lanes[i].now_ns : drained;
         longest = lanes[i].longest_ns > longest ? lanes[i].longest_ns : longest;
     }
     getrusage(RUSAGE_SELF, &usage);
     printf("{\"pid\": %d, \"launches\": %llu, \"work_ns\": %llu, \"begin_ns\": %llu, \"end_ns\": %llu, \"drained_ns\": %llu, "
            "\"longest_launch_us\": %.1f, \"cpu_us\": %lld, \"library_cpu_us\": %.1f, \"bursts\": %u",
            (int)getpid(), (unsigned long long)launches, (unsigned long long)work, (unsigned long long)begin_ns,
-           (unsigned long long)end_ns, (unsigned long long)drained_ns, (double)longest / 1000,
+           (unsigned long long)end_ns, (unsigned long long)drained, (double)longest / 1000,
            (long long)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec,
            (double)library_ns / 1000, bursts);
     if (set.idle > 0) {
@@ -509,7 +511,7 @@ static int run_command(void)
     if (posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, bare) != 0 || waitpid(pid, &status, 0) != pid)
         return 1;
     virtually("virtual_enter");
-    report(now(), of_library());
+    report(of_library());
     return status ? 1 : 0;
 }
 
@@ -605,6 +607,6 @@ int main(int argc, char **argv)
     } else {
         run_streams(many ? set.width : 1);
     }
-    report(now(), of_library());
+    report(of_library());
     return 0;
 }
