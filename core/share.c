@@ -283,6 +283,15 @@ uint64_t share_opens(const struct share *share, uint64_t now)
     return due > now ? due : 0;
 }
 
+/* A wait that is told late has periods before those that were counted already. */
+static void raise_to(uint64_t *counter, uint64_t least_value)
+{
+    uint64_t seen = load(counter);
+
+    while (seen < least_value && !swap(counter, &seen, least_value))
+        ;
+}
+
 void share_throttled(struct share *share, uint64_t from, uint64_t until)
 {
     struct share_account *account = share->account;
@@ -295,4 +304,5 @@ void share_throttled(struct share *share, uint64_t from, uint64_t until)
     share_count(&account->throttled, waited);
     count_periods(share, &account->periods_until, &account->nr_periods, start, until);
     count_periods(share, &account->waited_until, &account->nr_throttled, start, until);
+    raise_to(&account->nr_periods, load(&account->nr_throttled));
 }

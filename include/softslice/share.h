@@ -17,9 +17,9 @@
 
 /* Zero-filled is a new one. In a file that several processes map; each word is changed by itself, atomically.
  *
- * What a process killed half way through a claim can lose is that claim: at most the time since the edge, which nobody is charged for, or
- * is counted in `busy` and not paid for. Killed in share_throttled() it loses one wait, in either a period's count. Nothing is left locked
- * or half-written. */
+ * What a process killed half way through a claim can lose is that claim: nobody is charged for it, or it is counted in `busy` and not
+ * owed. With it may go the gap that it left or was taken from, so that others who have not claimed that time yet cannot. Killed in
+ * share_throttled() it loses one wait, or its periods. Nothing is left locked or half-written. */
 struct share_account {
     uint64_t due;           /* the gate is open from here on */
     uint64_t edge;          /* GPU time up to here is charged, but for the gaps */

@@ -78,8 +78,8 @@ static void check_all(void)
         fault("throttled", account.throttled, span);
     if (account.repaired)
         fault("repaired", account.repaired, 0);
-    if (account.due > clock_word + 2000000000)
-        fault("due", account.due, clock_word + 2000000000);
+    if (account.due + 1 < START + span * 10 / 3 || account.due > START + span * 10 / 3 + 1)
+        fault("owed", account.due - START, span * 10 / 3);
 }
 
 /* One leaves five gaps, all fill them: each may have pieces of each, and together they have all. */
@@ -130,7 +130,7 @@ static void *run(void *argument)
 
     for (unsigned round = 0; round < ROUNDS; round++) {
         if (me == 0) {
-            account = (struct share_account){.edge = START, .throttle_edge = START};
+            account = (struct share_account){.due = START, .edge = START, .throttle_edge = START};
             clock_word = START;
             charged = 0;
         }

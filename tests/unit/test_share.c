@@ -248,6 +248,18 @@ Test(share, periods_are_counted_like_cpu_stat)
     cr_assert_eq(account.nr_throttled, 9);
 }
 
+Test(share, a_period_that_was_waited_in_is_a_period)
+{
+    struct share share = fresh(2500);
+
+    now = 1000 * S;
+    share_period(&share, now);
+    share_period(&share, now + 900 * MS);
+    share_throttled(&share, now, now + 950 * MS);
+    cr_assert_eq(account.nr_throttled, 10);
+    cr_assert_eq(account.nr_periods, 10);
+}
+
 Test(share, another_period_goes_on_counting)
 {
     struct share share = fresh(5000);
