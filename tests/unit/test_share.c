@@ -202,6 +202,19 @@ Test(share, the_whole_never_closes_and_is_counted)
     }
 }
 
+Test(share, the_whole_opens_at_once)
+{
+    struct share share = fresh(1000);
+
+    kernel(&share, 100 * MS, 10 * S);
+    cr_assert_gt(share_opens(&share, now), now);
+    share.rate = SHARE_WHOLE;
+    cr_assert_eq(share_opens(&share, now), 0, "whatever was owed");
+    share.rate = 1000;
+    share.never_closes = true;
+    cr_assert_eq(share_opens(&share, now), 0);
+}
+
 Test(share, no_rate_is_the_smallest)
 {
     struct share share = fresh(0);
