@@ -51,8 +51,9 @@ static CUresult record(CUevent event, CUstream stream, bool per_thread, unsigned
 {
     struct sim_stream *s;
     struct sim_event *e;
-    SIM_GUARD();
 
+    sim_spend(SIM_COST_RECORD, 1);
+    SIM_GUARD();
     STREAM(s, stream, per_thread);
     e = sim_handle_find(event, SIM_EVENT);
     if (!e || e->head.ctx != s->head.ctx)

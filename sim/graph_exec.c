@@ -198,13 +198,21 @@ static CUresult launch(CUgraphExec handle, CUstream stream, bool per_thread)
 {
     struct sim_stream *s;
     struct sim_exec *e;
+    uint64_t wait;
     CUresult r;
-    SIM_GUARD();
 
-    e = sim_handle_find(handle, SIM_GRAPH_EXEC);
-    if (!e)
-        return CUDA_ERROR_INVALID_VALUE;
-    STREAM(s, stream, per_thread);
+    sim_spend(SIM_COST_LAUNCH, 1);
+    SIM_GUARD();
+    for (;;) {
+        e = sim_handle_find(handle, SIM_GRAPH_EXEC);
+        if (!e)
+            return CUDA_ERROR_INVALID_VALUE;
+        STREAM(s, stream, per_thread);
+        wait = s->capture ? 0 : sim_engine_wait(s->head.ctx->dev);
+        if (!wait)
+            break;
+        sim_engine_sleep(s->head.ctx->dev, wait);
+    }
     /* In a capture the graph becomes a child graph of the one that is captured. */
     if (s->capture) {
         r = sim_capture_add(s, &(struct sim_op){.type = SIM_OP_GRAPH}, NULL);
@@ -221,7 +229,11 @@ static CUresult launch(CUgraphExec handle, CUstream stream, bool per_thread)
         r = load_functions(e->graph, s->head.ctx);
     if (r == CUDA_SUCCESS)
         r = sim_graph_mem_prepare(e->graph, e->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
-    return r == CUDA_SUCCESS ? issue_graph(e->graph, s) : r;
+    if (r == CUDA_SUCCESS)
+        r = issue_graph(e->graph, s);
+    if (r == CUDA_SUCCESS && !s->first)
+        sim_engine_launched(s->head.ctx->dev, s->mark);
+    return r;
 }
 
 CUresult cuGraphLaunch(CUgraphExec hGraph, CUstream hStream)

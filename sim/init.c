@@ -13,6 +13,7 @@
 #include "virtual.h"
 
 #pragma weak virtual_poll
+#pragma weak virtual_enter
 
 struct sim_driver *sim;
 
@@ -170,7 +171,12 @@ static void driver_exit(void)
 {
     if (!sim->ready)
         return;
+    sim_machine_lock(sim->machine);
     sim->machine->proc[sim->row].clean = 1;
+    for (unsigned int gpu = 0; gpu < sim->machine->set.gpus; gpu++)
+        sim_timeline_advance(sim->machine, gpu, sim_now_ns());
+    sim_timeline_write(sim->machine);
+    sim_machine_unlock(sim->machine);
     __atomic_store_n(&deinitialised, true, __ATOMIC_RELEASE);
 }
 
@@ -220,6 +226,9 @@ CUresult cuInit(unsigned int Flags)
     /* The child of a process that has initialised can never use the driver; its copy of the lock may be held for ever. */
     if (__atomic_load_n(&initialised, __ATOMIC_ACQUIRE))
         return sim->ready ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+    /* In virtual time, processes come to the machine in their order, not in the order in which they happened to start. */
+    if (virtual_enter)
+        virtual_enter();
     pthread_mutex_lock(&init_lock);
     if (!initialised)
         r = driver_start();

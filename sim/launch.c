@@ -22,27 +22,43 @@ static CUresult submit(CUstream handle, bool per_thread, CUDA_KERNEL_NODE_PARAMS
     struct sim_ctx *ctx;
     struct sim_stream *s;
     struct sim_function *f;
+    struct sim_op op = {.type = SIM_OP_KERNEL};
     CUresult r;
 
-    CONTEXT(ctx);
-    f = sim_function_of(k->func);
-    if (!f)
-        return CUDA_ERROR_INVALID_HANDLE;
-    r = sim_kernel_check(k);
-    if (r != CUDA_SUCCESS)
-        return r;
-    STREAM(s, handle, per_thread);
+    for (;;) {
+        uint64_t wait;
+
+        CONTEXT(ctx);
+        f = sim_function_of(k->func);
+        if (!f)
+            return CUDA_ERROR_INVALID_HANDLE;
+        r = sim_kernel_check(k);
+        if (r != CUDA_SUCCESS)
+            return r;
+        STREAM(s, handle, per_thread);
+        wait = s->capture ? 0 : sim_engine_wait(s->head.ctx->dev);
+        if (!wait)
+            break;
+        /* The lock is dropped meanwhile, so all has to be looked up anew. */
+        sim_engine_sleep(s->head.ctx->dev, wait);
+    }
     /* A captured launch loads its function when the graph is instantiated (assumed). */
     r = s->capture ? CUDA_SUCCESS : sim_function_load(f, s->head.ctx);
     if (r != CUDA_SUCCESS)
         return r;
-    return sim_stream_submit(s, &(struct sim_op){.type = SIM_OP_KERNEL, .ns = f->ns}, k);
+    op.ns = f->ns;
+    if (f->pair && !s->capture)
+        op.gate = f->pair + ++f->launches * 2;
+    r = sim_stream_submit(s, &op, k);
+    if (r == CUDA_SUCCESS && !s->capture && !s->first)
+        sim_engine_launched(s->head.ctx->dev, s->mark);
+    return r;
 }
 
 static CUresult launch(CUstream handle, bool per_thread, CUDA_KERNEL_NODE_PARAMS k)
 {
+    sim_spend(SIM_COST_LAUNCH, 1);
     SIM_GUARD();
-
     return submit(handle, per_thread, &k);
 }
 
@@ -98,6 +114,7 @@ LAUNCH_FUNCTIONS(_ptsz, true)
 CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launchParamsList, unsigned int numDevices, unsigned int flags)
 {
     ENTER();
+    sim_spend(SIM_COST_LAUNCH, numDevices);
     SIM_GUARD();
     if (!launchParamsList || !numDevices || (flags & ~3u))
         return CUDA_ERROR_INVALID_VALUE;
@@ -185,8 +202,9 @@ CUresult cuParamSetv(CUfunction hfunc, int offset, void *ptr, unsigned int numby
 static CUresult launch_grid(CUfunction hfunc, int width, int height, CUstream stream)
 {
     struct sim_function *f;
-    SIM_GUARD();
 
+    sim_spend(SIM_COST_LAUNCH, 1);
+    SIM_GUARD();
     f = sim_function_of(hfunc);
     if (!f)
         return CUDA_ERROR_INVALID_HANDLE;

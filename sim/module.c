@@ -55,6 +55,22 @@ static uint64_t duration_of(const char *name)
     return (uint64_t)((common && *common ? strtod(common, NULL) : DEFAULT_KERNEL_US) * 1000.0);
 }
 
+/* A name with __pair in it: what its launches have in common with those of the same name on another GPU, in this process or in all of one
+ * SOFTSIM_GROUP. */
+static uint64_t pair_of(const char *name)
+{
+    const char *group = getenv("SOFTSIM_GROUP");
+    uint64_t hash = UINT64_C(14695981039346656037) ^ (group ? 0 : (uint64_t)getpid());
+
+    if (!strstr(name, "__pair"))
+        return 0;
+    for (const char *c = group ? group : ""; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * UINT64_C(1099511628211);
+    for (const char *c = name; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * UINT64_C(1099511628211);
+    return hash | 1;
+}
+
 static bool eager(void)
 {
     const char *text = getenv("CUDA_MODULE_LOADING");
@@ -223,6 +239,7 @@ static struct sim_function *named(enum sim_kind kind, struct sim_ctx *ctx, void 
     }
     f->module = owner;
     f->ns = duration_of(name);
+    f->pair = pair_of(name);
     f->attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK] = 1024;
     f->attributes[CU_FUNC_ATTRIBUTE_NUM_REGS] = 32;
     f->attributes[CU_FUNC_ATTRIBUTE_PTX_VERSION] = 90;

@@ -110,6 +110,8 @@ void sim_settings_read(struct sim_settings *set)
         set->granularity = 2 * MIB;
     if (!set->slice_ns)
         set->slice_ns = 2000000;
+    set->switch_ns = sim_env_number("SOFTSIM_SWITCH_US", 0) * 1000;
+    snprintf(set->timeline, sizeof(set->timeline), "%s", getenv("SOFTSIM_TIMELINE") ? getenv("SOFTSIM_TIMELINE") : "");
     set->context_bytes = (set->context_bytes + set->granularity - 1) & ~(set->granularity - 1);
 }
 
@@ -156,10 +158,15 @@ static void robust_mutex_init(pthread_mutex_t *mutex)
 
 static void settings_apply(struct sim_machine *m)
 {
+    if (m->magic == SIM_MAGIC)
+        sim_timeline_write(m);
     sim_settings_read(&m->set);
     memset(m->gpu, 0, sizeof(m->gpu));
+    memset(m->meeting, 0, sizeof(m->meeting));
+    m->gated = 0;
+    m->records = 0;
     for (unsigned int i = 0; i < SIM_MAX_GPUS; i++)
-        m->gpu[i].owner = -1;
+        m->gpu[i].owner = m->gpu[i].last = -1;
 }
 
 static void proc_clear(struct sim_machine *m, unsigned int row)
@@ -212,10 +219,9 @@ void sim_reap(struct sim_machine *m)
                 continue;
             now = sim_now_ns();
             p->died_ns = now;
-            for (unsigned int gpu = 0; gpu < m->set.gpus; gpu++) {
+            for (unsigned int gpu = 0; gpu < m->set.gpus; gpu++)
                 sim_timeline_advance(m, gpu, now);
-                p->client[gpu].submitted_ns = p->client[gpu].served_ns;
-            }
+            sim_timeline_drop(m, row);
             p->release_ns = release_delay(m, row);
             p->state = SIM_PROC_DEAD;
         }
@@ -402,7 +408,8 @@ bool sim_proc_attach(struct sim_machine *m, int *out, void *(*thread)(void *), v
     p->checkpoint = 0;
     p->inside = 0;
     p->generation++;
-    memset(p->client, 0, sizeof(p->client));
+    for (unsigned int gpu = 0; gpu < SIM_MAX_GPUS; gpu++)
+        memset(&p->client[gpu], 0, offsetof(struct sim_client, history));
     if (m->procs_high < row + 1)
         m->procs_high = row + 1;
 

@@ -15,7 +15,10 @@
 #define SIM_MAX_GPUS    16
 #define SIM_MAX_PROCS   512
 #define SIM_MAX_OBJECTS 4096
-#define SIM_HISTORY     256
+#define SIM_HISTORY     2048
+#define SIM_GATES       64
+#define SIM_MEETINGS    256
+#define SIM_RECORDS     1024
 #define SIM_PATH_MAX    200
 #define SIM_MAGIC       UINT64_C(0x3830736d69735f67)
 
@@ -27,9 +30,11 @@ struct sim_settings {
     uint64_t context_bytes;
     uint64_t granularity;
     uint64_t slice_ns;
+    uint64_t switch_ns;
     uint64_t release_delay_ns[2]; /* least and most */
     uint64_t uuid_seed;
-    uint32_t mps; /* whether processes are clients of one MPS server */
+    uint32_t mps;                /* whether processes are clients of one MPS server */
+    char timeline[SIM_PATH_MAX]; /* a file that gets a line for each stretch of time in which a process had a GPU; empty: none */
 };
 
 /* A stretch of wall time in which one process had the GPU. */
@@ -37,6 +42,26 @@ struct sim_slice {
     uint64_t wall_ns;
     uint64_t served_ns; /* GPU time the process had received before it */
     uint64_t length_ns;
+};
+
+/* A kernel that starts only together with its partner on another GPU, and occupies its own from when it could. */
+struct sim_gate {
+    uint64_t mark; /* GPU time that the process receives before it */
+    uint64_t key;  /* the same for both */
+};
+
+/* Who came to a gate so far, and who went on, as bits of GPUs. */
+struct sim_meeting {
+    uint64_t key; /* 0: free */
+    uint32_t arrived;
+    uint32_t passed;
+};
+
+/* A stretch of time in which a process had a GPU, for the file. */
+struct sim_record {
+    uint32_t gpu;
+    int32_t pid;
+    uint64_t begin_ns, end_ns;
 };
 
 /* One process on one GPU. */
@@ -51,7 +76,10 @@ struct sim_client {
     uint64_t sampled_ns;   /* served_ns at the end of the last NVML sample period */
     uint32_t utilization;  /* percent of that period */
     uint32_t slices;       /* slices ever begun; the newest is history[(slices - 1) % SIM_HISTORY] */
-    struct sim_slice history[SIM_HISTORY];
+    uint32_t gates_made;   /* gates in its work; the next is gate[gates_passed % SIM_GATES] */
+    uint32_t gates_passed;
+    struct sim_gate gate[SIM_GATES];
+    struct sim_slice history[SIM_HISTORY]; /* last: only as much of it is touched as was written */
 };
 
 enum sim_proc_state { SIM_PROC_FREE, SIM_PROC_LIVE, SIM_PROC_DEAD };
@@ -84,8 +112,11 @@ struct sim_object {
 struct sim_gpu {
     uint64_t clock_ns; /* the timeline is settled up to here */
     int32_t owner;     /* process row that has the GPU, or -1 */
+    int32_t last;      /* process row that had it last, or -1 */
     uint64_t slice_left_ns;
+    uint64_t switch_left_ns; /* of the time that switching to the owner takes */
     uint64_t busy_ns;
+    struct sim_record record; /* goes on; begin == end: none */
     uint64_t sampled_at_ns;
     uint64_t sampled_busy_ns;
     uint32_t utilization;
@@ -99,7 +130,11 @@ struct sim_machine {
     uint64_t next_id;
     uint32_t procs_high;   /* rows at and above this one have never been used */
     uint32_t objects_high; /* the same of objects */
+    uint32_t gated;        /* whether there ever was a gate */
+    uint32_t records;
     struct sim_gpu gpu[SIM_MAX_GPUS];
+    struct sim_record record[SIM_RECORDS]; /* not yet in the file */
+    struct sim_meeting meeting[SIM_MEETINGS];
     struct sim_proc proc[SIM_MAX_PROCS];
     struct sim_object object[SIM_MAX_OBJECTS];
 };
@@ -153,6 +188,12 @@ int sim_object_open(const struct sim_object *o);
 
 /* Lock held: settle the timeline of a GPU up to now. */
 void sim_timeline_advance(struct sim_machine *m, unsigned int gpu, uint64_t now_ns);
+/* Lock held, timeline settled: when a process will have received `mark` of GPU time if nobody hands in more work; never too late. */
+uint64_t sim_timeline_expect(const struct sim_machine *m, unsigned int gpu, unsigned int row, uint64_t mark);
+/* Lock held: write what the file does not have yet. */
+void sim_timeline_write(struct sim_machine *m);
+/* Lock held: a process died; its work is off the GPUs. */
+void sim_timeline_drop(struct sim_machine *m, unsigned int row);
 
 /* The failure that is injected into the next call of `function`, or 0 (fail.c; no lock needed). */
 int sim_fail_next(const char *function);

@@ -289,7 +289,8 @@ struct sim_copy {
 /* One piece of work in a stream, or the payload of a graph node. */
 struct sim_op {
     enum sim_op_type type;
-    uint64_t ns; /* GPU time */
+    uint64_t ns;   /* GPU time */
+    uint64_t gate; /* it starts together with another GPU's of the same key; 0: by itself */
     struct sim_event *event;
     uint64_t event_record; /* WAIT: which record of the event */
     CUhostFn host;
@@ -305,8 +306,14 @@ struct sim_op {
 /* The GPU as one context's process sees it: work is issued in order, one piece at a time, and counted in nanoseconds of GPU time.
  * A "mark" is a point on that count; everything up to it is done when the machine has served that much. */
 
-/* Hand `ns` of work to a device; returns the mark at its end. */
-uint64_t sim_engine_submit(int dev, uint64_t ns);
+/* Hand `ns` of work to a device, which begins behind a gate where that is not 0; returns the mark at its end. */
+uint64_t sim_engine_submit(int dev, uint64_t ns, uint64_t gate);
+/* The launch queue: the mark that has to be served before a launch may be handed in, or 0; and a launch whose end is `mark` was. */
+uint64_t sim_engine_wait(int dev);
+void sim_engine_launched(int dev, uint64_t mark);
+/* What a call takes of the host's time, in virtual time alone. Called without the lock. */
+enum sim_cost { SIM_COST_LAUNCH, SIM_COST_RECORD, SIM_COSTS };
+void sim_spend(enum sim_cost cost, unsigned int times);
 /* GPU time served so far. */
 uint64_t sim_engine_served(int dev);
 /* Wall time at which `mark` (served already) was reached. */
@@ -415,7 +422,9 @@ struct sim_function {
     struct sim_object_head head;
     struct sim_module *module;
     char *name;
-    uint64_t ns; /* how long a launch takes */
+    uint64_t ns;       /* how long a launch takes */
+    uint64_t pair;     /* launches meet those of the same key on another GPU, one by one; 0: they do not */
+    uint64_t launches; /* counted where they do */
     int attributes[CU_FUNC_ATTRIBUTE_MAX];
     int block[3];
     bool loaded;

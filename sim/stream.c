@@ -15,7 +15,8 @@
 
 #define WORKER_IDLE_NS UINT64_C(100000000)
 
-static uint32_t woken; /* a futex: the worker has something to look at. Not a condition of libc's: those wait in real time only */
+static uint32_t woken;   /* a futex: the worker has something to look at. Not a condition of libc's: those wait in real time only */
+static bool worker_idle; /* it waits for nothing but being woken */
 static uint64_t last_seq;
 static unsigned long queued; /* ops not issued, in all streams */
 static struct sim_event *pending_events;
@@ -125,7 +126,7 @@ static void issue_record(struct sim_stream *s, struct sim_op *op)
     e->time_ns = 0;
     if (!e->pending) {
         /* The worker settles it before the machine forgets when that was. */
-        if (!pending_events)
+        if (!pending_events && __atomic_load_n(&worker_idle, __ATOMIC_SEQ_CST))
             sim_worker_wake();
         e->pending = true;
         e->pending_next = pending_events;
@@ -169,7 +170,7 @@ static bool issue(struct sim_stream *s, struct sim_op *op)
         if (op->run)
             op->run(op);
         if (op->ns)
-            s->mark = sim_engine_submit(ctx->dev, op->ns);
+            s->mark = sim_engine_submit(ctx->dev, op->ns, op->gate);
         break;
     }
     if (is_blocking(s) && ctx->blocking_mark < s->mark)
@@ -450,6 +451,7 @@ void *sim_worker(void *arg)
             later_ns = WORKER_IDLE_NS;
         sim_events_settle();
         idle = !queued && !pending_events;
+        __atomic_store_n(&worker_idle, idle, __ATOMIC_SEQ_CST);
         sim_unlock();
 
         wait = (struct timespec){.tv_nsec = (long)later_ns};

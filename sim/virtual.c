@@ -199,6 +199,13 @@ static void forget(void *row)
         return;
     lock(w);
     r->state = VIRTUAL_FREE;
+    for (unsigned int i = 0; i < w->rows_high; i++)
+        if (w->row[i].state == VIRTUAL_IN && w->row[i].waits == VIRTUAL_JOINS && w->row[i].pid == r->pid) {
+            w->row[i].woken = 1;
+            w->row[i].at = w->clock;
+            if (w->clock < w->pressing)
+                __atomic_store_n(&w->pressing, w->clock, __ATOMIC_SEQ_CST);
+        }
     self = NULL;
     pthread_mutex_unlock(&r->life);
     if (w->holder < 0 || w->holder == (int32_t)(r - w->row))
@@ -225,6 +232,7 @@ static struct virtual_row *row_new(struct virtual_world *w, enum virtual_state h
         r->go = 0;
         r->pid = getpid();
         r->tid = 0;
+        r->thread = 0;
         if (!order) {
             const char *given = getenv("SOFTSIM_VIRTUAL_ORDER");
 
@@ -247,6 +255,7 @@ static void row_take(struct virtual_row *r)
 {
     pthread_mutex_lock(&r->life);
     r->tid = (int32_t)virtual_raw(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    r->thread = (uint64_t)pthread_self();
     self = r;
     pthread_setspecific(ending, r);
 }
@@ -282,6 +291,16 @@ void virtual_born(struct virtual_row *row)
     unlock(w);
 }
 
+void virtual_named(struct virtual_row *row, uint64_t thread)
+{
+    struct virtual_world *w = world;
+
+    lock(w);
+    if (row->state != VIRTUAL_FREE && row->pid == getpid() && !row->thread)
+        row->thread = thread;
+    unlock(w);
+}
+
 void virtual_unborn(struct virtual_row *row)
 {
     struct virtual_world *w = world;
@@ -289,6 +308,27 @@ void virtual_unborn(struct virtual_row *row)
     lock(w);
     row->state = VIRTUAL_FREE;
     unlock(w);
+}
+
+/* Whether a thread of this process takes part still. */
+static bool there(struct virtual_world *w, uint64_t thread)
+{
+    bool found = false;
+    int32_t pid = getpid();
+
+    lock(w);
+    for (unsigned int i = 0; i < w->rows_high && !found; i++)
+        found =
+            w->row[i].pid == pid && w->row[i].thread == thread && (w->row[i].state == VIRTUAL_IN || w->row[i].state == VIRTUAL_NEW);
+    unlock(w);
+    return found;
+}
+
+void virtual_join(uint64_t thread)
+{
+    /* Who has the baton: nothing ends between the look and the wait. */
+    while (self && world->holder == (int32_t)(self - world->row) && there(world, thread))
+        virtual_wait(VIRTUAL_NEVER, VIRTUAL_JOINS, NULL, 0, NULL);
 }
 
 static void begin(struct virtual_world *w)
@@ -482,8 +522,10 @@ uint64_t virtual_read(void)
 {
     struct virtual_world *w = world;
 
-    if (++reads > READS)
+    if (++reads > READS) {
         virtual_wait(__atomic_load_n(&w->clock, __ATOMIC_SEQ_CST) + VIRTUAL_STEP, VIRTUAL_SLEEPS, NULL, 0, NULL);
+        reads = READS;
+    }
     return __atomic_load_n(&w->clock, __ATOMIC_SEQ_CST);
 }
 

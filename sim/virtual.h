@@ -4,7 +4,7 @@
  * Time stands still while anybody runs, and jumps to the earliest sleeper when all sleep. Of all threads of all processes that take
  * part, one runs at a time: the one that has the baton. A thread takes part from its first virtual sleep or wait until it ends.
  *
- * A thread that is about to wait for another in a way that is not virtual (joins a thread, waits for a child, reads from a pipe) says so
+ * A thread that is about to wait for another in a way that is not virtual (for a child, a pipe, a mutex that is long held) says so
  * with virtual_leave() and virtual_enter(), or everybody waits some 200 ms of real time until it is found to block. */
 #ifndef SIM_VIRTUAL_H
 #define SIM_VIRTUAL_H

@@ -239,21 +239,36 @@ PUBLIC int pthread_create(pthread_t *restrict thread, const pthread_attr_t *rest
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     struct birth *birth = virtual_world() ? malloc(sizeof(*birth)) : NULL;
+    struct virtual_row *row;
     int error;
 
     if (!real)
         real = (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(RTLD_NEXT, "pthread_create");
     if (!birth)
         return real(thread, attr, start, arg);
-    *birth = (struct birth){.start = start, .arg = arg, .row = virtual_expect()};
-    if (birth->row) {
+    row = virtual_expect();
+    *birth = (struct birth){.start = start, .arg = arg, .row = row};
+    if (row) {
         error = real(thread, attr, be_born, birth);
-        if (!error)
+        if (!error) {
+            virtual_named(row, (uint64_t)*thread);
             return 0;
-        virtual_unborn(birth->row);
+        }
+        virtual_unborn(row);
     } else {
         error = real(thread, attr, start, arg);
     }
     free(birth);
     return error;
+}
+
+PUBLIC int pthread_join(pthread_t thread, void **result)
+{
+    static int (*real)(pthread_t, void **);
+
+    if (virtual_world())
+        virtual_join((uint64_t)thread);
+    if (!real)
+        real = (int (*)(pthread_t, void **))dlsym(RTLD_NEXT, "pthread_join");
+    return real(thread, result);
 }

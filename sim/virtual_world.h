@@ -18,7 +18,7 @@
 /* NEW: a thread that was just created; nobody is given the baton until it first waits, so that no time passes before. AWAY: has left, or was
  * found blocked or stopped with the baton. GONE: its process ends, the row is free once the thread is dead. */
 enum virtual_state { VIRTUAL_FREE, VIRTUAL_NEW, VIRTUAL_IN, VIRTUAL_AWAY, VIRTUAL_GONE };
-enum virtual_wait { VIRTUAL_SLEEPS, VIRTUAL_WAITS_PRIVATE, VIRTUAL_WAITS_SHARED };
+enum virtual_wait { VIRTUAL_SLEEPS, VIRTUAL_WAITS_PRIVATE, VIRTUAL_WAITS_SHARED, VIRTUAL_JOINS };
 
 struct virtual_row {
     pthread_mutex_t life;
@@ -27,6 +27,7 @@ struct virtual_row {
     uint32_t waits; /* an enum virtual_wait */
     uint32_t woken;
     int32_t pid, tid;
+    uint64_t thread;        /* a pthread_t of the process */
     uint64_t order;         /* among those that are due at one moment: first by this, then by thread */
     uint64_t at;            /* when it can run next */
     uint64_t word;          /* the futex word that it waits on */
@@ -57,10 +58,14 @@ struct virtual_world *virtual_world(void);
 bool virtual_wait(uint64_t at, enum virtual_wait how, uint32_t *word, uint32_t seen, bool *changed);
 /* Let who waits on a word go on; returns how many. */
 unsigned int virtual_wake(enum virtual_wait how, const uint32_t *word, unsigned int most);
-/* A row for a thread that is about to be created; NULL: it will take part from its first wait on. The thread then takes it. */
+/* A row for a thread that is about to be created; NULL: it will take part from its first wait on. The thread then takes it, and its
+ * creator says which it is. */
 struct virtual_row *virtual_expect(void);
 void virtual_born(struct virtual_row *row);
+void virtual_named(struct virtual_row *row, uint64_t thread);
 void virtual_unborn(struct virtual_row *row);
+/* Before a thread is joined: wait until it has ended, or is about to. */
+void virtual_join(uint64_t thread);
 /* A reading of the clock that passes time for who does nothing else. */
 uint64_t virtual_read(void);
 

@@ -4,6 +4,7 @@
 #define TESTS_VIRTUAL_HELPER_H
 
 #include "helper.h"
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -52,18 +53,30 @@ T_UNUSED static pid_t v_fork(void)
     return child;
 }
 
-/* Waits for a child, which takes part while we do not, and expects it to end by `sig`, or with status 0. */
-T_UNUSED static void v_reap(pid_t child, int sig)
+/* Waits for a child, of a parent that does not take part, and expects it to end by `sig`, or with status 0. */
+T_UNUSED static void v_reap_only(pid_t child, int sig)
 {
     int status;
 
-    v_leave();
     t_equal(waitpid(child, &status, 0), child);
-    v_enter();
     if (sig)
         t_check(WIFSIGNALED(status) && WTERMSIG(status) == sig, "a child ended with %x", (unsigned int)status);
     else
         t_check(WIFEXITED(status) && !WEXITSTATUS(status), "a child ended with %x", (unsigned int)status);
+}
+
+/* The same of one that does. */
+T_UNUSED static void v_reap(pid_t child, int sig)
+{
+    v_leave();
+    v_reap_only(child, sig);
+    v_enter();
+}
+
+/* Real time passes. */
+T_UNUSED static void v_sleep_really(int ms)
+{
+    poll(NULL, 0, ms);
 }
 
 /* CPU and real time are not virtual; this is real time, by the kernel's own count since boot. */

@@ -16,7 +16,8 @@
 #include <pthread.h>
 #include <sched.h>
 
-#define MS 1000000ull
+#define MS        1000000ull
+#define LAUNCH_NS 2500 /* SOFTSIM_LAUNCH_NS */
 
 static CUmodule module;
 
@@ -68,12 +69,12 @@ static void check_exact(void)
     begin = v_clock(CLOCK_MONOTONIC);
     launch(kernel("work__1ms"));
     t_cuda(cuCtxSynchronize());
-    t_equal(v_clock(CLOCK_MONOTONIC) - begin, 1 * MS);
+    t_equal(v_clock(CLOCK_MONOTONIC) - begin, 1 * MS + LAUNCH_NS);
     begin = v_clock(CLOCK_MONOTONIC);
     for (int i = 0; i < 50; i++)
         launch(kernel("work__500us"));
     t_cuda(cuCtxSynchronize());
-    t_equal(v_clock(CLOCK_MONOTONIC) - begin, 25 * MS);
+    t_equal(v_clock(CLOCK_MONOTONIC) - begin, 25 * MS + LAUNCH_NS);
 }
 
 /* Four ways of asking again and again. */
@@ -117,7 +118,7 @@ static void check_host(void)
     launch(kernel("work__7ms"));
     t_cuda(cuLaunchHostFunc(NULL, note, NULL));
     usleep(50000);
-    t_equal(__atomic_load_n(&host_at, __ATOMIC_SEQ_CST) - begin, 7 * MS);
+    t_equal(__atomic_load_n(&host_at, __ATOMIC_SEQ_CST) - begin, 7 * MS + LAUNCH_NS);
 }
 
 static uint32_t word;
@@ -128,6 +129,12 @@ static void *waiter(void *arg)
     while (!__atomic_load_n(&word, __ATOMIC_SEQ_CST))
         syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
     woken_at = v_clock(CLOCK_MONOTONIC);
+    return arg;
+}
+
+static void *sets_later(void *arg)
+{
+    usleep(5000);
     return arg;
 }
 
@@ -151,10 +158,13 @@ static void check_futex(void)
     __atomic_store_n(&word, 1, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     usleep(4000);
-    v_leave();
-    pthread_join(thread, NULL);
-    v_enter();
+    t_equal(pthread_join(thread, NULL), 0);
     t_equal(woken_at - begin, 7 * MS);
+    /* Joining waits in virtual time, too. */
+    word = 0;
+    t_equal(pthread_create(&thread, NULL, sets_later, NULL), 0);
+    t_equal(pthread_join(thread, NULL), 0);
+    t_equal(v_clock(CLOCK_MONOTONIC) - begin, 16 * MS);
 }
 
 struct shared {
