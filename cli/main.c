@@ -6,7 +6,8 @@
 
 #include "cli.h"
 
-const struct command *const commands[] = {&command_run, &command_set, &command_config, &command_doctor, &command_version, &command_help, NULL};
+const struct command *const commands[] = {&command_run,  &command_set, &command_config, &command_doctor, &command_version,
+                                          &command_help, NULL};
 
 const struct command *command_find(const char *name)
 {

@@ -283,7 +283,7 @@ uint64_t share_opens(const struct share *share, uint64_t now)
     return due > now ? due : 0;
 }
 
-/* A wait that is told late has periods before those that were counted already. */
+/* A wait that is told late has periods before those that were counted already. Who is counting some at this moment may count them twice. */
 static void raise_to(uint64_t *counter, uint64_t least_value)
 {
     uint64_t seen = load(counter);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A process is single-stepped through each call on an account. Shared memory is all that a kill leaves behind, so what stands there after
  * each instruction is what the others would find: they can claim, nobody is charged for more than there was, at most the one claim is
- * missing, and nobody waits longer than max_stall. */
+ * missing, and nobody waits longer than max_stall. And where another claims everything in between and the process goes on, each moment is
+ * charged and owed once. */
 // timeout: 120
 // unsanitized: single-steps, which takes long in instrumented code
 // unemulated: single-steps, which an emulator cannot
@@ -119,10 +120,10 @@ static void inspect(const struct operation *op, unsigned step, bool done)
           (unsigned long)left.nr_periods, (unsigned long)left.nr_throttled);
 }
 
-static void step_through(const struct operation *op)
+/* A process that stands before the first instruction of the operation. */
+static pid_t start(const struct operation *op)
 {
     struct share share;
-    unsigned steps = 0;
     int status;
     pid_t pid;
 
@@ -138,16 +139,60 @@ static void step_through(const struct operation *op)
         _exit(0);
     }
     check(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status), "%s", op->name);
-    while (!*finished) {
-        check(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0, "%s", strerror(errno));
-        check(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status), "%s: %#x", op->name, status);
-        inspect(op, steps++, false);
+    return pid;
+}
+
+static void step(const struct operation *op, pid_t pid)
+{
+    int status;
+
+    check(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0, "%s", strerror(errno));
+    check(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status), "%s: %#x", op->name, status);
+}
+
+static void step_through(const struct operation *op)
+{
+    pid_t pid = start(op);
+    unsigned steps;
+
+    for (steps = 0; !*finished; steps++) {
+        step(op, pid);
+        inspect(op, steps, false);
     }
     inspect(op, steps, true);
     kill(pid, SIGKILL);
-    waitpid(pid, &status, 0);
+    waitpid(pid, NULL, 0);
     printf("%-22s %u instructions\n", op->name, steps);
     check(steps > 50, "%s: %u instructions", op->name, steps);
+}
+
+/* Another claims and waits for everything after `steps` instructions. Returns false if the process had finished by then. */
+static bool meet(const struct operation *op, unsigned steps)
+{
+    struct share share = share_on(account);
+    uint64_t owed = AT(0) - 80 * MS + 220000 * UNIT;
+    pid_t pid = start(op);
+    bool met;
+    int status;
+
+    for (unsigned i = 0; i < steps && !*finished; i++)
+        step(op, pid);
+    met = !*finished;
+    share_claim(&share, AT(0), AT(21), AT(21));
+    share_throttled(&share, AT(0), AT(21));
+    check(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0, "%s", strerror(errno));
+    check(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && *finished, "%s: %#x", op->name, status);
+    share_claim(&share, AT(0), AT(22), AT(22));
+    check(account->busy == 22000 * UNIT || (op->run == do_begin && account->busy < 22000 * UNIT), "%s, met after %u: busy %lu",
+          op->name, steps, (unsigned long)account->busy);
+    check(account->due == owed || op->run == do_begin || op->run == do_forgiven || op->run == do_heal,
+          "%s, met after %u: owed %ld less", op->name, steps, (long)(owed - account->due));
+    check(account->throttled == 21000 * UNIT || (op->run == do_throttled && account->throttled == 16000 * UNIT),
+          "%s, met after %u: throttled %lu", op->name, steps, (unsigned long)account->throttled);
+    check(account->nr_throttled <= account->nr_periods && account->nr_periods <= 2 * 24,
+          "%s, met after %u: %lu periods, %lu throttled", op->name, steps, (unsigned long)account->nr_periods,
+          (unsigned long)account->nr_throttled);
+    return met;
 }
 
 int main(void)
@@ -157,7 +202,10 @@ int main(void)
     finished = (volatile int *)(account + 1);
     test_owner = getpid();
     alarm(100);
-    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
         step_through(&operations[i]);
+        for (unsigned steps = 0; meet(&operations[i], steps); steps++)
+            ;
+    }
     return 0;
 }

@@ -86,7 +86,8 @@ Test(config_admin, admin_wins_what_is_no_quantity)
     EXPECT_TEXT(config.state_dir, "/run/a");
     EXPECT_TEXT(config.log_file, "/a");
     cr_expect(config.mode == CONFIG_MODE_CAP && config.managed == CONFIG_MANAGED_RESIDENT && config.spill == CONFIG_SPILL_OFF);
-    cr_expect(config.log == LOG_ERROR && config.period_us == 1000000 && config.quantum_us == 2000 && config.max_stall_us == 1000000);
+    cr_expect(config.log == LOG_ERROR && config.period_us == 1000000 && config.quantum_us == 2000 &&
+              config.max_stall_us == 1000000);
     expect_from(CONFIG_MANAGED, "admin.ini", "13 [tenant t]");
 }
 
