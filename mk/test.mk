@@ -54,7 +54,9 @@ $(BUILD)/tests/sim/%: tests/sim/%.c $(sim) $(sim_nvml) $(sim_virtual)
 $(BUILD)/tests/share/%: tests/share/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -Itests $(CUDA_FLAGS) -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread
+	$(Q)$(COMPILE) -MF $@.d -Icore $(CUDA_FLAGS) -o $@ $< $(share_objects) -L$(BUILD)/sim -Wl,--as-needed -l:libcuda.so.1 -lpthread -ldl
+$(BUILD)/tests/share/account: $(core_obj)
+$(BUILD)/tests/share/account: share_objects := $(core_obj) $(INIH)
 
 # ---- sanitizers
 
