@@ -246,7 +246,7 @@ def changed():
         yield Scenario("changed/%d to %d%%" % (before, after), [Tenant("a", load(1000), compute=before)],
                        [share_between("a", 0, 5000, before, 1), share_between("a", 5000 + 2 * PERIOD_MS, 5250 + 2 * PERIOD_MS, after, 5),
                         share_between("a", 5000 + 2 * PERIOD_MS, 10000, after, 1)],
-                       commands=((5000, "$COMMAND set a --compute %d%%" % after),), quick=after == 60, real=False)
+                       commands=((5000, "$COMMAND set a compute=%d%%" % after),), quick=after == 60, real=False)
 
 
 def every():
