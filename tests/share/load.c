@@ -9,7 +9,8 @@
  *                         sync: wait for each kernel       graph: replay a graph of --width kernels
  *                         streams: --width streams in turn  threads: --width threads, each with a stream
  *                         mix: short kernels, and after each 100 ms of them one of --long US
- *                         collective: two GPUs, and a thread for each; both do a kernel, and who is first spins until the other is done
+ *                         collective: two GPUs, a thread for each; both do a kernel, then one of 20 us that runs on both at once, and
+ *                         spins on its own until it can (on the simulated GPU only)
  *     --width N           (4)
  *     --duty WORK/PERIOD  a burst of WORK ms of kernels is due every PERIOD ms; tells how long after that it was done
  *     --seconds S         how long (10)
@@ -21,7 +22,6 @@
  *     --calibrate         tell that number, and end */
 #include <cuda.h>
 #include <dirent.h>
-#include <dlfcn.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <spawn.h>
@@ -38,7 +38,7 @@
 #define AHEAD_LAUNCHES 1024                 /* what a driver's queue holds, about */
 #define AHEAD_NS       UINT64_C(1000000000) /* and no more work than this, for the end is waited for */
 #define MIX_SHORT_NS   UINT64_C(100000000)
-#define SPIN_US        20.0
+#define MEETING        "meet__pair__20us"
 #define LANES_MAX      16
 #define NODES_MAX      1000
 #define BURSTS_MAX     100000
@@ -115,7 +115,6 @@ static struct gpu gpus[2];
 static uint64_t begin_ns, end_ns;
 static double *latency_us;
 static unsigned bursts;
-static uint64_t arrived[2]; /* the step that each thread of a collective has reached */
 
 static uint64_t now(void)
 {
@@ -131,15 +130,6 @@ static void sleep_until(uint64_t ns)
 
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
         continue;
-}
-
-/* Virtual time is told before and after what waits for something else than time. */
-static void virtually(const char *step)
-{
-    void (*function)(void) = (void (*)(void))dlsym(RTLD_DEFAULT, step);
-
-    if (function)
-        function();
 }
 
 static void need(CUresult result, const char *what)
@@ -218,7 +208,7 @@ static void open_lane(struct lane *lane, struct gpu *gpu)
     if (set.mode == MIX)
         lane->other = kernel_of(gpu, set.long_us);
     if (set.mode == COLLECTIVE)
-        lane->other = kernel_of(gpu, SPIN_US);
+        NEED(cuModuleGetFunction(&lane->other.function, gpu->module, MEETING));
     unit = lane->kernel.ns;
     if (set.mode == GRAPH) {
         CUgraph graph;
@@ -306,23 +296,33 @@ static void *run_lane(void *argument)
     return NULL;
 }
 
+/* The first rank says which steps there are, so that none is left to wait for the other. */
+static bool another_step(const struct lane *lane, uint64_t step)
+{
+    static uint64_t steps, over;
+
+    if (lane != &lanes[0]) {
+        while (__atomic_load_n(&steps, __ATOMIC_SEQ_CST) < step && !__atomic_load_n(&over, __ATOMIC_SEQ_CST))
+            sleep_until(now() + 5000);
+    } else if (lane->now_ns < end_ns) {
+        __atomic_store_n(&steps, step, __ATOMIC_SEQ_CST);
+    } else {
+        __atomic_store_n(&over, 1, __ATOMIC_SEQ_CST);
+    }
+    return __atomic_load_n(&steps, __ATOMIC_SEQ_CST) >= step;
+}
+
 static void *run_rank(void *argument)
 {
     struct lane *lane = argument;
-    unsigned me = (unsigned)(lane - lanes);
 
     NEED(cuCtxSetCurrent(lane->gpu->context));
     sleep_until_begin(1, lane);
-    for (uint64_t step = 1; lane->now_ns < end_ns; step++) {
+    for (uint64_t step = 1; another_step(lane, step); step++) {
         launch(lane, &lane->kernel, true);
+        launch(lane, &lane->other, false);
         synchronise(lane);
-        __atomic_store_n(&arrived[me], step, __ATOMIC_SEQ_CST);
-        while (__atomic_load_n(&arrived[!me], __ATOMIC_SEQ_CST) < step && lane->now_ns < end_ns) {
-            launch(lane, &lane->other, false);
-            synchronise(lane);
-        }
     }
-    __atomic_store_n(&arrived[me], UINT64_MAX, __ATOMIC_SEQ_CST);
     return NULL;
 }
 
@@ -332,10 +332,8 @@ static void in_threads(unsigned count, void *(*body)(void *))
     for (unsigned i = 0; i < count; i++)
         if (pthread_create(&lanes[i].thread, NULL, body, &lanes[i]) != 0)
             exit(1);
-    virtually("virtual_leave");
     for (unsigned i = 0; i < count; i++)
         pthread_join(lanes[i].thread, NULL);
-    virtually("virtual_enter");
 }
 
 static void run_streams(unsigned count)
@@ -507,10 +505,11 @@ static int run_command(void)
         if (strncmp(environ[i], "LD_PRELOAD=", 11))
             bare[kept++] = environ[i];
     sleep_until(begin_ns);
-    virtually("virtual_leave");
-    if (posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, bare) != 0 || waitpid(pid, &status, 0) != pid)
+    if (posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, bare) != 0)
         return 1;
-    virtually("virtual_enter");
+    /* Without a wait: virtual time goes on meanwhile for who waits. */
+    while (waitpid(pid, &status, WNOHANG) == 0)
+        continue;
     report(of_library());
     return status ? 1 : 0;
 }
