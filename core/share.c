@@ -155,15 +155,15 @@ static uint64_t take_gap(struct share_account *account, uint64_t *gap, uint64_t 
     return (high - low) << GAP_SHIFT;
 }
 
-/* Move an edge on to `until`. Returns what of (from, until] lies beyond where it was, which is *passed. An edge beyond `sane` is not believed:
- * it was at `from`. */
+/* Move an edge on to `until`. Returns what of (from, until] lies beyond where it was, which is *passed. An edge beyond `sane` is not believed;
+ * it was SHARE_EDGE_SLACK ago, so that of a process which has been busy for hours not all of them are charged again. */
 static uint64_t advance(struct share_account *account, uint64_t *edge, uint64_t from, uint64_t until, uint64_t sane,
                         uint64_t *passed)
 {
     uint64_t seen = load(edge);
 
     do {
-        *passed = seen > sane ? from : seen;
+        *passed = seen > sane ? minus(until, SHARE_EDGE_SLACK) : seen;
         if (until <= most(from, *passed))
             return 0;
     } while (!swap(edge, &seen, until));

@@ -213,6 +213,11 @@ Test(share_union, an_account_from_the_future_heals)
     cr_assert_eq(account.edge, now);
     cr_assert_eq(account.repaired, 4);
 
+    account.edge = UINT64_MAX;
+    cr_assert_eq(share_claim(&share, now - 500 * S, now, now), SHARE_EDGE_SLACK,
+                 "who has been busy for long does not pay again for all of it");
+    account.repaired--;
+
     account.edge = later = now + SHARE_EDGE_SLACK;
     cr_assert_eq(share_claim(&share, now - 1 * MS, now, now), 0, "a caller that was held up believes it");
     cr_assert_eq(account.edge, later);
