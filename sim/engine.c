@@ -22,7 +22,6 @@ struct queue {
 static struct queue queues[SIM_MAX_GPUS];
 static uint64_t queue_size;
 
-/* The other process' clock may be behind: in virtual time one thread runs at a time, but each looks when it likes. */
 static void settle(int dev)
 {
     sim_timeline_advance(sim->machine, sim_gpu(dev), sim_now_ns());
@@ -88,19 +87,26 @@ uint64_t sim_engine_time_of(int dev, uint64_t mark)
     return at;
 }
 
-void sim_engine_sleep(int dev, uint64_t mark)
+bool sim_engine_left(int dev, uint64_t mark, uint64_t *ns)
 {
-    uint64_t now = sim_now_ns(), until = 0, left;
-    bool virtual = virtual_now && virtual_now();
+    uint64_t now = sim_now_ns(), until = 0;
 
     sim_machine_lock(sim->machine);
     sim_timeline_advance(sim->machine, sim_gpu(dev), now);
     if (mark > sim_client(dev)->served_ns)
         until = sim_timeline_expect(sim->machine, sim_gpu(dev), (unsigned int)sim->row, mark);
     sim_machine_unlock(sim->machine);
-    if (!until)
+    *ns = until > now ? until - now : 0;
+    return until != 0;
+}
+
+void sim_engine_sleep(int dev, uint64_t mark)
+{
+    bool virtual = virtual_now && virtual_now();
+    uint64_t left;
+
+    if (!sim_engine_left(dev, mark, &left))
         return;
-    left = until > now ? until - now : 0;
     sim_unlock();
     if (left <= SPIN_NS && !virtual) {
         sched_yield();

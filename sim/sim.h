@@ -318,6 +318,8 @@ void sim_spend(enum sim_cost cost, unsigned int times);
 uint64_t sim_engine_served(int dev);
 /* Wall time at which `mark` (served already) was reached. */
 uint64_t sim_engine_time_of(int dev, uint64_t mark);
+/* Whether `mark` is not served yet, and how long it cannot be before it is. */
+bool sim_engine_left(int dev, uint64_t mark, uint64_t *ns);
 /* Sleep until `mark` may be served, at most 5 ms; drops the lock while it sleeps. */
 void sim_engine_sleep(int dev, uint64_t mark);
 

@@ -417,7 +417,7 @@ static bool run_due(uint64_t *later_ns)
 {
     for (struct sim_ctx *c = sim_context_next(NULL); c; c = sim_context_next(c))
         for (struct sim_stream *s = first_stream(c); s; s = s->sibling) {
-            uint64_t served;
+            uint64_t left;
 
             if (!s->first || s->busy || ordered_behind(s, s->first->seq))
                 continue;
@@ -425,13 +425,12 @@ static bool run_due(uint64_t *later_ns)
                 *later_ns = 200000; /* waits for a value in memory or for another device */
                 continue;
             }
-            served = sim_engine_served(c->dev);
-            if (served >= s->mark) {
+            if (!sim_engine_left(c->dev, s->mark, &left)) {
                 run_host(s);
                 return true;
             }
-            if (s->mark - served < *later_ns)
-                *later_ns = s->mark - served;
+            if (left < *later_ns)
+                *later_ns = left;
         }
     return false;
 }

@@ -50,8 +50,21 @@ struct virtual_world {
     struct virtual_row row[VIRTUAL_ROWS];
 };
 
-/* The world, or NULL where time is real. */
+/* The world, or NULL where time is real; mapped at the first call. */
 struct virtual_world *virtual_world(void);
+/* The same once mapped. */
+extern struct virtual_world *virtual_shared;
+/* Called once when it was; false: failed. */
+bool virtual_prepare(void);
+
+void virtual_lock(struct virtual_world *w);
+void virtual_unlock(struct virtual_world *w);
+void virtual_robust(pthread_mutex_t *mutex);
+/* Lock held: whether a row's thread, one that has a row of its own already, has died. */
+bool virtual_dead(struct virtual_row *r);
+/* R, S, D, T and so on, of the thread, or of the process' first one where it is not known yet; 0 where it cannot be read. */
+char virtual_thread_state(const struct virtual_row *r);
+uint64_t virtual_real_now(void);
 
 /* The calling thread can go on at `at`, or earlier if it waits and is woken. Returns whether it was woken. `word` is what it waits on, and
  * the wait ends at once, *changed, when that does not hold `seen` any more. */

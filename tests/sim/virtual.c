@@ -8,6 +8,7 @@
 // run: LD_PRELOAD=$BUILD/sim/libvirtualtime.so SOFTSIM_VIRTUAL=3 -- order
 // run: LD_PRELOAD=$BUILD/sim/libvirtualtime.so SOFTSIM_VIRTUAL=3 -- killed
 // run: LD_PRELOAD=$BUILD/sim/libvirtualtime.so SOFTSIM_VIRTUAL=3 -- stopped
+// run: LD_PRELOAD=$BUILD/sim/libvirtualtime.so SOFTSIM_VIRTUAL=4 -- kills
 // run: LD_PRELOAD=$BUILD/sim/libvirtualtime.so SOFTSIM_VIRTUAL=1 -- blocked
 // run: LD_PRELOAD=$BUILD/sim/libvirtualtime.so SOFTSIM_VIRTUAL=1 -- speed
 #include "virtual_helper.h"
@@ -268,6 +269,55 @@ static void check_stopped(void)
     v_reap(child[1], 0);
 }
 
+static void *yielder(void *arg)
+{
+    for (;;) {
+        sched_yield();
+        usleep(37);
+    }
+    return arg;
+}
+
+/* Whoever is killed wherever it is, and comes anew, leaves the others running: each tells how often it slept. */
+static void check_kills(void)
+{
+    unsigned random = 1, seen[4];
+    pid_t child[4] = {0};
+
+    for (unsigned round = 0; round < 150; round++) {
+        unsigned victim = round < 4 ? round : (unsigned)rand_r(&random) % 4;
+
+        if (child[victim]) {
+            kill(child[victim], SIGKILL);
+            v_reap_only(child[victim], SIGKILL);
+        }
+        child[victim] = v_fork();
+        if (!child[victim]) {
+            pthread_t thread;
+            uint32_t w = 0;
+            struct timespec t = {.tv_nsec = 3000};
+
+            pthread_create(&thread, NULL, yielder, NULL);
+            for (;;) {
+                usleep(10);
+                syscall(SYS_futex, &w, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0);
+                syscall(SYS_futex, &board->count, FUTEX_WAKE, 1, NULL, NULL, 0);
+                __atomic_fetch_add(&board->who[victim], 1, __ATOMIC_SEQ_CST);
+            }
+        }
+        v_sleep_really((int)((unsigned)rand_r(&random) % 8));
+    }
+    for (int i = 0; i < 4; i++)
+        seen[i] = __atomic_load_n(&board->who[i], __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 4; i++)
+        while (__atomic_load_n(&board->who[i], __ATOMIC_SEQ_CST) - seen[i] < 10)
+            v_sleep_really(1);
+    for (int i = 0; i < 4; i++) {
+        kill(child[i], SIGKILL);
+        v_reap_only(child[i], SIGKILL);
+    }
+}
+
 static void *sleeper(void *fd)
 {
     usleep(20000);
@@ -317,9 +367,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } checks[] = {{"exact", check_exact},     {"spin", check_spin},       {"host", check_host},
-                  {"futex", check_futex},     {"order", check_order},     {"killed", check_killed},
-                  {"stopped", check_stopped}, {"blocked", check_blocked}, {"speed", check_speed}};
+    } checks[] = {{"exact", check_exact},     {"spin", check_spin},     {"host", check_host},       {"futex", check_futex},
+                  {"order", check_order},     {"killed", check_killed}, {"stopped", check_stopped}, {"kills", check_kills},
+                  {"blocked", check_blocked}, {"speed", check_speed}};
 
     board = v_shared(sizeof(*board));
     for (size_t i = 0; argc > 1 && i < sizeof(checks) / sizeof(checks[0]); i++)
