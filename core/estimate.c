@@ -89,7 +89,7 @@ static bool far_above(uint64_t measured, uint64_t expected)
     return measured / 2 > expected && measured - expected > MUCH;
 }
 
-/* One launch, or several of one key: its time is known. A longer one holds at once, so that too much is never let through for long. */
+/* Its time is known. A longer one holds at once, so that too much is never let through for long. */
 static void learn_one(struct estimate_table *table, uint64_t key, uint64_t measured)
 {
     uint64_t ns = estimate_of(table, key);
@@ -97,7 +97,9 @@ static void learn_one(struct estimate_table *table, uint64_t key, uint64_t measu
     set(table, key, ns == ESTIMATE_UNKNOWN || far_above(measured, ns) ? measured : towards(ns, measured));
 }
 
-/* Known ones whose sum was wrong: each is, by the same factor for all one can know. */
+/* Known ones took no longer than the segment, and how much of it the GPU had nothing to do nobody knows. So their estimates may be too
+ * long, by the same factor for all one can tell, but a little longer they do not get: a program that launches slowly would seem to keep
+ * the GPU busy. */
 static void learn_all(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed)
 {
     bool give_up = far_above(elapsed, segment->sum);
@@ -109,7 +111,7 @@ static void learn_all(struct estimate_table *table, const struct estimate_segmen
             continue;
         if (give_up)
             forget(table, key);
-        else
+        else if (elapsed < segment->sum)
             set(table, key, towards(ns, (uint64_t)((double)ns * (double)elapsed / (double)segment->sum)));
     }
 }
@@ -122,27 +124,22 @@ static void learn_unknown(struct estimate_table *table, const struct estimate_se
             set(table, segment->keys[i], part);
 }
 
-/* The only key of a segment, or 0. */
+/* Of a segment with one launch. */
 static uint64_t only_key(const struct estimate_segment *segment)
 {
     uint64_t only = 0;
 
-    for (unsigned i = 0; i < ESTIMATE_KEYS; i++) {
-        if (segment->keys[i] && only)
-            return 0;
-        only |= segment->keys[i];
-    }
+    for (unsigned i = 0; i < ESTIMATE_KEYS; i++)
+        only = segment->keys[i] ? segment->keys[i] : only;
     return only;
 }
 
 void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed)
 {
-    uint64_t only = only_key(segment), rest = elapsed > segment->sum ? elapsed - segment->sum : 0;
+    uint64_t rest = elapsed > segment->sum ? elapsed - segment->sum : 0;
 
-    if (!segment->launches)
-        return;
-    if (only)
-        learn_one(table, only, elapsed / segment->launches);
+    if (segment->launches == 1)
+        learn_one(table, only_key(segment), elapsed);
     else if (segment->unknown && segment->unknown_key)
         learn_one(table, segment->unknown_key, rest / segment->unknown);
     else if (segment->unknown)

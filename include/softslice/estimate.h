@@ -30,7 +30,9 @@ struct estimate_segment {
     uint64_t keys[ESTIMATE_KEYS]; /* the last one of each remainder; 0: none */
 };
 
-/* Learn from a segment that took `elapsed` ns on the GPU, without the gaps in it as far as the caller knows them. */
+/* Learn from a segment that took `elapsed` ns on the GPU, without the gaps in it as far as the caller knows them. One launch sets its key's
+ * estimate, and moves it from then on; unknown ones get what the known ones left. A segment of known ones can only shorten them, or make
+ * them unknown if it took more than twice as long, and 100 us. */
 void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed);
 
 /* A well-mixed key, never 0. What a launch takes depends on its arguments too, which cannot be known; where that makes a difference, the

@@ -131,7 +131,7 @@ Test(estimate, a_segment_that_was_far_longer_makes_its_keys_unknown)
     for (uint64_t key = 8; key < 11; key++)
         launch(table, key, 10);
     mark(table, 390 * US); /* 300 expected */
-    cr_assert_eq(estimate_of(table, 8), 10 * US + 3 * US / 4);
+    cr_assert_eq(estimate_of(table, 8), 10 * US);
     for (uint64_t key = 8; key < 11; key++)
         launch(table, key, 10);
     mark(table, 6 * MS);
@@ -146,6 +146,24 @@ Test(estimate, a_segment_that_was_far_longer_makes_its_keys_unknown)
     launch(table, 17, 1);
     mark(table, 110 * US);
     cr_assert_neq(estimate_of(table, 16), ESTIMATE_UNKNOWN, "100 us are no reason");
+    free(table);
+}
+
+/* 20 us of every 35 us. */
+Test(estimate, a_program_that_launches_slowly_does_not_seem_to_be_at_work)
+{
+    struct estimate_table *table = fresh();
+
+    launch(table, key_of(1), 1);
+    mark(table, 20 * US);
+    for (unsigned i = 0; i < 100; i++) {
+        launch(table, key_of(1), 50);
+        mark(table, 50 * 35 * US);
+    }
+    cr_assert_eq(estimate_of(table, key_of(1)), 20 * US);
+    launch(table, key_of(1), 50);
+    mark(table, 50 * 45 * US);
+    cr_assert_eq(estimate_of(table, key_of(1)), ESTIMATE_UNKNOWN, "it has to be measured alone");
     free(table);
 }
 
