@@ -2,6 +2,7 @@
 /* kill -9 at random moments among processes that attach, charge, refund and bury: no byte is lost or left, nobody hangs, and everyone
  * can join again. Settings: LEDGER_KILLS, LEDGER_KILL_PROCESSES, LEDGER_KILL_SEED. */
 #include "common.h"
+#include "softslice/clock.h"
 
 #define LIMIT         (UINT64_C(1) << 24)
 #define HELD_MAX      8
@@ -47,6 +48,11 @@ static void await_current(unsigned device, uint64_t expected)
           (unsigned long long)ledger_current(ledger, device), (unsigned long long)expected);
 }
 
+static void be_busy(unsigned device, bool busy)
+{
+    __atomic_store_n(ledger_busy_word(ledger, device), busy ? clock_now() : 0, __ATOMIC_SEQ_CST);
+}
+
 static void stand_still(unsigned self, uint64_t held)
 {
     uint64_t round = __atomic_load_n(round_asked, __ATOMIC_SEQ_CST);
@@ -66,8 +72,11 @@ static void member(unsigned self, uint64_t random)
     for (;;) {
         uint64_t bytes = 1 + test_random(&random) % (LIMIT / 12);
 
-        if (__atomic_load_n(round_asked, __ATOMIC_SEQ_CST))
+        be_busy(device, test_random(&random) % 2);
+        if (__atomic_load_n(round_asked, __ATOMIC_SEQ_CST)) {
+            be_busy(device, false);
             stand_still(self, sum);
+        }
         if (count == HELD_MAX || (count && test_random(&random) % 3 == 0)) {
             count--;
             sum -= held[count];
@@ -110,6 +119,7 @@ static void compare(unsigned processes, unsigned device, uint64_t round)
     }
     test_await_members(ledger, processes + 1);
     await_current(device, sum);
+    check(!ledger_others_busy(ledger, device, clock_now()), "somebody is busy who is dead");
     __atomic_store_n(round_asked, 0, __ATOMIC_SEQ_CST);
 }
 
