@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of turns say to each other. */
+#ifndef SOFTSLICE_CORE_TURNS_INTERNAL_H
+#define SOFTSLICE_CORE_TURNS_INTERNAL_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ledger_layout.h"
+#include "softslice/turns.h"
+#include "turns_layout.h"
+
+#define TURNS_FOLDER    "turns"
+#define TURNS_SUFFIX    ".turns"
+#define TURNS_TEMPORARY ".turns-" /* not published yet, where O_TMPFILE does not work */
+#define TURNS_NAME_MAX  (64 + sizeof(TURNS_SUFFIX))
+#define TURNS_SLACK     UINT64_C(5000000)   /* ns that a moment may lie in the future */
+#define TURNS_STALE     UINT64_C(100000000) /* ns after which a want that was not said again is none */
+#define TURNS_RENEW     UINT64_C(500000)    /* ns after which it is said again */
+#define TURNS_MARGIN    UINT64_C(50000000)  /* ns, weighted: by so much a peer's own rank may be below what was seen of it */
+#define TURNS_DEBT_MAX  UINT64_C(1000000000)
+#define TURNS_WINDOW    UINT64_C(65536) /* a whole number of pages, however large they are */
+#define TURNS_NO_DEVICE 0xff
+#define TURNS_NEVER     UINT64_MAX
+
+/* What people should know about a peer. */
+enum turns_note { TURNS_NOTE_DAMAGED, TURNS_NOTE_ABSURD, TURNS_NOTE_OVERSTAYS, TURNS_NOTE_EARLY, TURNS_NOTE_LIES, TURNS_NOTES };
+
+/* What this process has seen of a peer on a device, in times of its own. */
+struct turns_track {
+    uint64_t look;    /* when it was last looked at, 0 never */
+    uint64_t hold;    /* its word then */
+    uint64_t expired; /* the word whose time is over, 0 none */
+    uint64_t dead;    /* the word that a dead tenant left, 0 none */
+    uint64_t missed;  /* the want with which it was next and did not come, 0 none */
+    uint64_t blame;   /* ns that it held while this process waited and was ahead of it */
+    uint64_t seen;    /* rank, by what was seen of it */
+    bool known, waited, wanted;
+};
+
+struct turns_peer {
+    bool present, here; /* `here`: found by the scan that is going on */
+    bool dead;
+    uint8_t told, due; /* bits of enum turns_note */
+    char name[TURNS_NAME_MAX];
+    dev_t file_device;
+    ino_t file_inode;
+    uint64_t id;
+    uint8_t entry[TURNS_DEVICES]; /* in its file, of this process's devices; TURNS_NO_DEVICE */
+    struct turns_track track[TURNS_DEVICES];
+};
+
+/* What this process knows of its own turn on a device. */
+struct turns_mine {
+    struct turns_device *entry;
+    uint64_t *slots;         /* of all processes of the tenant, on this device */
+    uint64_t waits;          /* since when this process does, 0 not */
+    uint64_t look;           /* when the peers were last looked at */
+    uint64_t contended;      /* since when, as this process saw it, another wants while this tenant holds; 0 not */
+    uint64_t contended_hold; /* the hold that this is about */
+    uint64_t free;           /* since when, as this process saw it, nobody holds; 0 somebody does */
+    uint64_t granted;        /* when this process was last answered `mine`, 0 not since its release */
+    uint64_t partial;        /* since when it is had while others of its mask are not */
+    uint8_t uuid[16];
+};
+
+struct turns_room {
+    uint32_t lock;
+    unsigned devices, slot;
+    int pid;
+    bool direct; /* the kernel does not read for us: plain loads */
+    uint64_t quantum, grace, minimum, credit;
+    char *own, *windows; /* the own file; TURNS_PEERS times TURNS_WINDOW bytes of peers' */
+    char folder[PATH_MAX];
+    char name[TURNS_NAME_MAX];
+    uint64_t id, own_inode;
+    uint64_t last_stat, last_scan;
+    bool scan_again;         /* something may have been missed */
+    struct timespec changed; /* the folder's, at the last scan */
+    unsigned ignored[TURNS_DEVICES];
+    uint8_t order[TURNS_DEVICES]; /* devices by UUID: in this order turns are taken */
+    uint64_t now;                 /* the latest that a caller gave */
+    struct turns_mine mine[TURNS_DEVICES];
+    struct turns_peer peer[TURNS_PEERS];
+};
+
+/* ---- turns_file.c */
+
+/* Look for peers, thoroughly if `all`. */
+void turns_scan(struct turns_room *room, uint64_t now, bool all);
+
+static inline struct turns_header *turns_header_of(const struct turns_room *room)
+{
+    return (struct turns_header *)room->own;
+}
+
+static inline char *turns_window(const struct turns_room *room, unsigned peer)
+{
+    return room->windows + (size_t)peer * TURNS_WINDOW;
+}
+
+/* ---- turns_judge.c */
+
+/* What is believed of all peers on a device, for one who is ranked `rank`. */
+struct turns_survey {
+    unsigned held;    /* peers whose turn it is */
+    uint64_t expires; /* when the first of those turns is over */
+    uint64_t newest;  /* when the newest of them was claimed; 0 none */
+    int newest_peer;
+    unsigned claims_better, claims_worse; /* peers that are just claiming */
+    unsigned ahead;                       /* peers that want, may come, and are ranked better */
+    uint32_t *word;                       /* of a holder; where there is none, of the first in rank */
+    uint32_t seen;
+    bool wanted;      /* somebody else wants */
+    uint64_t since;   /* since when the first of them says it does */
+    uint64_t quantum; /* the least of theirs and ours */
+    uint64_t first;   /* where somebody wants: the lowest rank of those, and its weight */
+    uint32_t first_weight;
+    uint64_t weights;   /* of all that want or hold, ours included */
+    bool any, any_idle; /* there is a lowest and highest rank of those; there is a highest of the others */
+    uint64_t lowest, highest, highest_idle;
+};
+void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now, struct turns_survey *survey);
+
+/* Who was ahead and did not come in its time is passed over until it wants anew. */
+void turns_pass_over(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now);
+
+void turns_note(struct turns_room *room, unsigned device, unsigned peer, enum turns_note note);
+
+/* ---- own words */
+
+static inline uint64_t turns_load(const uint64_t *word, enum turns_word_kind kind)
+{
+    uint64_t value = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+
+    return turns_word_good(kind, value) ? value & TURNS_VALUE_MASK : 0;
+}
+
+static inline void turns_store(uint64_t *word, enum turns_word_kind kind, uint64_t value)
+{
+    __atomic_store_n(word, turns_word(kind, value), __ATOMIC_SEQ_CST);
+}
+
+/* Change the word if it has `value`; what is damaged counts as 0. */
+static inline bool turns_swap(uint64_t *word, enum turns_word_kind kind, uint64_t value, uint64_t next)
+{
+    uint64_t raw = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+
+    return (turns_word_good(kind, raw) ? raw & TURNS_VALUE_MASK : 0) == (value & TURNS_VALUE_MASK) &&
+           __atomic_compare_exchange_n(word, &raw, turns_word(kind, next), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static inline void turns_add(uint64_t *word, enum turns_word_kind kind, uint64_t units)
+{
+    uint64_t value;
+
+    do
+        value = turns_load(word, kind);
+    while (!turns_swap(word, kind, value, value + units));
+}
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is believed of the other tenants. Nothing that a peer's file says is taken for granted: a word must pass its check, moments must be sane, and
+ * what it holds is held against what this process has seen of it. What is wrong with an entry costs its author. */
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "compat.h"
+#include "turns_internal.h"
+
+#define HOLD_COUNTED UINT64_C(1000000000) /* ns of an unfinished turn that count in a rank at most */
+
+/* A peer's entry as it was read. */
+struct view {
+    uint64_t hold, want, since, rank, settings;
+    uint32_t wake;
+};
+
+void turns_note(struct turns_room *room, unsigned device, unsigned peer, enum turns_note note)
+{
+    struct turns_peer *entry = &room->peer[peer];
+
+    if (!(entry->told & 1U << note)) {
+        if (!entry->told)
+            room->ignored[device]++;
+        entry->told |= (uint8_t)(1U << note);
+        __atomic_fetch_or(&entry->due, (uint8_t)(1U << note), __ATOMIC_SEQ_CST);
+    }
+}
+
+/* Read a line of a peer's file. Its owner may cut the file short at any moment: a load would then be SIGBUS, what the kernel reads for us is EFAULT. */
+static bool read_line(struct turns_room *room, void *to, const void *from, size_t size)
+{
+    struct iovec local = {to, size}, remote = {(void *)(uintptr_t)from, size};
+    int saved = errno;
+    long result = -1;
+
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!room->direct) {
+        result = syscall(SYS_process_vm_readv, room->pid, &local, 1UL, &remote, 1UL, 0UL);
+        if (result < 0 && (errno == ENOSYS || errno == EPERM))
+            room->direct = true;
+        errno = saved;
+    }
+    if (!room->direct)
+        return result == (long)size;
+    for (size_t at = 0; at < size / 8; at++)
+        ((uint64_t *)to)[at] = __atomic_load_n((const uint64_t *)from + at, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+static bool read_view(struct turns_room *room, unsigned peer, unsigned device, struct view *view)
+{
+    const struct turns_device *entry =
+        (const struct turns_device *)(turns_window(room, peer) + TURNS_HEADER_SIZE) + room->peer[peer].entry[device];
+    uint64_t line[8];
+
+    /* A word that is just being written may come out torn. */
+    for (unsigned attempt = 0; attempt < 3; attempt++) {
+        if (!read_line(room, line, &entry->hold, sizeof(line)))
+            break;
+        if (!turns_word_good(TURNS_WORD_HOLD, line[0]) || !turns_word_good(TURNS_WORD_WANT, line[1]) ||
+            !turns_word_good(TURNS_WORD_SINCE, line[2]) || !turns_word_good(TURNS_WORD_RANK, line[3]) ||
+            !turns_word_good(TURNS_WORD_SETTINGS, line[5]))
+            continue;
+        view->hold = line[0] & TURNS_VALUE_MASK;
+        view->want = line[1] & TURNS_VALUE_MASK;
+        view->since = line[2] & TURNS_VALUE_MASK;
+        view->rank = line[3] & TURNS_VALUE_MASK;
+        view->settings = line[5] & TURNS_VALUE_MASK;
+        memcpy(&view->wake, &line[6], sizeof(view->wake));
+        return true;
+    }
+    turns_note(room, device, peer, TURNS_NOTE_DAMAGED);
+    return false;
+}
+
+static uint64_t age_of(uint64_t value, uint64_t now)
+{
+    uint64_t then = turns_moment_ns(value);
+
+    return now > then ? now - then : 0;
+}
+
+/* One peer on a device, judged. */
+struct judged {
+    unsigned state; /* enum turns_hold; TURNS_FREE where its hold is over */
+    bool wants;     /* ... and waits */
+    bool has_work;  /* wants or holds */
+    uint64_t rank;  /* believed, its unfinished turn included */
+    uint32_t weight;
+    uint64_t quantum, left; /* of its hold: ns until it is over if it stays */
+};
+
+static void judge_moments(struct turns_room *room, unsigned device, unsigned peer, struct view *view, uint64_t now)
+{
+    if (turns_moment_ns(view->want) > now + TURNS_SLACK) {
+        view->want = 0;
+        turns_note(room, device, peer, TURNS_NOTE_ABSURD);
+    }
+    if ((view->hold & 3) && turns_moment_ns(view->hold) > now + TURNS_SLACK) {
+        view->hold = 0;
+        turns_note(room, device, peer, TURNS_NOTE_ABSURD);
+    }
+    if (turns_moment_ns(view->since) > now)
+        view->since = turns_moment(now, 0);
+}
+
+/* Its own rank, unless it is too far below what was seen of it. */
+static uint64_t believed_rank(struct turns_room *room, unsigned device, unsigned peer, const struct view *view, uint32_t weight,
+                              uint64_t own_rank, uint64_t now)
+{
+    struct turns_mine *mine = &room->mine[device];
+    struct turns_track *track = &room->peer[peer].track[device];
+    bool wants = view->want && age_of(view->want, now) < TURNS_STALE, fresh = track->known && now - track->look < TURNS_STALE;
+
+    if (!track->known || turns_rank_minus(view->rank, track->seen) > 0)
+        track->seen = view->rank;
+    if (mine->waits && track->waited && fresh && (view->hold & 3) >= TURNS_HELD && (track->hold & 3) >= TURNS_HELD) {
+        uint64_t from = track->look, claimed = turns_moment_ns(view->hold);
+
+        if (view->hold != track->hold && claimed > from && claimed < now)
+            from = claimed;
+        track->seen = (track->seen + turns_rank_of((now - from) / 4 * 3, weight)) & TURNS_VALUE_MASK;
+    }
+    /* Who was idle is let in a little before those who were not; how little, everybody works out for itself. */
+    if (mine->waits && wants && !(fresh && track->wanted)) {
+        uint64_t floor =
+            own_rank -
+            turns_rank_of(room->credit, weight + turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS)));
+        if (turns_rank_minus(floor & TURNS_VALUE_MASK, track->seen) > 0)
+            track->seen = floor & TURNS_VALUE_MASK;
+    }
+    track->wanted = wants;
+    if (turns_rank_minus(track->seen, view->rank) <= (int64_t)turns_rank_of(TURNS_MARGIN, 100))
+        return view->rank;
+    turns_note(room, device, peer, TURNS_NOTE_LIES);
+    return track->seen;
+}
+
+/* Whether what a peer holds is still its own. */
+static bool hold_is_good(struct turns_room *room, unsigned device, unsigned peer, const struct view *view, struct judged *judged,
+                         bool we_are_ahead, uint64_t now)
+{
+    struct turns_mine *mine = &room->mine[device];
+    struct turns_track *track = &room->peer[peer].track[device];
+    uint64_t claimed = turns_moment_ns(view->hold), start = claimed < now ? claimed : now, limit = 2 * room->quantum;
+
+    if (mine->waits && start < mine->waits)
+        start = mine->waits < now ? mine->waits : now;
+    if (track->dead == view->hold || track->expired == view->hold)
+        return false;
+    if (view->hold != track->hold && !we_are_ahead)
+        track->blame = 0;
+    if (mine->waits && we_are_ahead && track->known && track->waited) {
+        uint64_t from = track->look > start ? track->look : start;
+
+        track->blame += now > from ? now - from : 0;
+    }
+    if (now - start >= limit || track->blame >= limit) {
+        track->expired = view->hold;
+        turns_note(room, device, peer, TURNS_NOTE_OVERSTAYS);
+        return false;
+    }
+    judged->left = limit - (now - start);
+    if (we_are_ahead && limit - track->blame < judged->left)
+        judged->left = limit - track->blame;
+    return true;
+}
+
+static bool judge(struct turns_room *room, unsigned device, unsigned peer, uint64_t own_rank, uint64_t now, struct view *view,
+                  struct judged *judged)
+{
+    struct turns_track *track = &room->peer[peer].track[device];
+    bool ahead;
+
+    if (!read_view(room, peer, device, view))
+        return false;
+    judge_moments(room, device, peer, view, now);
+    *judged = (struct judged){.state = view->hold & 3, .weight = turns_settings_weight(view->settings)};
+    judged->quantum = turns_settings_quantum(view->settings);
+    judged->rank = believed_rank(room, device, peer, view, judged->weight, own_rank, now);
+    if (judged->state >= TURNS_HELD) {
+        uint64_t held = age_of(view->hold, now);
+
+        judged->rank += turns_rank_of(held < HOLD_COUNTED ? held : HOLD_COUNTED, judged->weight);
+    }
+    judged->rank &= TURNS_VALUE_MASK;
+    ahead = turns_rank_minus(judged->rank, own_rank) > 0;
+    if (judged->state < TURNS_HELD)
+        track->blame = 0;
+    else if (!hold_is_good(room, device, peer, view, judged, ahead, now))
+        judged->state = TURNS_FREE;
+    if (judged->state == TURNS_CLAIMING && age_of(view->hold, now) > room->grace)
+        judged->state = TURNS_FREE;
+    judged->has_work = view->want && age_of(view->want, now) < TURNS_STALE;
+    /* Whose turn is over though it still says it holds does not run for the next one. */
+    judged->wants = judged->has_work && (view->hold & 3) < TURNS_HELD && view->want != track->missed;
+    track->known = true;
+    track->look = now;
+    track->hold = view->hold;
+    track->waited = room->mine[device].waits != 0;
+    return true;
+}
+
+static bool is_ahead(const struct turns_room *room, unsigned peer, uint64_t rank, uint64_t own_rank)
+{
+    int64_t behind = turns_rank_minus(rank, own_rank);
+
+    return behind < 0 || (behind == 0 && room->peer[peer].id < room->id);
+}
+
+static void count_rank(struct turns_survey *survey, const struct judged *judged)
+{
+    if (judged->has_work || judged->state >= TURNS_HELD) {
+        survey->weights += judged->weight;
+        if (!survey->any || turns_rank_minus(judged->rank, survey->lowest) < 0)
+            survey->lowest = judged->rank;
+        if (!survey->any || turns_rank_minus(judged->rank, survey->highest) > 0)
+            survey->highest = judged->rank;
+        survey->any = true;
+    } else {
+        if (!survey->any_idle || turns_rank_minus(judged->rank, survey->highest_idle) > 0)
+            survey->highest_idle = judged->rank;
+        survey->any_idle = true;
+    }
+}
+
+void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now, struct turns_survey *survey)
+{
+    struct turns_mine *mine = &room->mine[device];
+    uint64_t ahead_rank = 0;
+
+    *survey = (struct turns_survey){.expires = TURNS_NEVER, .quantum = room->quantum, .newest_peer = -1};
+    survey->weights = turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS));
+    for (unsigned i = 0; i < TURNS_PEERS; i++) {
+        struct turns_device *entry;
+        struct judged judged;
+        struct view view;
+
+        if (!room->peer[i].present || room->peer[i].entry[device] == TURNS_NO_DEVICE ||
+            !judge(room, device, i, rank, now, &view, &judged))
+            continue;
+        entry = (struct turns_device *)(turns_window(room, i) + TURNS_HEADER_SIZE) + room->peer[i].entry[device];
+        count_rank(survey, &judged);
+        if (judged.state >= TURNS_HELD) {
+            uint64_t claimed = turns_moment_ns(view.hold);
+
+            survey->held++;
+            if (now + judged.left < survey->expires) {
+                survey->expires = now + judged.left;
+                survey->word = &entry->wake;
+                survey->seen = view.wake;
+            }
+            if (claimed > survey->newest) {
+                survey->newest = claimed;
+                survey->newest_peer = (int)i;
+            }
+        } else if (judged.state == TURNS_CLAIMING) {
+            if (is_ahead(room, i, judged.rank, rank))
+                survey->claims_better++;
+            else
+                survey->claims_worse++;
+        }
+        if (!judged.wants)
+            continue;
+        if (judged.quantum >= 1000000 && judged.quantum < survey->quantum)
+            survey->quantum = judged.quantum;
+        if (!survey->wanted || turns_moment_ns(view.since) < survey->since)
+            survey->since = turns_moment_ns(view.since);
+        if (!survey->wanted || turns_rank_minus(judged.rank, survey->first) < 0) {
+            survey->first = judged.rank;
+            survey->first_weight = judged.weight;
+        }
+        survey->wanted = true;
+        if (!is_ahead(room, i, judged.rank, rank))
+            continue;
+        if (!survey->held && (!survey->ahead || turns_rank_minus(judged.rank, ahead_rank) < 0)) {
+            ahead_rank = judged.rank;
+            survey->word = &entry->wake;
+            survey->seen = view.wake;
+        }
+        survey->ahead++;
+    }
+    mine->look = now;
+}
+
+void turns_pass_over(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now)
+{
+    for (unsigned i = 0; i < TURNS_PEERS; i++) {
+        struct judged judged;
+        struct view view;
+
+        if (room->peer[i].present && room->peer[i].entry[device] != TURNS_NO_DEVICE &&
+            judge(room, device, i, rank, now, &view, &judged) && judged.wants && is_ahead(room, i, judged.rank, rank))
+            room->peer[i].track[device].missed = view.want;
+    }
+}
