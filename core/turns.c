@@ -46,6 +46,14 @@ static uint64_t since(uint64_t then, uint64_t now)
     return now > then ? now - then : 0;
 }
 
+/* How long ago a moment of an own word was. One in the future is of a clock that has jumped back: long ago. */
+static uint64_t age(uint64_t value, uint64_t now)
+{
+    uint64_t then = turns_moment_ns(value);
+
+    return then > now + TURNS_SLACK ? UINT64_MAX : since(then, now);
+}
+
 /* The clock of one process comes from several threads, a little out of order; one that jumps back makes all that was seen before worthless. */
 static uint64_t settle_clock(struct turns_room *room, uint64_t now)
 {
@@ -85,7 +93,7 @@ static uint64_t rank_by_now(const struct turns_mine *mine, uint64_t now)
     uint64_t hold = turns_load(&mine->entry->hold, TURNS_WORD_HOLD), rank = own_rank(mine);
 
     if (state_of(hold) >= TURNS_HELD)
-        rank += turns_rank_of(since(turns_moment_ns(hold), now), own_weight(mine));
+        rank += turns_rank_of(sooner(age(hold, now), TURNS_COUNTED), own_weight(mine));
     return rank & TURNS_VALUE_MASK;
 }
 
@@ -95,19 +103,19 @@ static void set_slot(const struct turns_room *room, struct turns_mine *mine, enu
 
     if (slot == TURNS_SLOT_NONE)
         turns_store(&mine->slots[room->slot], TURNS_WORD_SLOT, 0);
-    else if ((value & 3) != slot || since(turns_moment_ns(value), now) >= TURNS_RENEW)
+    else if ((value & 3) != slot || age(value, now) >= TURNS_RENEW)
         turns_store(&mine->slots[room->slot], TURNS_WORD_SLOT, turns_moment(now, slot));
 }
 
 /* Whether another process of the tenant is at least at `least`. One that was killed is not for longer than it would have renewed its slot. */
 static bool others_at(const struct turns_room *room, const struct turns_mine *mine, enum turns_slot least, uint64_t now)
 {
-    uint64_t age = least == TURNS_SLOT_USES ? 2 * room->quantum : TURNS_STALE;
+    uint64_t oldest = least == TURNS_SLOT_USES ? 2 * room->quantum : TURNS_STALE;
 
     for (unsigned i = 0; i < TURNS_FILE_SLOTS; i++) {
         uint64_t value = turns_load(&mine->slots[i], TURNS_WORD_SLOT);
 
-        if (i != room->slot && (value & 3) >= least && since(turns_moment_ns(value), now) < age)
+        if (i != room->slot && (value & 3) >= least && age(value, now) < oldest)
             return true;
     }
     return false;
@@ -129,9 +137,9 @@ static void say_want(struct turns_room *room, unsigned device, uint64_t now)
     uint64_t want = turns_load(&mine->entry->want, TURNS_WORD_WANT), raw;
     struct turns_survey survey;
 
-    if (want && since(turns_moment_ns(want), now) < TURNS_RENEW)
+    if (want && age(want, now) < TURNS_RENEW)
         return;
-    if (!want || since(turns_moment_ns(want), now) >= TURNS_STALE) {
+    if (!want || age(want, now) >= TURNS_STALE) {
         raw = __atomic_load_n(&mine->entry->rank, __ATOMIC_SEQ_CST);
         turns_survey(room, device, own_rank(mine), now, &survey);
         if (survey.any || survey.any_idle) {
@@ -157,35 +165,40 @@ static void charge(struct turns_mine *mine, uint64_t ns)
     __atomic_fetch_add(&mine->entry->used, ns, __ATOMIC_SEQ_CST);
 }
 
-/* Since when others want what this tenant holds; 0 they do not. A process that was away may not have seen when they began. */
+/* Since when others want what this tenant holds; 0 they do not. Who was not seen at once says itself when it began, and a process that was away
+ * has to take it that they did right then. */
 static void note_contention(struct turns_mine *mine, const struct turns_survey *survey, uint64_t hold, uint64_t last_look,
                             uint64_t quantum, uint64_t now)
 {
     if (!survey->wanted && !survey->held) {
         mine->contended = 0;
     } else if (!mine->contended) {
-        mine->contended = last_look && now - last_look >= quantum ? last_look : now;
-        if (survey->wanted && survey->since < mine->contended && last_look < survey->since)
-            mine->contended = survey->since;
+        uint64_t from = survey->wanted ? survey->since : now;
+
+        if (last_look && since(last_look, now) >= quantum)
+            mine->contended = last_look;
+        else
+            mine->contended = sooner(now, later(from, since(quantum, now)));
     }
     if (mine->contended && mine->contended < turns_moment_ns(hold))
         mine->contended = later(turns_moment_ns(hold), 1);
 }
 
-/* What is charged for a turn that was claimed or begun anew at `hold`, without what was used in it. */
-static uint64_t cost(const struct turns_mine *mine, uint64_t hold, uint64_t now)
+/* What a turn is charged that was claimed, or begun anew, at `hold`. What it lasted beyond its time others had. */
+static uint64_t cost(const struct turns_room *room, const struct turns_mine *mine, uint64_t hold, uint64_t now)
 {
     int64_t used = turns_rank_minus(turns_load(&mine->entry->turn_used, TURNS_WORD_TURN_USED), 0);
-    uint64_t lasted = since(turns_moment_ns(hold), now);
+    uint64_t lasted = sooner(age(hold, now), TURNS_COUNTED);
     uint64_t least = mine->contended ? since(later(mine->contended, turns_moment_ns(hold)), now) / 4 * 3 : 0;
 
+    least = sooner(least, 2 * room->quantum);
     return sooner(later(used > 0 ? (uint64_t)used << 4 : 0, least), lasted);
 }
 
 /* The turn is over its time and others have gone on without this tenant. */
-static void lose(struct turns_mine *mine, uint64_t hold, uint64_t now)
+static void lose(const struct turns_room *room, struct turns_mine *mine, uint64_t hold, uint64_t now)
 {
-    uint64_t ns = cost(mine, hold, now);
+    uint64_t ns = cost(room, mine, hold, now);
 
     if (turns_swap(&mine->entry->hold, TURNS_WORD_HOLD, hold, turns_moment(now, TURNS_FREE))) {
         charge(mine, ns);
@@ -216,7 +229,7 @@ static void let_go(const struct turns_room *room, struct turns_mine *mine, uint6
 
         if (others_at(room, mine, TURNS_SLOT_USES, now))
             return;
-        ns = cost(mine, hold, now);
+        ns = cost(room, mine, hold, now);
         /* First, so that nobody sees it free and cheap. Who is killed in between has paid for nothing. */
         charge(mine, ns);
         if (turns_swap(&mine->entry->hold, TURNS_WORD_HOLD, hold, turns_moment(now, TURNS_FREE))) {
@@ -247,10 +260,11 @@ static struct turns_demand demand_one(struct turns_room *room, unsigned device, 
     note_contention(mine, &survey, hold, last_look, quantum, now);
     demand.wanted = survey.wanted;
     demand.since = survey.since;
-    lasted = since(turns_moment_ns(hold), now);
+    lasted = age(hold, now);
     fought = mine->contended ? since(mine->contended, now) : 0;
-    if (fought >= 2 * room->quantum || (survey.held && survey.newest > turns_moment_ns(hold) && fought >= quantum)) {
-        lose(mine, hold, now);
+    if (lasted == UINT64_MAX || fought >= 2 * room->quantum ||
+        (survey.held && survey.newest > turns_moment_ns(hold) && fought >= quantum)) {
+        lose(room, mine, hold, now);
         set_slot(room, mine, TURNS_SLOT_WANTS, now);
         demand.lost = demand.must_go = true;
         demand.until = now;
@@ -271,6 +285,7 @@ static struct turns_demand demand_one(struct turns_room *room, unsigned device, 
     if (demand.must_go || survey.held || (survey.wanted ? fought : lasted) < quantum)
         return demand;
     /* A new turn at once. */
+    lasted = sooner(lasted, TURNS_COUNTED);
     if (turns_swap(&mine->entry->hold, TURNS_WORD_HOLD, hold, turns_moment(now, state_of(hold)))) {
         charge(mine, lasted);
         turns_add(&mine->entry->turn_used, TURNS_WORD_TURN_USED, 0 - (lasted >> 4));
@@ -298,11 +313,12 @@ static struct turns_answer come_in(struct turns_room *room, unsigned device, uin
     turns_survey(room, device, rank_by_now(mine, now), now, &survey);
     note_contention(mine, &survey, hold, last_look, survey.quantum, now);
     fought = mine->contended ? since(mine->contended, now) : 0;
-    if (fought >= 2 * room->quantum || (survey.held && survey.newest > turns_moment_ns(hold) && fought >= survey.quantum)) {
-        lose(mine, hold, now);
+    if (age(hold, now) == UINT64_MAX || fought >= 2 * room->quantum ||
+        (survey.held && survey.newest > turns_moment_ns(hold) && fought >= survey.quantum)) {
+        lose(room, mine, hold, now);
         return wait_for(room, now, NULL, 0, now);
     }
-    if (!mine->granted || (slot & 3) != TURNS_SLOT_USES || since(turns_moment_ns(slot), now) >= 2 * room->quantum) {
+    if (!mine->granted || (slot & 3) != TURNS_SLOT_USES || age(slot, now) >= 2 * room->quantum) {
         if (fought >= survey.quantum)
             return wait_for(room, mine->contended + 2 * room->quantum, &mine->entry->wake, seen, now);
         set_slot(room, mine, TURNS_SLOT_USES, now);
@@ -360,7 +376,7 @@ static struct turns_answer ask_one(struct turns_room *room, unsigned device, uin
     /* Whatever this process believes, the turn is gone. */
     mine->granted = 0;
     set_slot(room, mine, TURNS_SLOT_WANTS, now);
-    if (state_of(hold) == TURNS_CLAIMING && since(turns_moment_ns(hold), now) < room->grace)
+    if (state_of(hold) == TURNS_CLAIMING && age(hold, now) < room->grace)
         return wait_for(room, now + SOON, NULL, 0, now);
     rank = own_rank(mine);
     turns_survey(room, device, rank, now, &survey);

@@ -23,6 +23,7 @@
 #define TURNS_DEBT_MAX  UINT64_C(1000000000)
 #define TURNS_WINDOW    UINT64_C(65536) /* a whole number of pages, however large they are */
 #define TURNS_NO_DEVICE 0xff
+#define TURNS_COUNTED   UINT64_C(1000000000) /* ns of an unfinished turn that count in a rank at most */
 #define TURNS_NEVER     UINT64_MAX
 
 /* What people should know about a peer. */
@@ -37,6 +38,9 @@ struct turns_track {
     uint64_t missed;  /* the want with which it was next and did not come, 0 none */
     uint64_t blame;   /* ns that it held while this process waited and was ahead of it */
     uint64_t seen;    /* rank, by what was seen of it */
+    uint64_t caught;  /* until when it is given no benefit of a doubt, 0 not */
+    uint64_t excused; /* the wait in which it was taken for one that had released and claimed again */
+    uint32_t wake;
     bool known, waited, wanted;
 };
 
@@ -63,6 +67,8 @@ struct turns_mine {
     uint64_t free;           /* since when, as this process saw it, nobody holds; 0 somebody does */
     uint64_t granted;        /* when this process was last answered `mine`, 0 not since its release */
     uint64_t partial;        /* since when it is had while others of its mask are not */
+    uint64_t lowest;         /* the lowest rank of the `others` that wanted or held at the last look */
+    bool others;
     uint8_t uuid[16];
 };
 

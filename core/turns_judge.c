@@ -8,7 +8,8 @@
 #include "compat.h"
 #include "turns_internal.h"
 
-#define HOLD_COUNTED UINT64_C(1000000000) /* ns of an unfinished turn that count in a rank at most */
+#define CAUGHT    UINT64_C(1000000000) /* ns for which one that lied or overstayed is given no benefit of a doubt */
+#define UNNOTICED UINT64_C(20000000)   /* ns that one may want before it is seen */
 
 /* A peer's entry as it was read. */
 struct view {
@@ -106,59 +107,95 @@ static void judge_moments(struct turns_room *room, unsigned device, unsigned pee
         view->since = turns_moment(now, 0);
 }
 
-/* Its own rank, unless it is too far below what was seen of it. */
+/* For how long, since the last look, a peer seems to have held what it holds now. That it says to have begun anew counts only where it released in
+ * between, and was never caught at keeping the GPU. */
+static uint64_t held_for(const struct turns_room *room, unsigned device, unsigned peer, const struct view *view, uint64_t now)
+{
+    const struct turns_track *track = &room->peer[peer].track[device];
+    uint64_t from = track->look, claimed = turns_moment_ns(view->hold);
+
+    if (!track->known || (view->hold & 3) < TURNS_HELD || now - track->look >= TURNS_STALE)
+        return 0;
+    if ((track->hold & 3) < TURNS_HELD || (view->wake != track->wake && now >= track->caught))
+        from = claimed > from ? claimed : from;
+    return now > from ? now - from : 0;
+}
+
+/* The lowest rank of those that want, this tenant included, when it was last looked. */
+static uint64_t lowest_known(const struct turns_mine *mine)
+{
+    uint64_t own = turns_load(&mine->entry->rank, TURNS_WORD_RANK);
+
+    return mine->others && turns_rank_minus(mine->lowest, own) < 0 ? mine->lowest : own;
+}
+
+/* Its own rank with its unfinished turn, unless that is too far below what was seen of it. */
 static uint64_t believed_rank(struct turns_room *room, unsigned device, unsigned peer, const struct view *view, uint32_t weight,
-                              uint64_t own_rank, uint64_t now)
+                              uint64_t now)
 {
     struct turns_mine *mine = &room->mine[device];
     struct turns_track *track = &room->peer[peer].track[device];
-    bool wants = view->want && age_of(view->want, now) < TURNS_STALE, fresh = track->known && now - track->look < TURNS_STALE;
+    bool wants = view->want && age_of(view->want, now) < TURNS_STALE, caught = now < track->caught;
+    uint64_t rank = view->rank, held = age_of(view->hold, now);
 
+    if ((view->hold & 3) >= TURNS_HELD)
+        rank = (rank + turns_rank_of(held < TURNS_COUNTED ? held : TURNS_COUNTED, weight)) & TURNS_VALUE_MASK;
+    /* One that is stopped holds in vain. */
+    if ((mine->waits || mine->granted) && view->hold != track->expired) {
+        held = held_for(room, device, peer, view, now);
+        track->seen = (track->seen + turns_rank_of(caught ? held : held / 4 * 3, weight)) & TURNS_VALUE_MASK;
+    }
     if (!track->known || turns_rank_minus(view->rank, track->seen) > 0)
         track->seen = view->rank;
-    if (mine->waits && track->waited && fresh && (view->hold & 3) >= TURNS_HELD && (track->hold & 3) >= TURNS_HELD) {
-        uint64_t from = track->look, claimed = turns_moment_ns(view->hold);
-
-        if (view->hold != track->hold && claimed > from && claimed < now)
-            from = claimed;
-        track->seen = (track->seen + turns_rank_of((now - from) / 4 * 3, weight)) & TURNS_VALUE_MASK;
-    }
     /* Who was idle is let in a little before those who were not; how little, everybody works out for itself. */
-    if (mine->waits && wants && !(fresh && track->wanted)) {
-        uint64_t floor =
-            own_rank -
-            turns_rank_of(room->credit, weight + turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS)));
-        if (turns_rank_minus(floor & TURNS_VALUE_MASK, track->seen) > 0)
-            track->seen = floor & TURNS_VALUE_MASK;
+    if ((mine->waits || mine->granted) && wants && !(track->known && now - track->look < TURNS_STALE && track->wanted)) {
+        uint32_t own = turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS));
+        uint64_t ago = age_of(view->since, now), unseen = track->known ? now - track->look : UNNOTICED,
+                 floor = lowest_known(mine) - turns_rank_of(room->credit, weight + own);
+
+        /* That was so when it began to want; since then ours may have grown. */
+        floor = (floor - turns_rank_of(ago < unseen ? ago : unseen, own)) & TURNS_VALUE_MASK;
+        if (turns_rank_minus(floor, track->seen) > 0)
+            track->seen = floor;
     }
     track->wanted = wants;
-    if (turns_rank_minus(track->seen, view->rank) <= (int64_t)turns_rank_of(TURNS_MARGIN, 100))
-        return view->rank;
+    if (turns_rank_minus(track->seen, rank) <= (caught ? 0 : (int64_t)turns_rank_of(2 * room->quantum, weight)))
+        return rank;
     turns_note(room, device, peer, TURNS_NOTE_LIES);
+    track->caught = now + CAUGHT;
     return track->seen;
 }
 
 /* Whether what a peer holds is still its own. */
 static bool hold_is_good(struct turns_room *room, unsigned device, unsigned peer, const struct view *view, struct judged *judged,
-                         bool we_are_ahead, uint64_t now)
+                         uint64_t own_rank, uint64_t now)
 {
     struct turns_mine *mine = &room->mine[device];
     struct turns_track *track = &room->peer[peer].track[device];
     uint64_t claimed = turns_moment_ns(view->hold), start = claimed < now ? claimed : now, limit = 2 * room->quantum;
+    bool we_are_ahead = turns_rank_minus(judged->rank, own_rank) > 0;
 
     if (mine->waits && start < mine->waits)
         start = mine->waits < now ? mine->waits : now;
     if (track->dead == view->hold || track->expired == view->hold)
         return false;
-    if (view->hold != track->hold && !we_are_ahead)
+    if (track->blame < limit &&
+        (!we_are_ahead || (view->wake != track->wake && track->excused != mine->waits && now >= track->caught))) {
         track->blame = 0;
-    if (mine->waits && we_are_ahead && track->known && track->waited) {
-        uint64_t from = track->look > start ? track->look : start;
+        track->excused = mine->waits;
+    }
+    if (mine->waits && we_are_ahead && track->waited) {
+        uint64_t held = held_for(room, device, peer, view, now), waited = now - mine->waits;
+        /* A rank grows with the time that is held: so long ago we came to be ahead. */
+        uint64_t ahead = (uint64_t)turns_rank_ns(turns_rank_minus(judged->rank, own_rank), judged->weight);
 
-        track->blame += now > from ? now - from : 0;
+        waited = waited < ahead ? waited : ahead;
+        track->blame += held < waited ? held : waited;
     }
     if (now - start >= limit || track->blame >= limit) {
         track->expired = view->hold;
+        if (track->blame >= limit)
+            track->caught = now + CAUGHT;
         turns_note(room, device, peer, TURNS_NOTE_OVERSTAYS);
         return false;
     }
@@ -172,24 +209,16 @@ static bool judge(struct turns_room *room, unsigned device, unsigned peer, uint6
                   struct judged *judged)
 {
     struct turns_track *track = &room->peer[peer].track[device];
-    bool ahead;
 
     if (!read_view(room, peer, device, view))
         return false;
     judge_moments(room, device, peer, view, now);
     *judged = (struct judged){.state = view->hold & 3, .weight = turns_settings_weight(view->settings)};
     judged->quantum = turns_settings_quantum(view->settings);
-    judged->rank = believed_rank(room, device, peer, view, judged->weight, own_rank, now);
-    if (judged->state >= TURNS_HELD) {
-        uint64_t held = age_of(view->hold, now);
-
-        judged->rank += turns_rank_of(held < HOLD_COUNTED ? held : HOLD_COUNTED, judged->weight);
-    }
-    judged->rank &= TURNS_VALUE_MASK;
-    ahead = turns_rank_minus(judged->rank, own_rank) > 0;
+    judged->rank = believed_rank(room, device, peer, view, judged->weight, now);
     if (judged->state < TURNS_HELD)
         track->blame = 0;
-    else if (!hold_is_good(room, device, peer, view, judged, ahead, now))
+    else if (!hold_is_good(room, device, peer, view, judged, own_rank, now))
         judged->state = TURNS_FREE;
     if (judged->state == TURNS_CLAIMING && age_of(view->hold, now) > room->grace)
         judged->state = TURNS_FREE;
@@ -199,6 +228,7 @@ static bool judge(struct turns_room *room, unsigned device, unsigned peer, uint6
     track->known = true;
     track->look = now;
     track->hold = view->hold;
+    track->wake = view->wake;
     track->waited = room->mine[device].waits != 0;
     return true;
 }
@@ -283,6 +313,8 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
         survey->ahead++;
     }
     mine->look = now;
+    mine->others = survey->any;
+    mine->lowest = survey->lowest;
 }
 
 void turns_pass_over(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now)
