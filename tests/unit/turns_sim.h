@@ -32,7 +32,9 @@ struct sim_tenant {
     uint64_t think;                     /* after each mark the program waits for it and then does something else for so long */
     uint64_t backlog, left, used, ask_at, began, thinks_until;
     uint64_t stopped_until; /* SIGSTOP: what is in flight ends */
-    bool kept;              /* stalled: never calls again while it holds */
+    uint64_t tick;          /* 0: asks whether it must go at its marks alone */
+    bool goes;
+    bool kept; /* stalled: never calls again while it holds */
     uint32_t *word, seen;
     /* measured */
     uint64_t gpu, alone, longest_wait, wait_since;
@@ -44,6 +46,7 @@ static struct sim_tenant sim[SIM_TENANTS];
 static uint64_t sim_now, sim_overlap, sim_busy;
 static int sim_dir = -1;
 static unsigned sim_devices = 1;
+static const unsigned *sim_tenant_of; /* where several are processes of one tenant */
 static const uint8_t sim_uuid[4][16] = {{9, 1}, {3, 2}, {7, 3}, {1, 4}};
 
 static inline void sim_begin(const char *path)
@@ -52,6 +55,7 @@ static inline void sim_begin(const char *path)
     sim_now = 1000 * SIM_S;
     sim_overlap = sim_busy = 0;
     sim_devices = 1;
+    sim_tenant_of = NULL;
     sim_dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -60,7 +64,7 @@ static inline struct sim_tenant *sim_join(unsigned index, uint32_t weight)
     struct turns_settings settings = {0};
     char name[16];
 
-    snprintf(name, sizeof(name), "tenant-%u", index);
+    snprintf(name, sizeof(name), "tenant-%u", sim_tenant_of ? sim_tenant_of[index] : index);
     for (unsigned i = 0; i < sim_devices; i++)
         settings.weight[i] = weight;
     if (turns_join(&sim[index].turns, sim_dir, name, sim_uuid, sim_devices, &settings, sim_now) != 0) {
@@ -96,6 +100,7 @@ static inline void sim_release(struct sim_tenant *tenant)
     turns_release(&tenant->turns, tenant->devices, sim_now, tenant->used);
     tenant->used = 0;
     tenant->left = 0;
+    tenant->goes = false;
     tenant->state = tenant->backlog ? SIM_WAITS_TURN : SIM_IDLE;
     tenant->ask_at = sim_now;
     tenant->word = NULL;
@@ -106,7 +111,7 @@ static inline void sim_mark(struct sim_tenant *tenant)
 {
     struct turns_demand demand;
 
-    if (tenant->state == SIM_DRAINS) {
+    if (tenant->state == SIM_DRAINS || tenant->goes) {
         sim_release(tenant);
         return;
     }
@@ -186,6 +191,8 @@ static inline void sim_step(void)
         if (sim[i].state != SIM_OFF && sim_now >= sim[i].stopped_until && !(sim[i].kept && sim[i].state >= SIM_RUNS)) {
             turns_look(&sim[i].turns, sim_now);
             sim_gate(&sim[i]);
+            if (sim[i].tick && sim_runs(&sim[i]) && sim_now % sim[i].tick == 0)
+                sim[i].goes |= turns_demand(&sim[i].turns, sim[i].devices, sim_now).must_go;
         }
         if (!sim_runs(&sim[i]))
             continue;

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Turns of tenants with several GPUs, of several processes of one tenant, and of kernels that outlast a turn. */
+#include "scratch.h"
+#include "turns_internal.h"
+#include "turns_sim.h"
+
+static void setup(void)
+{
+    scratch_make();
+    sim_begin(scratch);
+}
+
+static void teardown(void)
+{
+    sim_end();
+    scratch_remove();
+}
+
+TestSuite(turns_shared, .init = setup, .fini = teardown, .timeout = 120);
+
+static double percent(uint64_t part, uint64_t of)
+{
+    return 100.0 * (double)part / (double)of;
+}
+
+static void print(unsigned tenants, uint64_t ns)
+{
+    for (unsigned i = 0; i < tenants; i++)
+        printf("%u: %.2f %%, longest wait %.2f ms, lost %u\n", i, percent(sim[i].gpu, ns), (double)sim[i].longest_wait / 1e6,
+               sim[i].lost);
+    printf("overlap on the first GPU %.2f %%\n", percent(sim_overlap, ns));
+}
+
+/* ---- several GPUs */
+
+/* One that needs both, beside one on each. */
+Test(turns_shared, both_or_none)
+{
+    sim_devices = 2;
+    for (unsigned i = 0; i < 3; i++)
+        sim_join(i, 100);
+    sim[0].devices = 3;
+    sim[1].devices = 1;
+    sim[2].devices = 2;
+    sim_run(200 * SIM_MS);
+    sim_measure();
+    sim_run(5 * SIM_S);
+    print(3, 5 * SIM_S);
+    cr_expect_eq(sim_overlap, 0);
+    cr_expect(sim[0].gpu > 1.9 * SIM_S, "both: %.3f s of 5", (double)sim[0].gpu / 1e9);
+    cr_expect(sim[1].gpu > 1.9 * SIM_S && sim[2].gpu > 1.9 * SIM_S, "one: %.3f %.3f s", (double)sim[1].gpu / 1e9,
+              (double)sim[2].gpu / 1e9);
+}
+
+/* Four GPUs whose tenants overlap in a ring, each naming its own first: nobody waits for ever. */
+Test(turns_shared, a_ring_does_not_lock)
+{
+    sim_devices = 4;
+    for (unsigned i = 0; i < 4; i++) {
+        sim_join(i, 100);
+        sim[i].devices = UINT64_C(1) << i | UINT64_C(1) << (i + 1) % 4;
+    }
+    sim_run(200 * SIM_MS);
+    sim_measure();
+    sim_run(5 * SIM_S);
+    print(4, 5 * SIM_S);
+    for (unsigned i = 0; i < 4; i++) {
+        cr_expect(sim[i].gpu > 1.6 * SIM_S, "tenant %u: %.3f s of 5", i, (double)sim[i].gpu / 1e9);
+        cr_expect(sim[i].longest_wait < 60 * SIM_MS, "tenant %u waited %llu ns", i, (unsigned long long)sim[i].longest_wait);
+    }
+}
+
+Test(turns_shared, two_that_need_both)
+{
+    sim_devices = 2;
+    for (unsigned i = 0; i < 2; i++)
+        sim_join(i, 100)->devices = 3;
+    sim_run(200 * SIM_MS);
+    sim_measure();
+    sim_run(5 * SIM_S);
+    print(2, 5 * SIM_S);
+    for (unsigned i = 0; i < 2; i++)
+        cr_expect(sim[i].gpu > 2.4 * SIM_S, "tenant %u: %.3f s of 5", i, (double)sim[i].gpu / 1e9);
+    cr_expect_eq(sim_overlap, 0);
+}
+
+/* ---- several processes */
+
+/* Two processes of one tenant beside one of another: together they have the half that is their tenant's, at once. */
+Test(turns_shared, processes_of_a_tenant_go_together)
+{
+    sim_tenant_of = (const unsigned[]){0, 0, 1};
+    for (unsigned i = 0; i < 3; i++)
+        sim_join(i, 100);
+    sim_run(200 * SIM_MS);
+    sim_measure();
+    sim_run(5 * SIM_S);
+    print(3, 5 * SIM_S);
+    cr_expect(sim[2].gpu > 0.46 * 5e9 && sim[2].gpu < 0.54 * 5e9, "%.2f %%", percent(sim[2].gpu, 5 * SIM_S));
+    cr_expect(sim[0].gpu > 0.2 * 5e9 && sim[1].gpu > 0.2 * 5e9, "%.2f %.2f %%", percent(sim[0].gpu, 5 * SIM_S),
+              percent(sim[1].gpu, 5 * SIM_S));
+}
+
+/* The last one to release lets the turn go. */
+Test(turns_shared, the_last_process_releases)
+{
+    struct turns a = {0}, b = {0}, other = {0};
+    struct turns_settings settings = {0};
+    uint64_t now = sim_now;
+
+    cr_assert_eq(turns_join(&a, sim_dir, "tenant", sim_uuid, 1, &settings, now), 0, "%s", a.error);
+    cr_assert_eq(turns_join(&b, sim_dir, "tenant", sim_uuid, 1, &settings, now), 0, "%s", b.error);
+    cr_assert_eq(turns_join(&other, sim_dir, "other", sim_uuid, 1, &settings, now), 0, "%s", other.error);
+    cr_assert_neq(a.room->slot, b.room->slot);
+    now += 10 * SIM_MS;
+    turns_look(&a, now);
+    turns_look(&b, now);
+    cr_assert(turns_ask(&a, 1, now).mine);
+    cr_assert(turns_ask(&b, 1, now).mine);
+    cr_assert(!turns_ask(&other, 1, now).mine);
+    now += SIM_MS;
+    turns_release(&a, 1, now, SIM_MS);
+    cr_assert(!turns_ask(&other, 1, now).mine, "the turn was let go while a process uses it");
+    turns_release(&b, 1, now, 0);
+    cr_assert(turns_ask(&other, 1, now).mine);
+    cr_assert(!turns_ask(&a, 1, now).mine);
+    turns_leave(&a, now);
+    turns_leave(&b, now);
+    turns_leave(&other, now);
+}
+
+/* One of two processes is killed while it uses the turn: the other one's release lets it go as soon as the slot is stale. */
+Test(turns_shared, a_killed_process_does_not_keep_the_turn)
+{
+    struct turns a = {0}, b = {0}, other = {0};
+    struct turns_settings settings = {0};
+    uint64_t now = sim_now;
+
+    turns_join(&a, sim_dir, "tenant", sim_uuid, 1, &settings, now);
+    turns_join(&b, sim_dir, "tenant", sim_uuid, 1, &settings, now);
+    turns_join(&other, sim_dir, "other", sim_uuid, 1, &settings, now);
+    now += 10 * SIM_MS;
+    turns_look(&a, now);
+    cr_assert(turns_ask(&a, 1, now).mine && turns_ask(&b, 1, now).mine);
+    /* `b` is never heard of again. */
+    for (unsigned i = 0; i < 10; i++) {
+        now += SIM_MS;
+        turns_demand(&a, 1, now);
+    }
+    turns_release(&a, 1, now, SIM_MS);
+    cr_assert(turns_ask(&other, 1, now).mine);
+    turns_leave(&a, now);
+    turns_leave(&b, now);
+    turns_leave(&other, now);
+}
+
+/* ---- waiting */
+
+Test(turns_shared, a_release_changes_the_word_that_was_given)
+{
+    struct turns_answer answer;
+
+    sim_join(0, 100);
+    sim_join(1, 100);
+    sim_now += 10 * SIM_MS;
+    cr_assert(turns_ask(&sim[0].turns, 1, sim_now).mine);
+    answer = turns_ask(&sim[1].turns, 1, sim_now);
+    cr_assert(!answer.mine && answer.word);
+    cr_assert_eq(__atomic_load_n(answer.word, __ATOMIC_SEQ_CST), answer.seen);
+    cr_assert(answer.until > sim_now && answer.until <= sim_now + 2 * TURNS_QUANTUM);
+    turns_release(&sim[0].turns, 1, sim_now, 0);
+    cr_assert_neq(__atomic_load_n(answer.word, __ATOMIC_SEQ_CST), answer.seen);
+    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+}
+
+/* ---- kernels longer than a turn */
+
+static void long_kernels(uint64_t mark, double points)
+{
+    sim_join(0, 100);
+    sim_join(1, 100);
+    sim[1].mark = mark;
+    sim[1].tick = 2 * SIM_MS;
+    sim_run(500 * SIM_MS);
+    sim_measure();
+    sim_run(10 * SIM_S);
+    print(2, 10 * SIM_S);
+    for (unsigned i = 0; i < 2; i++)
+        cr_expect(percent(sim[i].gpu, 10 * SIM_S) > 50 - points, "tenant %u: %.2f %%", i, percent(sim[i].gpu, 10 * SIM_S));
+}
+
+Test(turns_shared, kernels_of_5_ms)
+{
+    long_kernels(5 * SIM_MS, 2);
+}
+
+Test(turns_shared, kernels_of_20_ms)
+{
+    long_kernels(20 * SIM_MS, 8);
+}
