@@ -13,6 +13,19 @@
 
 #include "softslice/clock.h"
 
+/* A second one, whose inside can be seen: most machines let nobody make a time namespace. */
+static uint64_t inner_now(void);
+static bool inner_wait(const uint32_t *word, uint32_t seen, uint64_t until, bool shared);
+static void inner_wake(uint32_t *word, bool shared);
+#define clock_now  inner_now
+#define clock_wait inner_wait
+#define clock_wake inner_wake
+#include "../../core/clock.c"
+#undef clock_now
+#undef clock_wait
+#undef clock_wake
+#undef SECOND
+
 #define SECOND UINT64_C(1000000000)
 #define MS     UINT64_C(1000000)
 
@@ -82,6 +95,67 @@ Test(clock, wakes_other_processes)
     __atomic_store_n(word, 1, __ATOMIC_SEQ_CST);
     clock_wake(word, true);
     cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+Test(clock, reads_offsets)
+{
+    static const struct {
+        const char *text;
+        int64_t offset;
+    } cases[] = {
+        {"monotonic           0         0\nboottime            0         0\n", 0},
+        {"monotonic       86400         7\nboottime           12         0\n", 86400000000007},
+        {"monotonic         -50 500000000\nboottime          -50         0\n", -49500000000},
+        {"boottime        86400         0\n", 0},
+        {"monotonic\n", 0},
+        {"monotonic 5\n", 0},
+        {"monotonic x y\n", 0},
+        {"monotonic 99999999999999999999 0\n", 0},
+        {"monotonic 9223372036854775807 0\n", 0},
+        {"", 0},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        cr_expect_eq(parse_offsets(cases[i].text), cases[i].offset, "%s", cases[i].text);
+}
+
+Test(clock, takes_the_offset_out)
+{
+    static const int64_t offsets[] = {86400000000007, -49500000000};
+
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t word = 0;
+        uint64_t began, end;
+
+        inner_now();
+        learned->offset = offsets[i];
+        began = inner_now();
+        end = clock_now();
+        cr_assert_lt(end - (uint64_t)offsets[i] - began, SECOND);
+        while (inner_wait(&word, 0, began + 20 * MS, false))
+            ;
+        end = inner_now();
+        cr_assert(end >= began + 20 * MS && end < began + 10 * SECOND, "slept for %lld ns", (long long)(end - began));
+        inner_wake(&word, false);
+    }
+}
+
+/* A child may be in another namespace, so it looks for itself. */
+Test(clock, is_learned_anew_in_a_child)
+{
+    pid_t pid;
+    int status;
+
+    inner_now();
+    learned->offset = 4711 * (int64_t)SECOND;
+    pid = fork();
+    if (pid == 0) {
+        uint64_t host = clock_now();
+
+        _exit(inner_now() - host < SECOND ? 0 : 1);
+    }
+    cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
+    cr_assert_eq(learned->offset, 4711 * (int64_t)SECOND);
 }
 
 /* Whether this process's children come into a time namespace that is `seconds` away. */
