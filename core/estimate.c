@@ -97,10 +97,10 @@ static void learn_one(struct estimate_table *table, uint64_t key, uint64_t measu
     set(table, key, ns == ESTIMATE_UNKNOWN || far_above(measured, ns) ? measured : towards(ns, measured));
 }
 
-/* Known ones took no longer than the segment, and how much of it the GPU had nothing to do nobody knows. So their estimates may be too
- * long, by the same factor for all one can tell, but a little longer they do not get: a program that launches slowly would seem to keep
- * the GPU busy. */
-static void learn_all(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed)
+/* Known ones took no longer than the segment; with gaps in it, how much of it the GPU had nothing to do nobody knows. Then their estimates may
+ * be too long, by the same factor for all one can tell, but a little longer they do not get: a program that launches slowly would seem to
+ * keep the GPU busy. */
+static void learn_all(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, bool gapless)
 {
     bool give_up = far_above(elapsed, segment->sum);
 
@@ -111,7 +111,7 @@ static void learn_all(struct estimate_table *table, const struct estimate_segmen
             continue;
         if (give_up)
             forget(table, key);
-        else if (elapsed < segment->sum)
+        else if (gapless || elapsed < segment->sum)
             set(table, key, towards(ns, (uint64_t)((double)ns * (double)elapsed / (double)segment->sum)));
     }
 }
@@ -134,7 +134,7 @@ static uint64_t only_key(const struct estimate_segment *segment)
     return only;
 }
 
-void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed)
+void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, bool gapless)
 {
     uint64_t rest = elapsed > segment->sum ? elapsed - segment->sum : 0;
 
@@ -145,5 +145,5 @@ void estimate_learn(struct estimate_table *table, const struct estimate_segment 
     else if (segment->unknown)
         learn_unknown(table, segment, rest / segment->unknown);
     else if (segment->sum)
-        learn_all(table, segment, elapsed);
+        learn_all(table, segment, elapsed, gapless);
 }

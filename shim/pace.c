@@ -138,6 +138,7 @@ void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, 
     struct pace *pace = &paces->pace[flow->device];
     int device = flow->device;
     uint64_t began, elapsed = 0;
+    bool gapless = false;
 
     lock_take(&pace->lock);
     pace->marks--;
@@ -148,6 +149,7 @@ void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, 
         uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
 
         /* The GPU was busy with the other flows too; how much of the time each had, nobody tells. */
+        gapless = mark->recorded <= since; /* all of it was there before the last mark was reached */
         elapsed = at > since ? (at - since) / (pace->actives ? pace->actives : 1) : 0;
         flow->done = at;
         flow->marks--;
@@ -155,7 +157,7 @@ void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, 
     }
     lock_give(&pace->lock);
     if (elapsed)
-        estimate_learn(pace_estimates(paces), &mark->segment, elapsed);
+        estimate_learn(pace_estimates(paces), &mark->segment, elapsed, gapless);
     charge(m, paces, device, began, at, clock_now());
 }
 

@@ -4,6 +4,7 @@
 #ifndef SOFTSLICE_ESTIMATE_H
 #define SOFTSLICE_ESTIMATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,10 +31,10 @@ struct estimate_segment {
     uint64_t keys[ESTIMATE_KEYS]; /* the last one of each remainder; 0: none */
 };
 
-/* Learn from a segment that took `elapsed` ns on the GPU, without the gaps in it as far as the caller knows them. One launch sets its key's
- * estimate, and moves it from then on; unknown ones get what the known ones left. A segment of known ones can only shorten them, or make
- * them unknown if it took more than twice as long, and 100 us. */
-void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed);
+/* Learn from a segment that took `elapsed` ns on the GPU. One launch sets its key's estimate, and moves it from then on; unknown ones get what
+ * the known ones left. A segment of known ones moves them all if it is `gapless`: all of it waited when its first launch began. Else it can
+ * only shorten them. One that took more than twice as long, and 100 us, makes them unknown. */
+void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, bool gapless);
 
 /* A well-mixed key, never 0. What a launch takes depends on its arguments too, which cannot be known; where that makes a difference, the
  * estimates of its key are given up again and again, and each such launch gets a mark. */

@@ -25,6 +25,7 @@ static uint64_t key_of(uint64_t i)
 }
 
 static struct estimate_segment segment;
+static bool gapless; /* the next segments */
 
 /* Launch `n` of a key into the segment. */
 static void launch(struct estimate_table *table, uint64_t key, unsigned n)
@@ -39,7 +40,7 @@ static void mark(struct estimate_table *table, uint64_t elapsed)
 
     estimate_close(&segment, &closed);
     cr_assert_eq(segment.launches, 0);
-    estimate_learn(table, &closed, elapsed);
+    estimate_learn(table, &closed, elapsed, gapless);
 }
 
 Test(estimate, a_single_launch_is_known_at_once)
@@ -161,8 +162,13 @@ Test(estimate, a_program_that_launches_slowly_does_not_seem_to_be_at_work)
         mark(table, 50 * 35 * US);
     }
     cr_assert_eq(estimate_of(table, key_of(1)), 20 * US);
+    gapless = true;
     launch(table, key_of(1), 50);
-    mark(table, 50 * 45 * US);
+    mark(table, 50 * 36 * US);
+    cr_assert_eq(estimate_of(table, key_of(1)), 24 * US, "this one was at work all the time");
+    gapless = false;
+    launch(table, key_of(1), 50);
+    mark(table, 50 * 50 * US);
     cr_assert_eq(estimate_of(table, key_of(1)), ESTIMATE_UNKNOWN, "it has to be measured alone");
     free(table);
 }
