@@ -104,7 +104,9 @@ $(sim_nvml): $(sim_nvml_obj)
 $(sim_virtual): $(sim_virtual_obj)
 	$(call say,LINK,$@)
 	$(Q)$(LINK_SIM)
-$(BUILD)/sim/virtual%.o: override COMPILE += -ftls-model=initial-exec
+$(sim_virtual_obj): override COMPILE += -ftls-model=initial-exec
+# The sanitizers' runtimes ask for the time before their shadow memory exists.
+$(sim_virtual_obj): override SANFLAGS :=
 $(BUILD)/sim/%.o: override COMPILE += -fPIC -fvisibility=hidden -Isim $(CUDA_FLAGS)
 
 # ---- objects

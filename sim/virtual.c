@@ -18,6 +18,7 @@
 static bool begun; /* this process; with the world's lock held */
 static uint64_t order;
 static pthread_key_t ending;
+static bool over; /* atomic: the process ends, and waits in real time */
 static __thread struct virtual_row *self;
 static __thread unsigned int reads;
 
@@ -154,6 +155,7 @@ static void forked(void)
 {
     self = NULL;
     begun = false;
+    over = false;
     order = 0;
 }
 
@@ -195,7 +197,7 @@ static struct virtual_row *row_new(struct virtual_world *w, enum virtual_state h
 /* Lock held: the row is the calling thread's from now on. */
 static void row_take(struct virtual_row *r)
 {
-    pthread_mutex_lock(&r->life);
+    pthread_mutex_trylock(&r->life); /* nobody else has it */
     r->tid = (int32_t)virtual_raw(SYS_gettid, 0, 0, 0, 0, 0, 0);
     r->thread = (uint64_t)pthread_self();
     self = r;
@@ -302,6 +304,8 @@ bool virtual_wait(uint64_t at, enum virtual_wait how, uint32_t *word, uint32_t s
     bool mine, woken = false;
 
     reads = 0;
+    if (__atomic_load_n(&over, __ATOMIC_SEQ_CST))
+        return false;
     if (how == VIRTUAL_SLEEPS && alone_until(w, at))
         return false;
     virtual_lock(w);
@@ -364,6 +368,11 @@ unsigned int virtual_wake(enum virtual_wait how, const uint32_t *word, unsigned 
         pass(w);
     virtual_unlock(w);
     return count;
+}
+
+bool virtual_waits(void)
+{
+    return virtual_world() && !__atomic_load_n(&over, __ATOMIC_SEQ_CST);
 }
 
 uint64_t virtual_read(void)
@@ -431,6 +440,7 @@ static void end(void)
 
     if (!w)
         return;
+    __atomic_store_n(&over, true, __ATOMIC_SEQ_CST);
     virtual_lock(w);
     for (unsigned int i = 0; i < w->rows_high; i++) {
         if (w->row[i].state == VIRTUAL_FREE || w->row[i].pid != pid)

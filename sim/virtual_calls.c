@@ -142,7 +142,7 @@ PUBLIC int clock_nanosleep(clockid_t id, int flags, const struct timespec *reque
 {
     uint64_t ahead, at;
 
-    if (!virtual_world() || !known(id, &ahead))
+    if (!virtual_waits() || !known(id, &ahead))
         return (int)-virtual_raw(SYS_clock_nanosleep, id, flags, (long)request, (long)remain, 0, 0);
     if (!valid(request))
         return EINVAL;
@@ -160,7 +160,7 @@ PUBLIC int nanosleep(const struct timespec *request, struct timespec *remain)
 {
     int error;
 
-    if (!virtual_world())
+    if (!virtual_waits())
         return (int)result_of(virtual_raw(SYS_nanosleep, (long)request, (long)remain, 0, 0, 0, 0));
     error = clock_nanosleep(CLOCK_MONOTONIC, 0, request, remain);
     return (int)result_of(-error);
@@ -182,7 +182,7 @@ PUBLIC unsigned int sleep(unsigned int seconds)
 
 PUBLIC int sched_yield(void)
 {
-    if (!virtual_world())
+    if (!virtual_waits())
         return (int)result_of(virtual_raw(SYS_sched_yield, 0, 0, 0, 0, 0, 0));
     sleep_for(0);
     return 0;
@@ -201,7 +201,7 @@ PUBLIC long syscall(long number, ...)
     e = va_arg(args, long);
     f = va_arg(args, long);
     va_end(args);
-    if (virtual_world())
+    if (virtual_waits())
         switch (number) {
         case SYS_futex:
             return result_of(futex((uint32_t *)a, (int)b, (uint32_t)c, (const struct timespec *)d, (uint32_t *)e, (uint32_t)f));
@@ -238,7 +238,7 @@ PUBLIC int pthread_create(pthread_t *restrict thread, const pthread_attr_t *rest
                           void *restrict arg)
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-    struct birth *birth = virtual_world() ? malloc(sizeof(*birth)) : NULL;
+    struct birth *birth = virtual_waits() ? malloc(sizeof(*birth)) : NULL;
     struct virtual_row *row;
     int error;
 
@@ -266,7 +266,7 @@ PUBLIC int pthread_join(pthread_t thread, void **result)
 {
     static int (*real)(pthread_t, void **);
 
-    if (virtual_world())
+    if (virtual_waits())
         virtual_join((uint64_t)thread);
     if (!real)
         real = (int (*)(pthread_t, void **))dlsym(RTLD_NEXT, "pthread_join");

@@ -168,9 +168,15 @@ struct virtual_world *virtual_world(void)
     uint32_t known = __atomic_load_n(&state, __ATOMIC_ACQUIRE);
 
     if (!known) {
+        static __thread bool looking;
         int error = errno;
 
+        /* What it calls may ask for the time itself, as a sanitizer's allocator does. */
+        if (looking)
+            return NULL;
+        looking = true;
         look_up();
+        looking = false;
         errno = error;
         known = __atomic_load_n(&state, __ATOMIC_ACQUIRE);
     }

@@ -52,7 +52,9 @@ struct virtual_world {
 
 /* The world, or NULL where time is real; mapped at the first call. */
 struct virtual_world *virtual_world(void);
-/* The same once mapped. */
+/* Whether waiting is virtual: no more once the process ends. */
+bool virtual_waits(void);
+/* The world once mapped. */
 extern struct virtual_world *virtual_shared;
 /* Called once when it was; false: failed. */
 bool virtual_prepare(void);

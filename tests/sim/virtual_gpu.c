@@ -166,6 +166,8 @@ static void check_repeat(const char *self)
     t_check(size[0] == size[1] && at == size[0], "two runs differ at byte %zu of %zu: %.60s | %.60s", at, size[0],
             text[0] + (at > 30 ? at - 30 : 0), text[1] + (at > 30 ? at - 30 : 0));
     printf("%zu bytes of timeline, twice the same\n", size[0]);
+    free(text[0]);
+    free(text[1]);
 }
 
 /* ---- the queue */
