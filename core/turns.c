@@ -526,12 +526,13 @@ struct turns_demand turns_demand(struct turns *turns, uint64_t devices, uint64_t
 
         if (!(devices >> i & 1))
             continue;
-        if (room->mine[i].granted) {
+        if (room->mine[i].granted)
             set_slot(room, &room->mine[i], TURNS_SLOT_USES, now);
-            say_want(room, i, now);
-        }
+        /* Before anything else looks around: it has to know how long nobody did. */
         one = demand_one(room, i, now);
         add_demand(&all, &one);
+        if (room->mine[i].granted)
+            say_want(room, i, now);
     }
     lock_give(&room->lock);
     return all;
@@ -588,7 +589,7 @@ void turns_set_weight(struct turns *turns, unsigned device, uint32_t weight, uin
 
 void turns_counts(const struct turns *turns, unsigned device, struct turns_counts *counts)
 {
-    const struct turns_room *room = turns->room;
+    struct turns_room *room = turns->room;
 
     *counts = (struct turns_counts){0};
     if (!room || device >= room->devices)
@@ -596,9 +597,11 @@ void turns_counts(const struct turns *turns, unsigned device, struct turns_count
     counts->taken = __atomic_load_n(&room->mine[device].entry->taken, __ATOMIC_RELAXED);
     counts->lost = __atomic_load_n(&room->mine[device].entry->lost, __ATOMIC_RELAXED);
     counts->used = __atomic_load_n(&room->mine[device].entry->used, __ATOMIC_RELAXED);
-    counts->ignored = __atomic_load_n(&room->ignored[device], __ATOMIC_RELAXED);
+    lock_take(&room->lock);
+    counts->ignored = room->ignored[device];
     for (unsigned i = 0; i < TURNS_PEERS; i++)
         counts->peers += room->peer[i].present && !room->peer[i].dead && room->peer[i].entry[device] != TURNS_NO_DEVICE;
+    lock_give(&room->lock);
 }
 
 bool turns_report(struct turns *turns, char *line, size_t size)
@@ -609,18 +612,22 @@ bool turns_report(struct turns *turns, char *line, size_t size)
                                                   [TURNS_NOTE_EARLY] = "took a turn that was another's",
                                                   [TURNS_NOTE_LIES] = "uses more than it says: it is ranked by what was seen"};
     struct turns_room *room = turns->room;
+    bool told = false;
 
-    for (unsigned i = 0; room && i < TURNS_PEERS; i++) {
-        unsigned due = __atomic_load_n(&room->peer[i].due, __ATOMIC_SEQ_CST);
-
-        for (unsigned note = 0; note < TURNS_NOTES; note++) {
+    if (!room)
+        return false;
+    lock_take(&room->lock);
+    for (unsigned i = 0; !told && i < TURNS_PEERS; i++) {
+        for (unsigned note = 0; !told && note < TURNS_NOTES; note++) {
             uint8_t bit = (uint8_t)(1U << note);
 
-            if (due & bit && __atomic_fetch_and(&room->peer[i].due, (uint8_t)~bit, __ATOMIC_SEQ_CST) & bit) {
-                log_format(line, size, "turns: the entry of tenant %s %s", room->peer[i].name, text[note]);
-                return true;
-            }
+            if (!(room->peer[i].due & bit))
+                continue;
+            room->peer[i].due &= (uint8_t)~bit;
+            log_format(line, size, "turns: the entry of tenant %s %s", room->peer[i].name, text[note]);
+            told = true;
         }
     }
-    return false;
+    lock_give(&room->lock);
+    return told;
 }

@@ -543,6 +543,7 @@ static void map_peer(struct turns_room *room, int fd, const char *name, const st
         peer->file_device = status->st_dev;
         peer->file_inode = status->st_ino;
         peer->id = header->id;
+        peer->foreign = status->st_uid != geteuid();
         match_devices(room, peer, fd);
         peer->present = peer->here = true;
         return;

@@ -25,7 +25,7 @@ void turns_note(struct turns_room *room, unsigned device, unsigned peer, enum tu
         if (!entry->told)
             room->ignored[device]++;
         entry->told |= (uint8_t)(1U << note);
-        __atomic_fetch_or(&entry->due, (uint8_t)(1U << note), __ATOMIC_SEQ_CST);
+        entry->due |= (uint8_t)(1U << note);
     }
 }
 
@@ -57,6 +57,8 @@ static bool read_view(struct turns_room *room, unsigned peer, unsigned device, s
     uint64_t line[8];
 
     /* A word that is just being written may come out torn. */
+    if (room->direct && room->peer[peer].foreign)
+        return false;
     for (unsigned attempt = 0; attempt < 3; attempt++) {
         if (!read_line(room, line, &entry->hold, sizeof(line)))
             break;
