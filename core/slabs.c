@@ -3,6 +3,7 @@
  * into it sets that, and exactly the one who takes the last unit out finds it set. */
 #include "softslice/slabs.h"
 
+#include "softslice/ledger.h"
 #include "softslice/records.h"
 
 #define UNIT      512
@@ -28,9 +29,10 @@ static uint64_t units_of(uint64_t bytes)
     return (bytes + UNIT - 1) / UNIT;
 }
 
-static uint64_t key_of(uint64_t granule, uint64_t address)
+/* With the device: an address may be another one's as soon as the driver has it back, before the last block here is taken out. */
+static uint64_t key_of(unsigned device, uint64_t granule, uint64_t address)
 {
-    return (address >> __builtin_ctzll(granule)) + 1;
+    return (address >> __builtin_ctzll(granule)) * LEDGER_DEVICES + device + 1;
 }
 
 bool slabs_is_small(uint64_t bytes, uint64_t granule)
@@ -59,15 +61,16 @@ bool slabs_have_room(struct slabs *slabs, unsigned device, uint64_t granule, uin
 
 int slabs_add(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes, bool charge)
 {
-    return records_add(
-        records_of(slabs),
-        &(struct record){.key = key_of(granule, address), .bytes = units_of(bytes), .device = (uint16_t)device, .small = charge});
+    return records_add(records_of(slabs), &(struct record){.key = key_of(device, granule, address),
+                                                           .bytes = units_of(bytes),
+                                                           .device = (uint16_t)device,
+                                                           .small = charge});
 }
 
-void slabs_remove(struct slabs *slabs, uint64_t granule, uint64_t address, uint64_t bytes,
+void slabs_remove(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes,
                   void (*refund)(void *argument, const struct record *slab), void *argument)
 {
-    records_subtract(records_of(slabs), key_of(granule, address), units_of(bytes), refund, argument);
+    records_subtract(records_of(slabs), key_of(device, granule, address), units_of(bytes), refund, argument);
 }
 
 static bool add_block(void *units, const struct record *block)

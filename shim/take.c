@@ -183,7 +183,7 @@ void take_refund(struct membership *m, const struct record *record)
     else if (record->family == QUOTA_ARRAY)
         bucket_remove(m, record);
     else
-        slabs_remove(process_slabs(), granule_of(m, record->device), record->key, record->bytes, refund_slab, m);
+        slabs_remove(process_slabs(), record->device, granule_of(m, record->device), record->key, record->bytes, refund_slab, m);
 }
 
 static void keep_large(struct take *take, struct record *record)

@@ -27,7 +27,7 @@ int slabs_add(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t a
 
 /* The same bytes are gone again. If the slab was charged and is empty now, `refund` is called, under a lock so that nobody finds neither
  * the slab nor its granule: it gives a granule of slab->device back and does nothing else. */
-void slabs_remove(struct slabs *slabs, uint64_t granule, uint64_t address, uint64_t bytes,
+void slabs_remove(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes,
                   void (*refund)(void *argument, const struct record *slab), void *argument);
 
 /* Whether the slabs hold what the small ones of `blocks` come to, so that no thread is between the driver and us with one. Looks at all of

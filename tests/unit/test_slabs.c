@@ -44,7 +44,7 @@ static void count_refund(void *device, const struct record *slab)
 static unsigned removed(struct slabs *slabs, unsigned device, uint64_t address, uint64_t bytes)
 {
     refunded = 0;
-    slabs_remove(slabs, G, address, bytes, count_refund, &device);
+    slabs_remove(slabs, device, G, address, bytes, count_refund, &device);
     return refunded;
 }
 
@@ -71,6 +71,18 @@ Test(slabs, the_first_charges_and_the_last_refunds)
     cr_assert_eq(slabs_add(slabs, 3, G, A, 0, true), 1, "nothing is there to charge");
     cr_assert_eq(removed(slabs, 3, A, 0), 0, "and nothing came");
     cr_assert_eq(slabs_add(slabs, 3, G, A, 512, false), 1, "as new");
+    free(slabs);
+}
+
+/* The driver gives the last block's slab back, and its address to another device, before that block is taken out here. */
+Test(slabs, an_address_moves_to_another_device)
+{
+    struct slabs *slabs = fresh();
+
+    cr_assert_eq(slabs_add(slabs, 3, G, A, 1000, true), 1);
+    cr_assert_eq(slabs_add(slabs, 0, G, A + 512, 512, true), 1, "charged there");
+    cr_assert_eq(removed(slabs, 3, A, 1000), 1, "and no longer here");
+    cr_assert_eq(removed(slabs, 0, A + 512, 512), 1);
     free(slabs);
 }
 
@@ -172,7 +184,7 @@ static void *use(void *argument)
 
         if (slabs_add(shared, 0, G, address, 512, early) && (early || slabs_add(shared, 0, G, address, 0, true)))
             __atomic_fetch_add(&charged, 1, __ATOMIC_SEQ_CST);
-        slabs_remove(shared, G, address, 512, refund_shared, NULL);
+        slabs_remove(shared, 0, G, address, 512, refund_shared, NULL);
     }
     return NULL;
 }
