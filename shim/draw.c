@@ -184,6 +184,8 @@ CUresult draw_begin(struct draw *draw, uint64_t bytes, CUmemoryPool pool, bool n
                 return CUDA_ERROR_OUT_OF_MEMORY;
             }
             draw->membership = m;
+            if (draw->claimed) /* the pool may grow all the same, and nothing is charged for that until it is read */
+                returns_begin();
         }
     }
     guard_enter();
@@ -274,7 +276,7 @@ static bool remember(struct draw *draw, struct membership *m, CUdeviceptr pointe
 bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
 {
     struct membership *m = draw->membership;
-    bool kept = true;
+    bool kept = true, unreserved = draw->claimed;
 
     guard_leave();
     if (!m)
@@ -295,6 +297,8 @@ bool draw_end(struct draw *draw, CUresult result, CUdeviceptr pointer)
     } else {
         quota_cancel(&m->quota, &draw->charge);
     }
+    if (unreserved)
+        returns_end();
     if (draw->claimed)
         meter_unclaim(draw->meter, draw->bytes);
     if (draw->meter)

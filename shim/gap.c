@@ -133,6 +133,7 @@ static bool read_gap(struct membership *m, int device, unsigned attempts, struct
             errno = saved;
         }
         meters_read(m, (unsigned)device);
+        uint64_t shrunk = meters_shrunk();
         struct look before = look(m, device);
         /* While this process is checkpointed, the driver has nothing of it on the device, and the ledger keeps what is to come back. */
         bool found = figure_of_process(m->quota.device[device].id.uuid, &figure);
@@ -141,8 +142,10 @@ static bool read_gap(struct membership *m, int device, unsigned attempts, struct
             return false;
         meters_read(m, (unsigned)device); /* a pool shrinks when the program synchronises */
         struct look after = look(m, device);
-        /* Where something was freed meanwhile, something else may have been allocated and be in the figure. */
-        if (before.version % 2 || before.version != after.version || before.returning || before.returns != after.returns)
+        /* Where something was freed meanwhile, something else may have been allocated: both looks may show the same, and the figure only one of
+         * the two. */
+        if (before.version % 2 || before.version != after.version || before.returning || before.returns != after.returns ||
+            meters_shrank(shrunk))
             continue;
         uint64_t most = known(&before) > known(&after) ? known(&before) : known(&after), imports = load(&g->imports);
         uint64_t low = less(less(figure, most), imports);

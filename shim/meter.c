@@ -29,6 +29,7 @@ struct meters {
     uint64_t changes;                     /* atomic: meters_changes() */
     struct meter *current[QUOTA_DEVICES]; /* atomic */
     uint64_t step;                        /* atomic: meters_step(), 0 until more than the first was seen */
+    uint64_t shrinking, shrunk;           /* atomic: refunds that were begun, and that were done */
     uint64_t key[METERS_MAX];             /* atomic: the handle of a live one, else 0 */
     struct meter meter[METERS_MAX];
 } __attribute__((aligned(64)));
@@ -243,6 +244,29 @@ static bool ask(const struct membership *m, const struct meter *meter, uint64_t 
     return result == CUDA_SUCCESS;
 }
 
+uint64_t meters_shrunk(void)
+{
+    struct meters *all = process_meters();
+
+    return all ? __atomic_load_n(&all->shrunk, __ATOMIC_SEQ_CST) : 0;
+}
+
+bool meters_shrank(uint64_t before)
+{
+    struct meters *all = process_meters();
+
+    return all && __atomic_load_n(&all->shrinking, __ATOMIC_SEQ_CST) != before;
+}
+
+static void shrink(struct membership *m, unsigned index, uint64_t bytes)
+{
+    struct meters *all = process_meters();
+
+    __atomic_fetch_add(&all->shrinking, 1, __ATOMIC_SEQ_CST);
+    ledger_refund(&m->quota.ledger, index, bytes);
+    __atomic_fetch_add(&all->shrunk, 1, __ATOMIC_SEQ_CST);
+}
+
 /* The charge becomes `bytes`; under the meter's lock, so that the ledger sees changes in their order. */
 static uint64_t charge(struct membership *m, struct meter *meter, uint64_t bytes)
 {
@@ -253,7 +277,7 @@ static uint64_t charge(struct membership *m, struct meter *meter, uint64_t bytes
     if (bytes > before)
         ledger_settle(&m->quota.ledger, index, 0, bytes - before);
     else if (bytes < before)
-        ledger_refund(&m->quota.ledger, index, before - bytes);
+        shrink(m, index, before - bytes);
     return bytes > before ? bytes - before : 0;
 }
 

@@ -82,6 +82,10 @@ void meters_saw_growth(uint64_t bytes, uint64_t grown);
 #define METER_UNKNOWN UINT64_MAX
 uint64_t meter_read(struct membership *membership, struct meter *meter);
 
+/* Whether any charge fell, or was just falling, since meters_shrunk() returned `before`: the driver gave that memory back some time before it. */
+uint64_t meters_shrunk(void);
+bool meters_shrank(uint64_t before);
+
 /* Claim `bytes` of what the pool has reserved and not handed out, as the driver says and as far as nobody else has claimed it. False if there
  * are not so many. Others that have a reservation may take them all the same. */
 bool meter_claim(struct meter *meter, uint64_t bytes);
