@@ -34,7 +34,7 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
         launch->flow = flow_of(m, paces, stream, per_thread);
     if (launch->flow) {
         launch->expected = estimate_of(pace_estimates(paces), launch->key);
-        pace_admit(m, paces, launch->flow, launch->key, launch->expected);
+        pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected});
         launch->mark = launch->expected == ESTIMATE_UNKNOWN ||
                        (int64_t)launch->expected >= __atomic_load_n(&launch->flow->left, __ATOMIC_RELAXED);
     }
@@ -51,7 +51,7 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
     if (!m)
         return;
     pace_launched(m, paces, launch->flow);
-    if (!launch->mark || !mark_record(paces, launch->flow, stream, per_thread))
+    if (!launch->mark || !mark_record(paces, launch->flow, stream, per_thread, false))
         __atomic_sub_fetch(&launch->flow->left,
                            launch->expected == ESTIMATE_UNKNOWN ? (int64_t)PACE_MARK_NS : (int64_t)launch->expected,
                            __ATOMIC_RELAXED);

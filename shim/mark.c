@@ -68,7 +68,7 @@ static struct mark *take_mark(struct lane *lane)
     return NULL;
 }
 
-bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread)
+bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread, bool closing)
 {
     struct lane *lane = &paces->lane[flow->lane];
     struct inside inside;
@@ -94,7 +94,7 @@ bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool p
         mark->flow_key = flow->key;
         mark->recorded = clock_now();
         estimate_close(&flow->segment, &mark->segment);
-        pace_marked(paces, flow, mark);
+        pace_marked(paces, flow, mark, closing);
         __atomic_add_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&mark->state, MARK_PENDING, __ATOMIC_RELEASE);
     }

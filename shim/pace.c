@@ -47,6 +47,7 @@ static void restart(struct pace *pace, struct flow *flow)
     int64_t budget = (int64_t)(share > PACE_LEAST ? share : PACE_LEAST);
 
     flow->budget = budget;
+    flow->closing = 0;
     __atomic_store_n(&flow->left, budget, __ATOMIC_RELAXED);
 }
 
@@ -107,7 +108,7 @@ void pace_counted(struct paces *paces, struct flow *flow)
     lock_give(&pace->lock);
 }
 
-void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark)
+void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark, bool closing)
 {
     struct pace *pace = &paces->pace[flow->device];
 
@@ -117,6 +118,13 @@ void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark)
     flow->unknown = mark->segment.unknown ? mark->segment.unknown_key : 0;
     pace->marks++;
     restart(pace, flow);
+    mark->closing = closing ? ++pace->closings : 0;
+    for (unsigned i = 0; closing && i < pace->actives; i++) {
+        struct flow *other = &paces->flow[pace->active[i]];
+
+        other->closed = (int64_t)tail_of(other);
+        other->closing = other->closed ? mark->closing : 0;
+    }
     lock_give(&pace->lock);
 }
 
@@ -154,6 +162,14 @@ void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, 
         flow->done = at;
         flow->marks--;
         flow->ahead -= mark->segment.sum < flow->ahead ? mark->segment.sum : flow->ahead;
+    }
+    for (unsigned i = 0; mark->closing && i < pace->actives; i++) {
+        struct flow *other = &paces->flow[pace->active[i]];
+
+        if (other->closing == mark->closing) {
+            __atomic_add_fetch(&other->left, other->closed, __ATOMIC_RELAXED);
+            other->closing = 0;
+        }
     }
     lock_give(&pace->lock);
     if (elapsed)
@@ -230,16 +246,16 @@ static uint64_t balance_opens(struct membership *m, uint64_t now)
 }
 
 /* When to look again whether the flow has room for more; 0: it has. */
-static uint64_t flow_opens(struct paces *paces, struct flow *flow, uint64_t key, uint64_t expected, uint64_t now)
+static uint64_t flow_opens(struct paces *paces, struct flow *flow, const struct pace_request *request, uint64_t now)
 {
     struct pace *pace = &paces->pace[flow->device];
     uint64_t at = 0;
 
     lock_take(&pace->lock);
     /* What nobody knows may be long too; but many functions that are new are not the same one again. */
-    bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == key);
+    bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */
-    bool marks = expected == ESTIMATE_UNKNOWN || (int64_t)expected >= __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
+    bool marks = request->expected == ESTIMATE_UNKNOWN || (int64_t)request->expected >= __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
     if (marks && flow->marks >= (is_long ? 1u : PACE_AHEAD)) {
         uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
 
@@ -253,12 +269,24 @@ static uint64_t flow_opens(struct paces *paces, struct flow *flow, uint64_t key,
     return at;
 }
 
+/* The program launches in this stream now, and we let it wait: nothing that it was to launch can come between its last launch and this mark. */
+static void close_flow(struct paces *paces, struct flow *flow, const struct pace_request *request)
+{
+    struct pace *pace = &paces->pace[flow->device];
+
+    lock_take(&pace->lock);
+    bool open = tail_of(flow) > 0;
+    lock_give(&pace->lock);
+    if (open)
+        mark_record(paces, flow, request->stream, request->per_thread, true);
+}
+
 static uint64_t sooner(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
 
-void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, uint64_t key, uint64_t expected)
+void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request)
 {
     uint64_t now = clock_now(), stall = arm_config()->max_stall_us * 1000;
     uint64_t flight_ends = now + stall, balance_ends = 0;
@@ -271,7 +299,7 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, ui
 
         if (thread_over())
             return;
-        if (now < flight_ends && (at = flow_opens(paces, flow, key, expected, now))) {
+        if (now < flight_ends && (at = flow_opens(paces, flow, request, now))) {
             clock_wait(&paces->word, seen, at, false);
             now = clock_now();
             continue;
@@ -279,6 +307,7 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, ui
         if ((at = balance_opens(m, now)) && (!balance_ends || now < balance_ends)) {
             if (!balance_ends)
                 balance_ends = now + stall;
+            close_flow(paces, flow, request);
             turn_not_wanted(paces, now);
             clock_wait(&paces->word, seen, sooner(sooner(at, look), now + arm_config()->period_us * 1000), false);
             woke = clock_now();
@@ -292,6 +321,7 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, ui
             __atomic_store_n(&flow->epoch, epoch ? epoch : 1, __ATOMIC_RELEASE);
             return;
         }
+        close_flow(paces, flow, request);
         clock_wait(turn.word ? turn.word : &paces->word, turn.word ? turn.seen : seen, sooner(turn.until, look), turn.word != NULL);
         now = clock_now();
     }

@@ -35,6 +35,8 @@ struct flow {
     uint64_t begun;   /* when the work began that was launched while it had none */
     uint64_t done;    /* the newest of its marks that was reached */
     uint64_t ahead;   /* estimate of what lies before its marks that are on their way */
+    uint64_t closing; /* the closing mark that was recorded when it had `closed` of its tail; 0: none that still counts */
+    int64_t closed;
     uint64_t unknown; /* the key of a launch without estimate before the newest mark; 0: all were known */
 } __attribute__((aligned(64)));
 
@@ -46,6 +48,7 @@ struct mark {
     uint64_t flow_key; /* a flow that has another key now is another stream's */
     CUevent event;     /* NULL: not yet made */
     uint64_t recorded; /* when */
+    uint64_t closing;  /* not 0: what other flows had at that moment is done when it is reached; see pace_closed() */
     struct estimate_segment segment;
 };
 
@@ -72,6 +75,7 @@ struct pace {
     uint64_t idled;     /* when it was last seen idle */
     uint64_t gap;       /* how long it tends to be idle between two launches */
     uint32_t marks;     /* on their way */
+    uint64_t closings;  /* closing marks, so far */
     uint32_t launching; /* launches that are done and not yet counted */
     uint32_t actives;
     uint16_t active[PACE_FLOWS]; /* flows with work since `from` */
@@ -83,7 +87,7 @@ struct turn {
     bool held, going; /* the turn is the tenant's, and asked for here; it is to be let go */
     bool contended;   /* somebody else waited when it was last looked at */
     uint64_t devices; /* held or asked for */
-    uint64_t used;    /* atomic: GPU time since it is held */
+    uint64_t used;    /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
     uint64_t idle;    /* when it was first seen held and not used; 0: it is used */
     uint32_t weight[TURNS_DEVICES];
     struct turns turns;
@@ -145,8 +149,15 @@ struct flow *flow_of(struct membership *membership, struct paces *paces, CUstrea
 void flow_forget(struct paces *paces, uint64_t key);
 void flow_forget_lane(struct paces *paces, unsigned lane);
 
-/* Wait until `flow` may launch work of `key` (softslice/estimate.h), which is expected to take `expected` ns. */
-void pace_admit(struct membership *membership, struct paces *paces, struct flow *flow, uint64_t key, uint64_t expected);
+/* A launch that is to be. */
+struct pace_request {
+    CUstream stream;
+    bool per_thread;
+    uint64_t key, expected; /* softslice/estimate.h */
+};
+
+/* Wait until `flow` may launch it. What the flow has not marked yet is marked before it waits. */
+void pace_admit(struct membership *membership, struct paces *paces, struct flow *flow, const struct pace_request *request);
 
 /* Work was launched in it, and: it has been marked or taken off what the flow has left. */
 void pace_launched(struct membership *membership, struct paces *paces, struct flow *flow);
@@ -158,12 +169,14 @@ void pace_synchronised(struct membership *membership, struct paces *paces, struc
 /* Look what has been reached, and whether devices are idle. When there may be something new to see, CLOCK_NEVER if no work is known. */
 uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t now);
 
-/* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. */
-void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark);
+/* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. When a closing one is reached, so is what the
+ * device's other flows had launched before it and not marked: little work, in the order of the launches as far as a GPU keeps that. */
+void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark, bool closing);
 void pace_reached(struct membership *membership, struct paces *paces, struct mark *mark, uint64_t at);
 
-/* Marks (mark.c). Record one behind a launch in the flow: the flow begins anew. False where that is not possible now. */
-bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread);
+/* Marks (mark.c). Record one behind a launch in the flow: the flow begins anew. `closing`: there will be no more launches for a while. False where
+ * that is not possible now. */
+bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread, bool closing);
 
 /* Ask the driver which marks of a device have been reached, and pass each to pace_reached(). At most once at a time for a lane. */
 void mark_collect(struct membership *membership, struct paces *paces, int device);

@@ -95,10 +95,9 @@ static bool drained(const struct paces *paces)
 /* Lock held. */
 static void release(struct turn *turn, uint64_t now)
 {
-    turns_release(&turn->turns, turn->devices, now, turn->used);
+    turns_release(&turn->turns, turn->devices, now, __atomic_exchange_n(&turn->used, 0, __ATOMIC_RELAXED));
     turn->devices = 0;
     turn->held = turn->going = false;
-    turn->used = 0;
 }
 
 /* The launches are to ask again; it goes when nothing is in flight. Lock held. */
@@ -135,8 +134,6 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         struct turns_answer answer = turns_ask(&turn->turns, devices, now);
 
         mine = answer.mine;
-        if (mine && !turn->held)
-            turn->used = 0;
         turn->held |= mine;
         turn->devices |= devices;
         turn->contended = !mine || answer.until != UINT64_MAX;
