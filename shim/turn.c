@@ -101,12 +101,12 @@ static void release(struct turn *turn, uint64_t now)
 }
 
 /* The launches are to ask again; it goes when nothing is in flight. Lock held. */
-static void go(struct paces *paces, struct turn *turn, bool lost, uint64_t now)
+static void go(struct paces *paces, struct turn *turn, uint64_t now)
 {
     if (!turn->going)
         pace_new_epoch(paces);
     turn->going = true;
-    if (lost || drained(paces))
+    if (drained(paces))
         release(turn, now);
 }
 
@@ -125,7 +125,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
 
         if (demand.must_go)
-            go(paces, turn, demand.lost, now);
+            go(paces, turn, now);
         mine = turn->held && !turn->going;
         turn->contended = demand.wanted;
     } else if (turn->going) {
@@ -176,7 +176,7 @@ void turn_not_wanted(struct paces *paces, uint64_t now)
         return;
     lock_take(&turn->lock);
     if (turn->devices)
-        go(paces, turn, false, now);
+        go(paces, turn, now);
     lock_give(&turn->lock);
 }
 
@@ -214,7 +214,7 @@ uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
 
         turn->contended = demand.wanted;
         if (demand.must_go)
-            go(paces, turn, demand.lost, now);
+            go(paces, turn, now);
         else if (drained(paces) && !turn->idle)
             turn->idle = now;
         else if (turn->idle && drained(paces) && now - turn->idle >= (demand.wanted ? SHORT_NS : UNUSED_NS))
