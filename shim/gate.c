@@ -35,8 +35,7 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
     if (launch->flow) {
         launch->expected = estimate_of(pace_estimates(paces), launch->key);
         pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected});
-        launch->mark = launch->expected == ESTIMATE_UNKNOWN ||
-                       (int64_t)launch->expected >= __atomic_load_n(&launch->flow->left, __ATOMIC_RELAXED);
+        launch->mark = flow_wants_mark(launch->flow, launch->expected);
     }
     relaxed_leave(mode);
     errno = saved;

@@ -255,7 +255,7 @@ static uint64_t flow_opens(struct paces *paces, struct flow *flow, const struct 
     /* What nobody knows may be long too; but many functions that are new are not the same one again. */
     bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */
-    bool marks = request->expected == ESTIMATE_UNKNOWN || (int64_t)request->expected >= __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
+    bool marks = flow_wants_mark(flow, request->expected);
     if (marks && flow->marks >= (is_long ? 1u : PACE_AHEAD)) {
         uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
 

@@ -134,6 +134,12 @@ static inline unsigned flow_home(uint64_t key)
     return (unsigned)(key * UINT64_C(0x9e3779b97f4a7c15) >> 54) % PACE_FLOWS;
 }
 
+/* Whether a launch that is expected to take so long is to be followed by a mark: another one like it would be too much. What nobody knows is. */
+static inline bool flow_wants_mark(const struct flow *flow, uint64_t expected)
+{
+    return expected >= PACE_MARK_NS || 2 * (int64_t)expected > __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
+}
+
 static inline struct flow *flow_find(struct paces *paces, uint64_t key)
 {
     for (unsigned i = 0, at = flow_home(key); i < PACE_PROBES; i++, at = (at + 1) % PACE_FLOWS)

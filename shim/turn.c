@@ -130,6 +130,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         turn->contended = demand.wanted;
     } else if (turn->going) {
         mine = false;
+        wait->until = now + WATCH_NS; /* or when what is in flight should be done, which the caller knows */
     } else {
         struct turns_answer answer = turns_ask(&turn->turns, devices, now);
 
