@@ -37,7 +37,7 @@ static inline void gate_begin(struct gate_launch *launch, CUstream stream, bool 
         launch->expected = estimate_of(pace_estimates(paces), key);
         if (__builtin_expect(
                 flow && __atomic_load_n(&flow->epoch, __ATOMIC_ACQUIRE) == __atomic_load_n(&paces->epoch, __ATOMIC_RELAXED) &&
-                    (int64_t)launch->expected >= 0 && (int64_t)launch->expected < __atomic_load_n(&flow->left, __ATOMIC_RELAXED),
+                    !flow_wants_mark(flow, launch->expected),
                 1))
             return;
     }
