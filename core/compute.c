@@ -14,8 +14,9 @@ static uint32_t share_of_ledger(const struct quota *quota, unsigned device)
 
 void compute_enter(struct quota *quota, struct quota_device *device, const struct config *config)
 {
-    uint32_t own = config_compute_own(config, &device->id, NULL), before = ledger_share(&quota->ledger, (unsigned)device->index);
+    uint32_t own = config_compute_own(config, &device->id, NULL);
     uint32_t weight = config->weight_set ? config->weight : 0;
+    bool replaced;
 
     device->share_own = SHARE_WHOLE;
     device->share_admin = config_compute_admin(config, &device->id, NULL);
@@ -25,17 +26,34 @@ void compute_enter(struct quota *quota, struct quota_device *device, const struc
         return;
     ledger_arm(&quota->ledger, LEDGER_ARMS_COMPUTE);
     ledger_enter_compute(&quota->ledger, (unsigned)device->index, own, weight);
-    /* As with limits of VRAM: who set the ledger's share is bound by that, and so by its replacement. A joiner that found none may only have
-     * come before the first member, whose word then counts. */
-    if (own < ledger_share(&quota->ledger, (unsigned)device->index) || (!quota->ledger.first_to_share && before == SHARE_WHOLE))
+    /* A joiner with less is bound by its own. Who set the ledger's share is bound by that, and so by its replacement; whoever set it before
+     * the first member came to it will know when that has. */
+    if (own < ledger_share(&quota->ledger, (unsigned)device->index)) {
         device->share_own = own;
+    } else if (!ledger_first_share(&quota->ledger, (unsigned)device->index, &replaced)) {
+        device->share_own = own;
+        device->share_open = true;
+    }
+}
+
+/* What binds this process alone. */
+static uint32_t own_share(const struct quota *quota, unsigned device)
+{
+    const struct quota_device *d = &quota->device[device];
+    bool replaced;
+    uint32_t first;
+
+    if (__builtin_expect(!d->share_open, 1))
+        return d->share_own;
+    first = ledger_first_share(&quota->ledger, (unsigned)d->index, &replaced);
+    return (first ? d->share_own < first : !replaced) ? d->share_own : SHARE_WHOLE;
 }
 
 uint32_t compute_share(const struct quota *quota, unsigned device)
 {
     const struct quota_device *d = &quota->device[device];
 
-    return min(min(d->share_own, d->share_admin), share_of_ledger(quota, device));
+    return min(min(own_share(quota, device), d->share_admin), share_of_ledger(quota, device));
 }
 
 uint32_t compute_tenant_share(const struct quota *quota, unsigned device)

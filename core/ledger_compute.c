@@ -56,10 +56,11 @@ static struct ledger_compute *compute_of(const struct ledger *ledger, unsigned d
 
 static void enter(const struct ledger *ledger, uint64_t *word, uint32_t value)
 {
-    uint64_t before = ledger_load(word);
+    uint64_t before = ledger_load(word), first = ledger->first_to_share ? value : 0;
+    uint64_t made = ledger_limit_encode(value | first << LEDGER_PART_SHIFT, 0);
 
     while (before == 0 || (ledger->first_to_share && ledger_limit_valid(before) && !(before & LEDGER_LIMIT_REPLACED))) {
-        if (__atomic_compare_exchange_n(word, &before, ledger_limit_encode(value, 0), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        if (__atomic_compare_exchange_n(word, &before, made, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             return;
     }
 }
@@ -87,12 +88,30 @@ uint32_t ledger_share(const struct ledger *ledger, unsigned device)
     return compute ? ledger_part_decode(read_word(&compute->share), SHARE_WHOLE) : SHARE_WHOLE;
 }
 
+uint32_t ledger_first_share(const struct ledger *ledger, unsigned device, bool *replaced)
+{
+    const struct ledger_compute *compute = compute_of(ledger, device);
+    uint64_t word = compute ? read_word(&compute->share) : 0;
+
+    *replaced = word & LEDGER_LIMIT_REPLACED;
+    return ledger_part_first(word);
+}
+
+static void replace(uint64_t *word, uint32_t value)
+{
+    uint64_t before = ledger_load(word), made;
+
+    do
+        made = ledger_limit_encode(value | (uint64_t)ledger_part_first(before) << LEDGER_PART_SHIFT, LEDGER_LIMIT_REPLACED);
+    while (!__atomic_compare_exchange_n(word, &before, made, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+}
+
 void ledger_set_share(struct ledger *ledger, unsigned device, uint32_t share)
 {
     struct ledger_compute *compute = compute_of(ledger, device);
 
     if (compute)
-        ledger_store(&compute->share, ledger_limit_encode(share, LEDGER_LIMIT_REPLACED));
+        replace(&compute->share, share);
 }
 
 uint32_t ledger_weight(const struct ledger *ledger, unsigned device)
@@ -107,7 +126,7 @@ void ledger_set_weight(struct ledger *ledger, unsigned device, uint32_t weight)
     struct ledger_compute *compute = compute_of(ledger, device);
 
     if (compute)
-        ledger_store(&compute->weight, ledger_limit_encode(weight, LEDGER_LIMIT_REPLACED));
+        replace(&compute->weight, weight);
 }
 
 /* ---- the account, and who is busy */

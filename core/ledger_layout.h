@@ -303,10 +303,20 @@ static inline uint64_t ledger_limit_decode(uint64_t word)
     return value == LEDGER_LIMIT_NONE ? LEDGER_NO_LIMIT : value;
 }
 
+/* A share's or a weight's word has the value in bits 0-13, and in bits 14-27 what the first live member that knows of them entered, which outlives a
+ * replacement; 0: it has entered none. */
+#define LEDGER_PART_SHIFT 14
+#define LEDGER_PART_MASK  ((UINT64_C(1) << LEDGER_PART_SHIFT) - 1)
+
+static inline uint32_t ledger_part_first(uint64_t word)
+{
+    return ledger_limit_valid(word) ? (uint32_t)(word >> LEDGER_PART_SHIFT & LEDGER_PART_MASK) : 0;
+}
+
 /* A share or a weight of 1 to 10000 (both reach as far), or `unset` where nobody set one. A damaged word reads as 1, the least there is. */
 static inline uint32_t ledger_part_decode(uint64_t word, uint32_t unset)
 {
-    uint64_t value = ledger_limit_decode(word);
+    uint64_t value = ledger_limit_decode(word) & LEDGER_PART_MASK;
 
     return !word ? unset : value >= 1 && value <= SHARE_WHOLE ? (uint32_t)value : 1;
 }

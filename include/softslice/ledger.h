@@ -136,6 +136,9 @@ void ledger_set_share(struct ledger *ledger, unsigned device, uint32_t share);
 uint32_t ledger_weight(const struct ledger *ledger, unsigned device);
 void ledger_set_weight(struct ledger *ledger, unsigned device, uint32_t weight);
 
+/* The share that the first live member entered, whatever it is now; 0 where it has entered none yet. *replaced: `softslice set` has replaced it. */
+uint32_t ledger_first_share(const struct ledger *ledger, unsigned device, bool *replaced);
+
 /* This process's own word for a device: 0 while it has no work there, else clock_now() when it last said that it has, to be renewed well within
  * LEDGER_RENEW_NS. NULL where the file has none. Only the owner writes it, atomically. */
 uint64_t *ledger_busy_word(struct ledger *ledger, unsigned device);

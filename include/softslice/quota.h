@@ -39,6 +39,8 @@ struct quota_device {
     uint64_t granule;  /* bytes, a power of two */
     /* Of GPU time, in hundredths of a percent, as own and admin are of bytes: softslice/compute.h */
     uint32_t share_own, share_admin;
+    bool
+        share_open; /* whether share_own binds this process alone is for the first member's share to say, which may have come later */
     uint32_t refusals; /* atomic: refusals so far; the first is logged */
 };
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ledger_internal.h"
 #include "scratch.h"
 #include "softslice/compute.h"
 
@@ -95,6 +96,41 @@ Test(compute, set_replaces_within_the_admins)
     cr_assert_eq(compute_share(a, 0), 6000, "the admin's");
     ledger_set_share(&b->ledger, 0, 1);
     cr_assert_eq(compute_share(a, 0), 1);
+}
+
+/* Processes that start at once: some enter the share before the first member does. */
+Test(compute, set_holds_for_who_came_before_the_first)
+{
+    struct quota *a = join("30%", NULL, NULL, NULL), *b, *c;
+
+    for (unsigned i = 0; i < 2; i++)
+        ledger_compute(&a->ledger, i)->share = 0; /* not yet */
+    b = join("30%", NULL, NULL, NULL);
+    c = join("20%", NULL, NULL, NULL);
+    cr_assert_eq(compute_share(b, 0), 3000);
+    cr_assert_eq(compute_share(c, 0), 2000);
+    ledger_enter_compute(&a->ledger, 0, 3000, 0);
+    ledger_enter_compute(&a->ledger, 1, 5000, 0);
+    cr_assert_eq(compute_share(b, 0), 3000);
+    cr_assert_eq(compute_share(b, 1), 3000, "less than the first one's");
+    cr_assert_eq(compute_tenant_share(b, 1), 5000);
+    ledger_set_share(&a->ledger, 0, 8000);
+    ledger_set_share(&a->ledger, 1, 8000);
+    cr_assert_eq(compute_share(a, 0), 8000);
+    cr_assert_eq(compute_share(b, 0), 8000, "it had set what was replaced");
+    cr_assert_eq(compute_share(b, 1), 3000);
+    cr_assert_eq(compute_share(c, 0), 2000);
+}
+
+/* The first member asks for none: the share of the tenant is a joiner's. */
+Test(compute, set_holds_for_who_set_it)
+{
+    struct quota *a = join(NULL, NULL, NULL, NULL), *b = join("30%", NULL, NULL, NULL), *c = join("10%", NULL, NULL, NULL);
+
+    cr_assert_eq(compute_share(b, 0), 3000);
+    ledger_set_share(&a->ledger, 0, 8000);
+    cr_assert_eq(compute_share(b, 0), 8000);
+    cr_assert_eq(compute_share(c, 0), 1000);
 }
 
 Test(compute, weight_stands_in_for_none)
