@@ -204,6 +204,8 @@ static void lose(const struct turns_room *room, struct turns_mine *mine, uint64_
         charge(mine, ns);
         turns_add(&mine->entry->turn_used, TURNS_WORD_TURN_USED, 0 - (ns >> 4));
         __atomic_fetch_add(&mine->entry->lost, 1, __ATOMIC_SEQ_CST);
+        /* Not until it asks again: it may have a long kernel to wait for, and others would make room in vain. */
+        turns_store(&mine->entry->want, TURNS_WORD_WANT, 0);
         wake(mine);
     }
     mine->contended = 0;
@@ -531,7 +533,7 @@ struct turns_demand turns_demand(struct turns *turns, uint64_t devices, uint64_t
         /* Before anything else looks around: it has to know how long nobody did. */
         one = demand_one(room, i, now);
         add_demand(&all, &one);
-        if (room->mine[i].granted)
+        if (!one.lost)
             say_want(room, i, now);
     }
     lock_give(&room->lock);

@@ -175,12 +175,13 @@ Test(turns_shared, a_release_changes_the_word_that_was_given)
 
 /* ---- kernels longer than a turn */
 
-static void long_kernels(uint64_t mark, double points)
+static void long_kernels(uint64_t mark, unsigned depth, double points)
 {
     sim_join(0, 100);
     sim_join(1, 100);
     sim[1].mark = mark;
     sim[1].tick = 2 * SIM_MS;
+    sim[1].depth = depth;
     sim_run(500 * SIM_MS);
     sim_measure();
     sim_run(10 * SIM_S);
@@ -191,10 +192,16 @@ static void long_kernels(uint64_t mark, double points)
 
 Test(turns_shared, kernels_of_5_ms)
 {
-    long_kernels(5 * SIM_MS, 2);
+    long_kernels(5 * SIM_MS, 0, 2);
 }
 
 Test(turns_shared, kernels_of_20_ms)
 {
-    long_kernels(20 * SIM_MS, 8);
+    long_kernels(20 * SIM_MS, 0, 8);
+}
+
+/* A second one is queued behind the one that runs. */
+Test(turns_shared, kernels_of_20_ms_in_a_queue)
+{
+    long_kernels(20 * SIM_MS, 1, 8);
 }

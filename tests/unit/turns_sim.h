@@ -33,6 +33,7 @@ struct sim_tenant {
     uint64_t backlog, left, used, ask_at, began, thinks_until;
     uint64_t stopped_until; /* SIGSTOP: what is in flight ends */
     uint64_t tick;          /* 0: asks whether it must go at its marks alone */
+    unsigned depth, queue;  /* with a tick: marks in flight behind the one that runs, and left of them when it must go */
     bool goes;
     bool kept; /* stalled: never calls again while it holds */
     uint32_t *word, seen;
@@ -111,6 +112,11 @@ static inline void sim_mark(struct sim_tenant *tenant)
 {
     struct turns_demand demand;
 
+    if (tenant->goes && tenant->queue && tenant->backlog) {
+        tenant->queue--;
+        sim_start(tenant);
+        return;
+    }
     if (tenant->state == SIM_DRAINS || tenant->goes) {
         sim_release(tenant);
         return;
@@ -139,6 +145,14 @@ static inline void sim_mark(struct sim_tenant *tenant)
         tenant->state = tenant->left && tenant->mark < 2 * SIM_MS ? SIM_DRAINS : SIM_RUNS;
     if (demand.must_go && tenant->state == SIM_RUNS)
         sim_release(tenant);
+}
+
+static inline void sim_tick(struct sim_tenant *tenant)
+{
+    if (turns_demand(&tenant->turns, tenant->devices, sim_now).must_go && !tenant->goes) {
+        tenant->goes = true;
+        tenant->queue = tenant->depth;
+    }
 }
 
 static inline void sim_gate(struct sim_tenant *tenant)
@@ -192,7 +206,7 @@ static inline void sim_step(void)
             turns_look(&sim[i].turns, sim_now);
             sim_gate(&sim[i]);
             if (sim[i].tick && sim_runs(&sim[i]) && sim_now % sim[i].tick == 0)
-                sim[i].goes |= turns_demand(&sim[i].turns, sim[i].devices, sim_now).must_go;
+                sim_tick(&sim[i]);
         }
         if (!sim_runs(&sim[i]))
             continue;
