@@ -9,7 +9,8 @@
  * A turn lasts as long as nobody else wants. From then on it lasts a quantum; then the holder drains and releases, or begins a new turn where its
  * rank is still the best by more than half a quantum. A waiter that was clearly ahead from the beginning of the turn is let in as soon as the
  * holder had its minimum. Who does not let go within another quantum has lost the turn: the waiters, by their own clocks from when they began to wait, go on
- * without it, and it finds out by itself. What somebody holds while a waiter is ahead of it adds up, however often it says that it has
+ * without it, and it finds out by itself. One that says every few milliseconds that it is draining, a long kernel, is given TURNS_DRAIN quanta: to run
+ * beside it would take both longer, and it pays for what it takes. What somebody holds while a waiter is ahead of it adds up, however often it says that it has
  * only just begun.
  *
  * A turn costs the GPU time that was used in it, at least three quarters of what it lasted while others wanted. Who comes back from idling begins
@@ -159,6 +160,15 @@ static void say_want(struct turns_room *room, unsigned device, uint64_t now)
 
 /* ---- the end of a turn */
 
+/* It has to go, lives, and waits for what it has on the GPU. */
+static void say_draining(struct turns_mine *mine, uint64_t now)
+{
+    uint64_t want = turns_load(&mine->entry->want, TURNS_WORD_WANT);
+
+    if (!(want & TURNS_DRAINING) || age(want, now) >= TURNS_RENEW)
+        turns_store(&mine->entry->want, TURNS_WORD_WANT, turns_moment(now, TURNS_DRAINING));
+}
+
 static void charge(struct turns_mine *mine, uint64_t ns)
 {
     turns_add(&mine->entry->rank, TURNS_WORD_RANK, turns_rank_of(ns, own_weight(mine)));
@@ -264,7 +274,7 @@ static struct turns_demand demand_one(struct turns_room *room, unsigned device, 
     demand.since = survey.since;
     lasted = age(hold, now);
     fought = mine->contended ? since(mine->contended, now) : 0;
-    if (lasted == UINT64_MAX || fought >= 2 * room->quantum ||
+    if (lasted == UINT64_MAX || fought >= (since(last_look, now) < quantum ? TURNS_DRAIN : 2) * room->quantum ||
         (survey.held && survey.newest > turns_moment_ns(hold) && fought >= quantum)) {
         lose(room, mine, hold, now);
         set_slot(room, mine, TURNS_SLOT_WANTS, now);
@@ -284,6 +294,8 @@ static struct turns_demand demand_one(struct turns_room *room, unsigned device, 
     else if (survey.wanted)
         demand.must_go = lasted >= room->minimum && turns_rank_ns(turns_rank_minus(own_rank(mine), survey.first),
                                                                   survey.first_weight) > (int64_t)(quantum / 2);
+    if (demand.must_go)
+        say_draining(mine, now);
     if (demand.must_go || survey.held || (survey.wanted ? fought : lasted) < quantum)
         return demand;
     /* A new turn at once. */
@@ -430,6 +442,7 @@ static void release_one(struct turns_room *room, unsigned device, uint64_t now, 
             turns_store(&mine->entry->want, TURNS_WORD_WANT, want);
     } else {
         turns_store(&mine->entry->since, TURNS_WORD_SINCE, turns_moment(now, 0));
+        turns_store(&mine->entry->want, TURNS_WORD_WANT, turns_moment(now, 0));
     }
     wake(mine);
 }

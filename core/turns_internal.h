@@ -24,6 +24,7 @@
 #define TURNS_WINDOW    UINT64_C(65536) /* a whole number of pages, however large they are */
 #define TURNS_NO_DEVICE 0xff
 #define TURNS_COUNTED   UINT64_C(1000000000) /* ns of an unfinished turn that count in a rank at most */
+#define TURNS_DRAIN     UINT64_C(10)         /* quanta after which one that still drains has lost its turn, too */
 #define TURNS_NEVER     UINT64_MAX
 
 /* What people should know about a peer. */

@@ -176,11 +176,14 @@ static bool hold_is_good(struct turns_room *room, unsigned device, unsigned peer
     struct turns_track *track = &room->peer[peer].track[device];
     uint64_t claimed = turns_moment_ns(view->hold), start = claimed < now ? claimed : now, limit = 2 * room->quantum;
     bool we_are_ahead = turns_rank_minus(judged->rank, own_rank) > 0;
+    bool drains = (view->want & TURNS_DRAINING) && age_of(view->want, now) < room->quantum / 4 * 3 && now >= track->caught;
 
     if (mine->waits && start < mine->waits)
         start = mine->waits < now ? mine->waits : now;
     if (track->dead == view->hold || track->expired == view->hold)
         return false;
+    if (drains)
+        limit = TURNS_DRAIN * room->quantum;
     if (track->blame < limit &&
         (!we_are_ahead || (view->wake != track->wake && track->excused != mine->waits && now >= track->caught))) {
         track->blame = 0;
@@ -204,6 +207,9 @@ static bool hold_is_good(struct turns_room *room, unsigned device, unsigned peer
     judged->left = limit - (now - start);
     if (we_are_ahead && limit - track->blame < judged->left)
         judged->left = limit - track->blame;
+    /* Whether it still does has to be looked at. */
+    if (drains && judged->left > room->quantum)
+        judged->left = room->quantum;
     return true;
 }
 
