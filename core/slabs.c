@@ -3,7 +3,7 @@
  * into it sets that, and exactly the one who takes the last unit out finds it set. */
 #include "softslice/slabs.h"
 
-#include "softslice/ledger.h"
+#include "softslice/quota.h"
 #include "softslice/records.h"
 
 #define UNIT      512
@@ -29,10 +29,13 @@ static uint64_t units_of(uint64_t bytes)
     return (bytes + UNIT - 1) / UNIT;
 }
 
-/* With the device: an address may be another one's as soon as the driver has it back, before the last block here is taken out. */
-static uint64_t key_of(unsigned device, uint64_t granule, uint64_t address)
+/* With the device, and whether it is managed memory: an address may be another one's as soon as the driver has it back, before the last block
+ * here is taken out. */
+static uint64_t key_of(unsigned device, unsigned family, uint64_t granule, uint64_t address)
 {
-    return (address >> __builtin_ctzll(granule)) * LEDGER_DEVICES + device + 1;
+    uint64_t kind = 2 * (uint64_t)device + (family == QUOTA_MANAGED);
+
+    return (address >> __builtin_ctzll(granule)) * 2 * QUOTA_DEVICES + kind + 1;
 }
 
 bool slabs_is_small(uint64_t bytes, uint64_t granule)
@@ -59,18 +62,23 @@ bool slabs_have_room(struct slabs *slabs, unsigned device, uint64_t granule, uin
     return records_search(records_of(slabs), has_room, &wish, &slabs->from, changes);
 }
 
-int slabs_add(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes, bool charge)
+int slabs_add(struct slabs *slabs, unsigned device, unsigned family, uint64_t granule, uint64_t address, uint64_t bytes,
+              bool charge)
 {
-    return records_add(records_of(slabs), &(struct record){.key = key_of(device, granule, address),
-                                                           .bytes = units_of(bytes),
-                                                           .device = (uint16_t)device,
-                                                           .small = charge});
+    struct record part = {.key = key_of(device, family, granule, address),
+                          .bytes = units_of(bytes),
+                          .device = (uint16_t)device,
+                          .family = (uint8_t)family,
+                          .small = charge};
+
+    return records_add(records_of(slabs), &part);
 }
 
-void slabs_remove(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes,
+void slabs_remove(struct slabs *slabs, uint64_t granule, const struct record *block,
                   void (*refund)(void *argument, const struct record *slab), void *argument)
 {
-    records_subtract(records_of(slabs), key_of(device, granule, address), units_of(bytes), refund, argument);
+    records_subtract(records_of(slabs), key_of(block->device, block->family, granule, block->key), units_of(block->bytes), refund,
+                     argument);
 }
 
 static bool add_block(void *units, const struct record *block)

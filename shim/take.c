@@ -164,8 +164,11 @@ bool take_widen(struct take *take, uint64_t bytes)
 static void refund_slab(void *argument, const struct record *slab)
 {
     struct membership *m = argument;
+    uint64_t granule = granule_of(m, slab->device);
 
-    quota_refund(&m->quota, &(struct record){.bytes = granule_of(m, slab->device), .device = slab->device});
+    if (slab->family == QUOTA_MANAGED)
+        gap_note_managed(slab->device, -(int64_t)granule);
+    quota_refund(&m->quota, &(struct record){.bytes = granule, .device = slab->device});
 }
 
 void take_refund(struct membership *m, const struct record *record)
@@ -183,14 +186,20 @@ void take_refund(struct membership *m, const struct record *record)
     else if (record->family == QUOTA_ARRAY)
         bucket_remove(m, record);
     else
-        slabs_remove(process_slabs(), record->device, granule_of(m, record->device), record->key, record->bytes, refund_slab, m);
+        slabs_remove(process_slabs(), granule_of(m, record->device), record, refund_slab, m);
+}
+
+/* Before it counts as taken: who reads the gap in between would miss it in the figure. */
+static void note_managed(const struct take *take, uint64_t bytes)
+{
+    if (take->family == QUOTA_MANAGED)
+        gap_note_managed((int)take->device, (int64_t)bytes);
 }
 
 static void keep_large(struct take *take, struct record *record)
 {
+    note_managed(take, take->charge.bytes);
     quota_keep(&take->membership->quota, &take->charge, 0, record);
-    if (record->family == QUOTA_MANAGED)
-        gap_note_managed(record->device, (int64_t)record->bytes);
 }
 
 /* Enter a small allocation where the driver put it, and charge its slab if nobody has. False: no host memory, or the budget has no room for
@@ -206,24 +215,26 @@ static bool keep_small(struct take *take, struct record *record)
     record->device = (uint16_t)take->device;
     record->family = (uint8_t)take->family;
     record->small = true;
-    int uncharged = slabs_add(process_slabs(), take->device, granule, record->key, take->small, reserved);
+    int uncharged = slabs_add(process_slabs(), take->device, take->family, granule, record->key, take->small, reserved);
     if (uncharged < 0) {
         quota_cancel(&m->quota, &take->charge);
         return false;
     }
     if (uncharged && !reserved) {
         reserved = quota_try_reserve(&m->quota, &take->charge, take->device, granule, take->family);
-        uncharged = slabs_add(process_slabs(), take->device, granule, record->key, 0, reserved);
+        uncharged = slabs_add(process_slabs(), take->device, take->family, granule, record->key, 0, reserved);
         if (uncharged && !reserved) {
             take->displaced = true;
             take_refund(m, record);
             return false;
         }
     }
-    if (uncharged)
+    if (uncharged) {
+        note_managed(take, granule);
         quota_keep(&m->quota, &take->charge, 0, &slab);
-    else
+    } else {
         quota_cancel(&m->quota, &take->charge);
+    }
     return true;
 }
 

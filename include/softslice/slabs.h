@@ -22,12 +22,14 @@ bool slabs_is_small(uint64_t bytes, uint64_t granule);
 bool slabs_have_room(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t bytes, uint64_t *changes);
 
 /* The driver put `bytes` at `address`. 0: into a slab that is charged; 1: into one that nobody has charged yet, and if `charge` is set it
- * is the caller who does now, with the granule that it has reserved; -ENOMEM (host memory). With 0 bytes it asks, or charges, later. */
-int slabs_add(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes, bool charge);
+ * is the caller who does now, with the granule that it has reserved; -ENOMEM (host memory). With 0 bytes it asks, or charges, later. Managed
+ * memory (`family`) has slabs of its own. */
+int slabs_add(struct slabs *slabs, unsigned device, unsigned family, uint64_t granule, uint64_t address, uint64_t bytes,
+              bool charge);
 
-/* The same bytes are gone again. If the slab was charged and is empty now, `refund` is called, under a lock so that nobody finds neither
- * the slab nor its granule: it gives a granule of slab->device back and does nothing else. */
-void slabs_remove(struct slabs *slabs, unsigned device, uint64_t granule, uint64_t address, uint64_t bytes,
+/* The block is gone again: its device, family, address (`key`) and bytes. If the slab was charged and is empty now, `refund` is called, under a
+ * lock so that nobody finds neither the slab nor its granule: it gives a granule of slab->device back, of slab->family, and does nothing else. */
+void slabs_remove(struct slabs *slabs, uint64_t granule, const struct record *block,
                   void (*refund)(void *argument, const struct record *slab), void *argument);
 
 /* Whether the slabs hold what the small ones of `blocks` come to, so that no thread is between the driver and us with one. Looks at all of

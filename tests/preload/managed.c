@@ -63,6 +63,23 @@ static void wrong(void)
     t_equal(free_now(), before);
 }
 
+/* What is charged and not on the GPU is not missed in the driver's figure. */
+static void small_ones(void)
+{
+    CUdeviceptr pointer[100];
+    uint64_t before = free_now();
+    size_t heap;
+
+    for (int i = 0; i < 100; i++)
+        t_cuda(take(&pointer[i], 4096));
+    t_check(free_now() < before, "small managed memory costs nothing");
+    t_cuda(cuCtxGetLimit(&heap, CU_LIMIT_MALLOC_HEAP_SIZE));
+    t_cuda(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, heap)); /* which reads the figure */
+    for (int i = 0; i < 100; i++)
+        t_cuda(cuMemFree_v2(pointer[i]));
+    t_equal(free_now(), before);
+}
+
 static void charge(void)
 {
     CUdeviceptr first, second;
@@ -74,6 +91,7 @@ static void charge(void)
     prefetch(first, 500 * T_MIB, CUDA_SUCCESS);
     t_cuda(cuMemFree_v2(first));
     t_equal(free_now(), before);
+    small_ones();
     wrong();
 }
 

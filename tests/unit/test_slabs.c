@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "softslice/quota.h"
 #include "softslice/records.h"
 
 #define G ((uint64_t)2 << 20)
@@ -44,7 +45,7 @@ static void count_refund(void *device, const struct record *slab)
 static unsigned removed(struct slabs *slabs, unsigned device, uint64_t address, uint64_t bytes)
 {
     refunded = 0;
-    slabs_remove(slabs, device, G, address, bytes, count_refund, &device);
+    slabs_remove(slabs, G, &(struct record){.key = address, .bytes = bytes, .device = (uint16_t)device}, count_refund, &device);
     return refunded;
 }
 
@@ -52,15 +53,15 @@ Test(slabs, the_first_charges_and_the_last_refunds)
 {
     struct slabs *slabs = fresh();
 
-    cr_assert_eq(slabs_add(slabs, 3, G, A, 1000, false), 1);
-    cr_assert_eq(slabs_add(slabs, 3, G, A + 4096, 1000, false), 1, "nobody has charged it yet");
-    cr_assert_eq(slabs_add(slabs, 3, G, A, 0, false), 1, "nor by asking");
-    cr_assert_eq(slabs_add(slabs, 3, G, A, 0, true), 1);
-    cr_assert_eq(slabs_add(slabs, 3, G, A + 4096, 0, true), 0, "once is enough");
-    cr_assert_eq(slabs_add(slabs, 3, G, A + G - 512, 512, true), 0);
-    cr_assert_eq(slabs_add(slabs, 3, G, A + G, 512, false), 1, "the next granule");
-    cr_assert_eq(slabs_add(slabs, 3, G, A + 2 * G, 512, true), 1, "charged with the first");
-    cr_assert_eq(slabs_add(slabs, 3, G, A + 2 * G, 512, true), 0);
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A, 1000, false), 1);
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A + 4096, 1000, false), 1, "nobody has charged it yet");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A, 0, false), 1, "nor by asking");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A, 0, true), 1);
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A + 4096, 0, true), 0, "once is enough");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A + G - 512, 512, true), 0);
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A + G, 512, false), 1, "the next granule");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A + 2 * G, 512, true), 1, "charged with the first");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A + 2 * G, 512, true), 0);
     cr_assert_eq(removed(slabs, 3, A + 4096, 1000), 0);
     cr_assert_eq(removed(slabs, 3, A + G - 512, 512), 0);
     cr_assert_eq(removed(slabs, 3, A, 1000), 1);
@@ -68,9 +69,9 @@ Test(slabs, the_first_charges_and_the_last_refunds)
     cr_assert_eq(removed(slabs, 3, A + G, 512), 0, "never charged, so not refunded");
     cr_assert_eq(removed(slabs, 3, A + 2 * G, 512), 0);
     cr_assert_eq(removed(slabs, 3, A + 2 * G, 512), 1);
-    cr_assert_eq(slabs_add(slabs, 3, G, A, 0, true), 1, "nothing is there to charge");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A, 0, true), 1, "nothing is there to charge");
     cr_assert_eq(removed(slabs, 3, A, 0), 0, "and nothing came");
-    cr_assert_eq(slabs_add(slabs, 3, G, A, 512, false), 1, "as new");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A, 512, false), 1, "as new");
     free(slabs);
 }
 
@@ -79,8 +80,8 @@ Test(slabs, an_address_moves_to_another_device)
 {
     struct slabs *slabs = fresh();
 
-    cr_assert_eq(slabs_add(slabs, 3, G, A, 1000, true), 1);
-    cr_assert_eq(slabs_add(slabs, 0, G, A + 512, 512, true), 1, "charged there");
+    cr_assert_eq(slabs_add(slabs, 3, QUOTA_LINEAR, G, A, 1000, true), 1);
+    cr_assert_eq(slabs_add(slabs, 0, QUOTA_LINEAR, G, A + 512, 512, true), 1, "charged there");
     cr_assert_eq(removed(slabs, 3, A, 1000), 1, "and no longer here");
     cr_assert_eq(removed(slabs, 0, A + 512, 512), 1);
     free(slabs);
@@ -100,7 +101,7 @@ Test(slabs, room_is_what_is_left_in_one_slab)
     cr_assert_not(have_room(slabs, 0, 512));
     for (unsigned i = 0; i < 100; i++)
         for (unsigned half = 0; half < 2; half++)
-            slabs_add(slabs, 0, G, A + i * G + half * G / 2, 700 << 10, true);
+            slabs_add(slabs, 0, QUOTA_LINEAR, G, A + i * G + half * G / 2, 700 << 10, true);
     cr_assert(have_room(slabs, 0, 648 << 10));
     cr_assert_not(have_room(slabs, 0, (648 << 10) + 1), "two thirds of a mebibyte are left in each, and nowhere more");
     cr_assert_not(have_room(slabs, 1, 512), "another device");
@@ -115,7 +116,7 @@ Test(slabs, room_is_what_is_left_in_one_slab)
     slabs = fresh();
     for (uint64_t at = 0; at < G; at += 512) {
         cr_assert_eq(have_room(slabs, 0, 512), at > 0, "to the last unit");
-        slabs_add(slabs, 0, G, A + at, 512, true);
+        slabs_add(slabs, 0, QUOTA_LINEAR, G, A + at, 512, true);
     }
     cr_assert_not(have_room(slabs, 0, 512));
     free(slabs);
@@ -126,12 +127,12 @@ Test(slabs, who_finds_no_room_learns_of_changes)
     struct slabs *slabs = fresh();
     uint64_t changes[5];
 
-    slabs_add(slabs, 0, G, A, G / 2, true);
-    slabs_add(slabs, 0, G, A + G / 2, G / 2, true);
+    slabs_add(slabs, 0, QUOTA_LINEAR, G, A, G / 2, true);
+    slabs_add(slabs, 0, QUOTA_LINEAR, G, A + G / 2, G / 2, true);
     cr_assert_not(slabs_have_room(slabs, 0, G, 512, &changes[0]));
     cr_assert_not(slabs_have_room(slabs, 0, G, 512, &changes[1]));
     cr_assert_eq(changes[1], changes[0]);
-    slabs_add(slabs, 1, G, A + G, 512, true);
+    slabs_add(slabs, 1, QUOTA_LINEAR, G, A + G, 512, true);
     cr_assert_not(slabs_have_room(slabs, 0, G, 512, &changes[2]));
     cr_assert_neq(changes[2], changes[1], "one came");
     removed(slabs, 1, A + G, 512);
@@ -152,7 +153,7 @@ Test(slabs, what_is_on_its_way_is_not_settled)
     cr_assert(slabs_settled(slabs, blocks));
     cr_assert_eq(records_put(blocks, &large, &old), 0);
     cr_assert(slabs_settled(slabs, blocks), "that one is in no slab");
-    slabs_add(slabs, 0, G, A, 1000, true);
+    slabs_add(slabs, 0, QUOTA_LINEAR, G, A, 1000, true);
     cr_assert_not(slabs_settled(slabs, blocks), "allocated, but not recorded yet");
     cr_assert_eq(records_put(blocks, &block, &old), 0);
     cr_assert(slabs_settled(slabs, blocks));
@@ -182,9 +183,10 @@ static void *use(void *argument)
         uint64_t address = A + (uint64_t)((unsigned)rand_r(&seed) % 3) * G + (uintptr_t)argument * 512;
         bool early = i % 2;
 
-        if (slabs_add(shared, 0, G, address, 512, early) && (early || slabs_add(shared, 0, G, address, 0, true)))
+        if (slabs_add(shared, 0, QUOTA_LINEAR, G, address, 512, early) &&
+            (early || slabs_add(shared, 0, QUOTA_LINEAR, G, address, 0, true)))
             __atomic_fetch_add(&charged, 1, __ATOMIC_SEQ_CST);
-        slabs_remove(shared, 0, G, address, 512, refund_shared, NULL);
+        slabs_remove(shared, G, &(struct record){.key = address, .bytes = 512}, refund_shared, NULL);
     }
     return NULL;
 }
