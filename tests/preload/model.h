@@ -5,6 +5,8 @@
 
 #include "../cuda_helper.h"
 
+#define UNTOLD (64 * T_MIB) /* by so much the GPU may be over the budget where families take part of which no argument tells all */
+
 enum { GPUS = 2, OBJECTS = 96 };
 
 static CUcontext look[GPUS]; /* of no walker, and always there */
@@ -36,6 +38,8 @@ struct walker {
 struct family {
     const char *name;
     bool of_context; /* ends with it */
+    bool
+        untold; /* what the driver takes for it may be found only by a later look at the driver's figure, and is not refused then */
     CUresult (*make)(struct walker *walker, struct object *object);
     void (*end)(struct walker *walker, struct object *object);
 };
@@ -309,17 +313,19 @@ static void context_end(struct walker *w, struct object *o)
 }
 
 static const struct family families[] = {
-    {"linear", true, linear_make, linear_end},     {"pitch", true, pitch_make, linear_end},
-    {"managed", true, managed_make, linear_end},   {"async", false, async_make, async_end},
-    {"pool", false, pool_make, pool_end},          {"virtual", false, virtual_make, virtual_end},
-    {"array", true, array_make, array_end},        {"mipmap", true, mipmap_make, mipmap_end},
-    {"graph", false, graph_make, graph_end},       {"module", true, module_make, module_end},
-    {"context", false, context_make, context_end},
+    {"linear", true, false, linear_make, linear_end},    {"pitch", true, false, pitch_make, linear_end},
+    {"managed", true, false, managed_make, linear_end},  {"async", false, false, async_make, async_end},
+    {"pool", false, false, pool_make, pool_end},         {"virtual", false, false, virtual_make, virtual_end},
+    {"array", true, true, array_make, array_end}, /* small ones: whose granules, nobody says */
+    {"mipmap", true, true, mipmap_make, mipmap_end},     {"graph", false, false, graph_make, graph_end},
+    {"module", true, true, module_make, module_end}, /* while other threads allocate */
+    {"context", false, true, context_make, context_end},
 };
 enum { FAMILIES = sizeof(families) / sizeof(families[0]) };
 
 static const struct family *chosen[FAMILIES];
 static unsigned choices;
+static uint64_t untold; /* 0 where all that is chosen is told */
 
 static void model_choose(int count, char **names)
 {
@@ -327,8 +333,11 @@ static void model_choose(int count, char **names)
         bool wanted = count == 0;
         for (int n = 0; n < count; n++)
             wanted |= strcmp(names[n], families[i].name) == 0;
-        if (wanted)
-            chosen[choices++] = &families[i];
+        if (!wanted)
+            continue;
+        chosen[choices++] = &families[i];
+        if (families[i].untold)
+            untold = UNTOLD;
     }
     t_check(choices, "no such family");
 }
@@ -345,6 +354,17 @@ static bool open_context(struct walker *w, unsigned gpu)
     }
     t_cuda(cuStreamCreate(&w->stream[gpu], CU_STREAM_NON_BLOCKING));
     return true;
+}
+
+/* After this call softslice has read what the driver shows for the process. A refusal says that this is over the budget, and charged all the same. */
+static void have_read(CUcontext context)
+{
+    size_t heap;
+
+    t_cuda(cuCtxSetCurrent(context));
+    t_cuda(cuCtxGetLimit(&heap, CU_LIMIT_MALLOC_HEAP_SIZE));
+    CUresult result = cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, heap);
+    t_check(result == CUDA_SUCCESS || (untold && result == CUDA_ERROR_OUT_OF_MEMORY), "cuCtxSetLimit returned %d", (int)result);
 }
 
 static void make(struct walker *w, struct object *o)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The random walk of model.c, by several processes of one tenant, some of which are killed in the middle of it and come again. After each round
  * all rest, and on each GPU must hold: what the GPU has in use <= what the ledger says <= the same + what is loose (struct object) + SLACK, and
- * the GPU is never over the budget. At the end, with all gone, nothing is left. */
+ * the GPU is never over the budget but by what is UNTOLD. At the end, with all gone, nothing is left. */
 // timeout: 120
 // unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // run: SOFTSIM_RANDOMISE=1 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_TENANT=walk SOFTSLICE_VRAM=0=8GiB,1=9GiB SOFTSIM_MODULE_BYTES=3145728
@@ -42,24 +42,11 @@ static void map_shared(void)
     close(fd);
 }
 
-/* After this call softslice has read what the driver shows for the process: small arrays may lie in more granules than their sum tells. */
-static void have_read(CUcontext context)
-{
-    size_t heap;
-
-    if (!context)
-        return;
-    t_cuda(cuCtxSetCurrent(context));
-    t_cuda(cuCtxGetLimit(&heap, CU_LIMIT_MALLOC_HEAP_SIZE));
-    t_cuda(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, heap));
-}
-
 static int member(unsigned number)
 {
     static struct walker walker;
     CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
 
-    model_choose(0, NULL);
     walker.seed = (unsigned)getpid() * 7919;
     t_cuda(cuInit(0));
     for (unsigned gpu = 0; gpu < GPUS; gpu++) {
@@ -125,9 +112,9 @@ static void compare(unsigned round)
             have_read(look[gpu]);
             ledger = charged(gpu);
             physical = t_used(gpu);
-            t_check(physical <= budget, "GPU %u in round %u: %llu bytes in use, the budget is %llu", gpu, round,
+            t_check(physical <= budget + untold, "GPU %u in round %u: %llu bytes in use, the budget is %llu", gpu, round,
                     (unsigned long long)physical, (unsigned long long)budget);
-            if (physical <= ledger && ledger <= physical + loose + MEMBERS * SLACK)
+            if ((physical < budget ? physical : budget) <= ledger && ledger <= physical + loose + MEMBERS * SLACK)
                 break;
             t_check(t_now_ms() - began < WAIT_MS, "GPU %u in round %u: %llu bytes in use and %llu loose, but %llu charged", gpu,
                     round, (unsigned long long)physical, (unsigned long long)loose, (unsigned long long)ledger);
@@ -144,6 +131,7 @@ int main(int argc, char **argv)
     pid_t pid[MEMBERS];
 
     map_shared();
+    model_choose(0, NULL);
     if (argc > 1)
         return member((unsigned)(argv[1][0] - '0'));
     printf("MODEL_SEED=%u\n", seed);
