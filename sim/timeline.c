@@ -36,7 +36,7 @@ static int next_owner(const struct sim_machine *m, unsigned int gpu, int after)
 
 void sim_timeline_write(struct sim_machine *m)
 {
-    char text[8192];
+    char text[1024]; /* threads may have small stacks */
     size_t used = 0;
     int error = errno, fd = -1;
 
