@@ -26,7 +26,8 @@ static void join(struct membership *m, struct turn *turn, uint64_t now)
     struct turns_settings settings = {.quantum = arm_config()->quantum_us * 1000,
                                       .mode = arm_config()->mode == CONFIG_MODE_SHARE ? TURNS_SHARE : TURNS_CAP};
     uint8_t uuid[TURNS_DEVICES][16];
-    char path[PATH_MAX], *tenant, *slash;
+    static char path[PATH_MAX], found[PATH_MAX]; /* this may be a thread with a small stack */
+    char *tenant, *slash;
     unsigned devices = m->quota.devices < TURNS_DEVICES ? m->quota.devices : TURNS_DEVICES;
 
     if (native_mps_serves(getenv(NATIVE_MPS_PIPES))) {
@@ -47,7 +48,6 @@ static void join(struct membership *m, struct turn *turn, uint64_t now)
         return;
     *slash = '\0';
     tenant = slash + 1;
-    char found[PATH_MAX];
     int directory = ledger_state_dir(&turn->errors, path, found, sizeof(found));
     if (directory < 0)
         return;

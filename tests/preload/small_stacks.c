@@ -3,6 +3,7 @@
 // unsanitized: a sanitizer's own frames need more
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=small SOFTSIM_CONTEXT_BYTES=100M
+// run: SOFTSLICE_VRAM=1GiB SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=small SOFTSIM_CONTEXT_BYTES=100M
 #include <limits.h>
 #include <pthread.h>
 
