@@ -447,6 +447,17 @@ static void release_one(struct turns_room *room, unsigned device, uint64_t now, 
     wake(mine);
 }
 
+/* The turn begins when the last device is had: until then it could not be used, and costs nothing. */
+static void begin_whole(struct turns_mine *mine, uint64_t now)
+{
+    uint64_t hold = turns_load(&mine->entry->hold, TURNS_WORD_HOLD);
+
+    if (mine->partial && now > mine->partial && state_of(hold) >= TURNS_HELD && turns_moment_ns(hold) <= mine->partial &&
+        turns_swap(&mine->entry->hold, TURNS_WORD_HOLD, hold, turns_moment(now, state_of(hold))) && mine->contended)
+        mine->contended = now;
+    mine->partial = 0;
+}
+
 /* All or none, in the same order for everybody: what is had while another one is not is given back after a quantum. */
 static struct turns_answer ask_all(struct turns_room *room, uint64_t devices, uint64_t now)
 {
@@ -487,7 +498,7 @@ static struct turns_answer ask_all(struct turns_room *room, uint64_t devices, ui
 
         if (!(partial >> i & 1) || answer.mine) {
             if (partial >> i & 1)
-                mine->partial = 0;
+                begin_whole(mine, now);
             continue;
         }
         if (since(mine->partial, now) >= room->quantum) {
