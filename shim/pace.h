@@ -85,6 +85,7 @@ struct pace {
 struct turn {
     uint32_t lock, joined;
     bool held, going; /* the turn is the tenant's, and asked for here; it is to be let go */
+    uint64_t gone;    /* since when it is to be let go */
     bool contended;   /* somebody else waited when it was last looked at */
     uint64_t devices; /* held or asked for */
     uint64_t used;    /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */

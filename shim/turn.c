@@ -16,6 +16,7 @@
 #define SHORT_NS  UINT64_C(200000)    /* a pause that is too short for others to make use of */
 #define AGAIN_NS  UINT64_C(100000)    /* another thread is asking, or the process drains */
 #define WATCH_NS  UINT64_C(500000)    /* how closely a turn is watched that others wait for */
+#define STUCK_NS  UINT64_C(2000000)   /* what does not drain for so long may wait for work of ours on another device */
 #define UNUSED_NS UINT64_C(2000000)   /* a turn that is not used is let go, for who comes next */
 
 enum { JOIN_NOT, JOIN_NOW, JOIN_DONE };
@@ -69,14 +70,14 @@ static bool joined(struct membership *m, struct turn *turn, uint64_t now)
 }
 
 /* All devices of the tenant that have work, so that its processes go on and stop together. */
-static uint64_t devices_of(struct membership *m, int device, uint64_t now)
+static uint64_t devices_of(struct membership *m, const struct paces *paces, int device, uint64_t now)
 {
     uint64_t devices = UINT64_C(1) << device;
 
     for (unsigned i = 0; i < m->quota.devices; i++) {
         const struct share_account *account = ledger_account(&m->quota.ledger, (unsigned)m->quota.device[i].index);
 
-        if (account && share_read(&account->edge) + RECENT_NS > now)
+        if ((account && share_read(&account->edge) + RECENT_NS > now) || __atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
             devices |= UINT64_C(1) << i;
     }
     return devices;
@@ -103,11 +104,20 @@ static void release(struct turn *turn, uint64_t now)
 /* The launches are to ask again; it goes when nothing is in flight. Lock held. */
 static void go(struct paces *paces, struct turn *turn, uint64_t now)
 {
-    if (!turn->going)
+    if (!turn->going) {
         pace_new_epoch(paces);
+        turn->gone = now;
+    }
     turn->going = true;
     if (drained(paces))
         release(turn, now);
+}
+
+/* A collective that was launched on one device and not yet on this one spins there until it is: who waits for that to drain waits for ever. */
+static bool stuck(const struct paces *paces, const struct turn *turn, int device, uint64_t now)
+{
+    return turn->going && now - turn->gone >= STUCK_NS && !__atomic_load_n(&paces->pace[device].busy, __ATOMIC_RELAXED) &&
+           !drained(paces);
 }
 
 bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t now, struct turn_wait *wait)
@@ -120,7 +130,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         return true;
     if (!lock_try(&turn->lock))
         return false;
-    uint64_t devices = devices_of(m, device, now);
+    uint64_t devices = devices_of(m, paces, device, now);
     if (turn->held && !(devices & ~turn->devices)) {
         struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
 
@@ -132,6 +142,9 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         mine = false;
         wait->until = now + WATCH_NS; /* or when what is in flight should be done, which the caller knows */
     } else {
+        /* Of some of its devices a tenant has the turn together or not at all. */
+        if (turn->held)
+            release(turn, now);
         struct turns_answer answer = turns_ask(&turn->turns, devices, now);
 
         mine = answer.mine;
@@ -141,6 +154,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         if (!mine)
             *wait = (struct turn_wait){.until = answer.until, .word = answer.word, .seen = answer.seen};
     }
+    mine |= stuck(paces, turn, device, now);
     turn->idle = 0;
     lock_give(&turn->lock);
     return mine;
