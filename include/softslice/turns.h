@@ -79,9 +79,11 @@ struct turns_answer {
 struct turns_answer turns_ask(struct turns *turns, uint64_t devices, uint64_t now);
 
 struct turns_demand {
-    bool wanted;    /* another tenant wants one of the devices */
-    bool must_go;   /* launch no more, drain, release: the quantum is over or a waiter is clearly below its share */
-    bool lost;      /* the turn on one of them is not this tenant's any more: it overstayed. Also must_go */
+    bool wanted;  /* another tenant wants one of the devices */
+    bool must_go; /* launch no more, drain, release: the quantum is over or a waiter is clearly below its share */
+    bool
+        lost; /* the turn on one of them is not this tenant's any more: it overstayed. Also must_go. While it drains a long kernel and asks
+                     * this every 2 ms or so it has 10 quanta, else 2; what was used is reported at the release all the same */
     uint64_t since; /* when the first one began to want, as it says; 0: nobody wants */
     uint64_t until; /* not must_go: when it will have to go if nothing changes, UINT64_MAX where nobody wants */
 };
@@ -98,7 +100,8 @@ bool turns_wanted(struct turns *turns, uint64_t devices, uint64_t now, uint64_t 
  * to be called while another thread of the process is in turns_ask() for the same devices. */
 void turns_release(struct turns *turns, uint64_t devices, uint64_t now, uint64_t used);
 
-/* Look for tenants that came and went, if it is time to (cheaply once a millisecond, thoroughly every 100 ms). From a thread that may make system calls:
+/* Look for tenants that came and went, if it is time to (whether the folder has changed once a millisecond; into it
+ * then, at most every 5 ms, and once a second anyway). From a thread that may make system calls:
  * a holder that does not call it learns of newcomers only when it asks again. */
 void turns_look(struct turns *turns, uint64_t now);
 
