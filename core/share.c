@@ -283,6 +283,19 @@ uint64_t share_opens(const struct share *share, uint64_t now)
     return due > now ? due : 0;
 }
 
+uint64_t share_credit(const struct share *share, uint64_t now)
+{
+    uint64_t due = load(&share->account->due);
+
+    if (never_closes(share))
+        return UINT64_MAX;
+    if (due >= now)
+        return 0;
+    if (now - due > UINT64_C(1000000000000))
+        return share->burst;
+    return least(share->burst, (now - due) * (share->rate ? share->rate : 1) / SHARE_WHOLE);
+}
+
 /* A wait that is told late has periods before those that were counted already. Who is counting some at this moment may count them twice. */
 static void raise_to(uint64_t *counter, uint64_t least_value)
 {

@@ -245,28 +245,34 @@ static uint64_t balance_opens(struct membership *m, uint64_t now)
     return opens;
 }
 
-/* When to look again whether the flow has room for more; 0: it has. */
-static uint64_t flow_opens(struct paces *paces, struct flow *flow, const struct pace_request *request, uint64_t now)
+/* When to look again whether the flow has room for more; 0: it has. Beside what a single flow may have on its way, a flow with work waits while what is in
+ * flight on the device is more than the balance has for it: what is launched on credit has to be repaid by a stall. */
+static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request, uint64_t now)
 {
     struct pace *pace = &paces->pace[flow->device];
-    uint64_t at = 0;
+    struct share share = pace_share(m, flow->device);
+    uint64_t credit = share.account ? share_credit(&share, now) : UINT64_MAX, flight = 0, at;
+
+    /* Another process may be spending it. */
+    if (credit && credit != UINT64_MAX && ledger_others_busy(&m->quota.ledger, (unsigned)m->quota.device[flow->device].index, now))
+        credit = 0;
 
     lock_take(&pace->lock);
+    for (unsigned i = 0; i < pace->actives; i++)
+        flight += tail_of(&paces->flow[pace->active[i]]) + paces->flow[pace->active[i]].ahead;
     /* What nobody knows may be long too; but many functions that are new are not the same one again. */
     bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */
-    bool marks = flow_wants_mark(flow, request->expected);
-    if (marks && flow->marks >= (is_long ? 1u : PACE_AHEAD)) {
-        uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
-
-        at = since + flow->ahead / flow->marks;
-        if (at < now + LOOK_LEAST)
-            at = now + LOOK_LEAST;
-        if (at > now + LOOK_MOST)
-            at = now + LOOK_MOST;
-    }
+    bool full = flow_wants_mark(flow, request->expected) && flow->marks >= (is_long ? 1u : PACE_AHEAD);
+    bool busy = flow->marks || tail_of(flow);
+    uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
+    at = flow->marks ? since + flow->ahead / flow->marks : since + tail_of(flow);
     lock_give(&pace->lock);
-    return at;
+    if (!full && (!busy || flight < credit || flight < PACE_MARK_NS))
+        return 0;
+    if (at < now + LOOK_LEAST)
+        at = now + LOOK_LEAST;
+    return at < now + LOOK_MOST ? at : now + LOOK_MOST;
 }
 
 /* The program launches in this stream now, and we let it wait: nothing that it was to launch can come between its last launch and this mark. */
@@ -299,7 +305,8 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
 
         if (thread_over())
             return;
-        if (now < flight_ends && (at = flow_opens(paces, flow, request, now))) {
+        if (now < flight_ends && (at = flow_opens(m, paces, flow, request, now))) {
+            close_flow(paces, flow, request);
             clock_wait(&paces->word, seen, at, false);
             now = clock_now();
             continue;

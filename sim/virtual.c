@@ -12,7 +12,8 @@
 #include "virtual_world.h"
 
 #define PUBLIC  __attribute__((visibility("default")))
-#define LOOK_NS 100000000 /* real time after which who waits looks what the holder does */
+#define LOOK_NS  100000000  /* real time after which who waits looks what the holder does */
+#define STUCK_NS 1000000000 /* real time in which a thread that is blocked has not run: long, for what it waits for may wait for a processor */
 #define READS   256       /* readings of the clock in a row after which time passes with each */
 
 static bool begun; /* this process; with the world's lock held */
@@ -80,12 +81,15 @@ static bool stuck(struct virtual_world *w, struct virtual_row *r)
         r->state = VIRTUAL_FREE;
         return true;
     }
-    if (what == 'R' || !what || !r->tid || r->blocked_grant != w->grants || !r->blocked_ns) {
+    uint64_t ran = virtual_thread_ran(r);
+
+    if (what == 'R' || !what || !r->tid || r->blocked_grant != w->grants || !r->blocked_ns || r->blocked_ran != ran) {
         r->blocked_grant = w->grants;
+        r->blocked_ran = ran;
         r->blocked_ns = what == 'R' || !what || !r->tid ? 0 : virtual_real_now();
         return false;
     }
-    if (what != 'T' && what != 't' && virtual_real_now() - r->blocked_ns < LOOK_NS)
+    if (what != 'T' && what != 't' && virtual_real_now() - r->blocked_ns < STUCK_NS)
         return false;
     r->state = VIRTUAL_AWAY;
     return true;

@@ -83,6 +83,22 @@ char virtual_thread_state(const struct virtual_row *r)
     return end && end[1] ? end[2] : 0;
 }
 
+uint64_t virtual_thread_ran(const struct virtual_row *r)
+{
+    char path[64], text[64];
+    long size;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", r->pid, r->tid ? r->tid : r->pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = '\0';
+    return strtoull(text, NULL, 10);
+}
+
 /* A thread that a living process has just created, and that has nothing of its own yet by which it could be known to live. */
 static bool unborn(const struct virtual_row *r)
 {

@@ -33,6 +33,7 @@ struct virtual_row {
     uint64_t word;          /* the futex word that it waits on */
     uint32_t blocked_grant; /* w->grants when it was seen blocked, and since when (real time; 0: was not) */
     uint64_t blocked_ns;
+    uint64_t blocked_ran; /* how long it had run by then */
 };
 
 struct virtual_world {
@@ -66,6 +67,8 @@ void virtual_robust(pthread_mutex_t *mutex);
 bool virtual_dead(struct virtual_row *r);
 /* R, S, D, T and so on, of the thread, or of the process' first one where it is not known yet; 0 where it cannot be read. */
 char virtual_thread_state(const struct virtual_row *r);
+/* How long it has run so far, in ns; 0 where that cannot be told. */
+uint64_t virtual_thread_ran(const struct virtual_row *r);
 uint64_t virtual_real_now(void);
 
 /* The calling thread can go on at `at`, or earlier if it waits and is woken. Returns whether it was woken. `word` is what it waits on, and

@@ -64,6 +64,9 @@ uint64_t share_claim(struct share *share, uint64_t from, uint64_t until, uint64_
 /* 0: open. Otherwise when, at most max_stall from now. */
 uint64_t share_opens(const struct share *share, uint64_t now);
 
+/* How much GPU time could be used at once without a debt; UINT64_MAX where there never is one. */
+uint64_t share_credit(const struct share *share, uint64_t now);
+
 /* A launch waited for the balance in (from, until]. Counts the union over all that wait, and the periods. */
 void share_throttled(struct share *share, uint64_t from, uint64_t until);
 
