@@ -93,6 +93,9 @@ static void all_can_be_had(void)
 {
     uint64_t room = limit - PROCESSES * t_bytes("SOFTSIM_CONTEXT_BYTES", 0), blocks = 0;
 
+    /* What the driver's figure seemed to show beyond the ledger, while all raced, is read again within a second. */
+    for (uint64_t end = t_now_ms() + 20000; t_free() != limit - t_used(0) && t_now_ms() < end; usleep(10000))
+        continue;
     t_equal(t_free(), limit - t_used(0));
     while (t_alloc(2 * T_MIB))
         blocks++;
