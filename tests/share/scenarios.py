@@ -107,7 +107,7 @@ def share_between(name, from_ms, to_ms, asked, tolerance):
 def total(least):
     """All tenants' throughput over that of the same loads under plain time-slicing."""
     def check(result):
-        yield "all: throughput over plain", result.throughput() / result.plain().throughput(), "", least, None
+        yield "all: throughput over plain", result.total() / result.plain().total(), "", least, None
     return check
 
 
