@@ -13,7 +13,7 @@ share_programs := $(call programs,tests/share)
 include tests/preload/rules.mk
 # A script is a test where it is executable; the rest are parts of others.
 scripts_in = $(shell find $(1) -type f -perm -u+x 2>/dev/null | LC_ALL=C sort)
-script_tests = $(call scripts_in,tests/preload tests/cli tests/clients tests/sim)
+script_tests = $(call scripts_in,tests/preload tests/cli tests/clients tests/sim) tests/share/quick.py
 static_checks := $(sort $(wildcard scripts/check-*))
 test_programs := $(unit_tests) $(ledger_tests) $(sim_tests) $(preload_tests) $(client_tests)
 
@@ -127,13 +127,14 @@ on_skip = || [ $$? = 77 ]
 check-gpu: ## Behaviour and frameworks on a real GPU; each check without one is skipped
 	@$(on_gpu)
 	@tests/gpu/check.sh $(GPU_ARGS) $(on_skip)
-bench-gpu: ## Cost on a real GPU, and what frameworks hold against their budget, into docs/measurements
+bench-gpu: ## Cost on a real GPU, what frameworks hold against their budget, and the compute share, into docs/measurements
 	@$(on_gpu)
 	@tests/gpu/bench.sh $(GPU_ARGS) $(on_skip)
 	@python3 tests/gpu/excess.py $(on_skip)
+	@python3 tests/gpu/share.py $(on_skip)
 probe-gpu: ## What this machine's driver does where we have only assumed, into build/gpu/out
 	@tests/gpu/probe.sh $(GPU_ARGS) $(on_skip)
-on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all; \
+on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all $(share_programs); \
     elif [ -e $(lib) ] && [ -e $(command) ]; then echo '  using build/ as it is: it cannot be built again here'; \
     else scripts/setup --list build; fi
 

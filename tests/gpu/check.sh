@@ -125,6 +125,16 @@ killed_holder() {
     attempt "$name" 60 "${limited[@]}" --tenant "$tenant" -- $bin/budget take $most 5
 }
 
+# Two tenants at once, and a cap alone; the whole table is `make bench-gpu`'s.
+compute() {
+    if [ ! -x build/tests/share/load ]; then
+        skip "compute share" "build/tests/share/load is not built"
+        return
+    fi
+    attempt "compute: a cap of 50 %" 120 tests/share/run --gpu --seconds 3 "alone/async/1 ms/50%"
+    attempt "compute: caps of 30 and 70 %" 120 tests/share/run --gpu --seconds 3 "several/cap/1 ms/30"
+}
+
 runtime() {
     local kind half=$((bytes / 2)) over=$((bytes + (1 << 30)))
     for kind in shared static; do
@@ -160,6 +170,7 @@ nvidia_smi() {
 
 wanted driver-api && driver_api
 wanted killed-holder && killed_holder
+wanted compute && compute
 if [ -n "${CHECK_DRIVER:-}" ]; then
     skip "CUDA runtime, frameworks, nvidia-smi" "CHECK_DRIVER is not NVIDIA's driver"
 else
