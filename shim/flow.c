@@ -15,35 +15,45 @@ uint64_t flow_key_special(CUstream stream, bool per_thread)
     return (uint64_t)(uintptr_t)context | 2;
 }
 
-static struct flow *enter(struct paces *paces, uint64_t key, unsigned device, unsigned lane)
+/* Both locks held. */
+static void begin(struct pace *pace, struct flow *flow, uint64_t key, unsigned device, unsigned lane)
 {
-    for (unsigned i = 0, at = flow_home(key); i < PACE_PROBES; i++, at = (at + 1) % PACE_FLOWS) {
-        struct flow *flow = &paces->flow[at];
-        struct pace *pace = &paces->pace[device];
-        uint64_t none = 0;
+    flow->device = (uint16_t)device;
+    flow->lane = (uint16_t)lane;
+    flow->budget = flow->left = pace_budget(pace);
+    flow->epoch = 0;
+    flow->marks = 0;
+    flow->active = flow->stalled = false;
+    flow->begun = flow->done = flow->ahead = flow->closing = flow->unknown = 0;
+    flow->segment = (struct estimate_segment){.sum = 0};
+    __atomic_store_n(&flow->key, key, __ATOMIC_RELEASE);
+}
 
-        if (__atomic_load_n(&flow->key, __ATOMIC_ACQUIRE))
-            continue;
-        lock_take(&paces->flow_lock);
-        bool mine = __atomic_load_n(&flow->key, __ATOMIC_RELAXED) == none;
-        if (mine) {
-            lock_take(&pace->lock);
-            flow->device = (uint16_t)device;
-            flow->lane = (uint16_t)lane;
-            flow->budget = flow->left = (int64_t)PACE_MARK_NS;
-            flow->epoch = 0;
-            flow->marks = 0;
-            flow->active = false;
-            flow->begun = flow->done = flow->ahead = flow->unknown = 0;
-            flow->segment = (struct estimate_segment){.sum = 0};
-            lock_give(&pace->lock);
-            __atomic_store_n(&flow->key, key, __ATOMIC_RELEASE);
-        }
-        lock_give(&paces->flow_lock);
-        if (mine)
-            return flow;
+/* Where a stream that has no flow gets one. */
+static struct flow *place_for(struct paces *paces, uint64_t key, unsigned lane)
+{
+    for (unsigned i = 0, at = flow_home(key); i < PACE_PROBES; i++, at = (at + 1) % PACE_FLOWS)
+        if (!__atomic_load_n(&paces->flow[at].key, __ATOMIC_RELAXED))
+            return &paces->flow[at];
+    return &paces->flow[PACE_FLOWS + lane];
+}
+
+/* Another thread may come with the same stream at once. */
+static struct flow *enter(struct paces *paces, uint64_t key, CUcontext context, unsigned device, unsigned lane)
+{
+    struct pace *pace = &paces->pace[device];
+
+    lock_take(&paces->flow_lock);
+    struct flow *flow = flow_find(paces, key);
+    if (!flow) {
+        flow = place_for(paces, key, lane);
+        lock_take(&pace->lock);
+        if (!__atomic_load_n(&flow->key, __ATOMIC_RELAXED))
+            begin(pace, flow, flow < &paces->flow[PACE_FLOWS] ? key : (uint64_t)(uintptr_t)context | 4, device, lane);
+        lock_give(&pace->lock);
     }
-    return NULL;
+    lock_give(&paces->flow_lock);
+    return flow;
 }
 
 struct flow *flow_of(struct membership *m, struct paces *paces, CUstream stream, bool per_thread)
@@ -65,24 +75,24 @@ struct flow *flow_of(struct membership *m, struct paces *paces, CUstream stream,
     struct lane *lane = device == PROCESS_NO_DEVICE ? NULL : lane_of(paces, context, device);
     if (!lane)
         return NULL;
-    flow = enter(paces, key, (unsigned)device, (unsigned)(lane - paces->lane));
-    if (!flow) {
-        key = (uint64_t)(uintptr_t)context | 4;
-        if (!(flow = flow_find(paces, key)))
-            flow = enter(paces, key, (unsigned)device, (unsigned)(lane - paces->lane));
-    }
-    if (flow)
-        __atomic_fetch_or(&paces->devices, UINT32_C(1) << device, __ATOMIC_SEQ_CST);
+    flow = enter(paces, key, context, (unsigned)device, (unsigned)(lane - paces->lane));
+    __atomic_fetch_or(&paces->devices, UINT32_C(1) << device, __ATOMIC_SEQ_CST);
     return flow;
 }
 
-/* Its marks that are on their way find another key here, and count for the device alone. */
-static void drop(struct paces *paces, struct flow *flow)
+/* Its marks that are on their way find another life here, and count for the device alone. */
+static void drop(struct paces *paces, struct flow *flow, uint64_t key)
 {
-    struct pace *pace = &paces->pace[flow->device];
-
     lock_take(&paces->flow_lock);
+    struct pace *pace = &paces->pace[flow->device];
+    if (__atomic_load_n(&flow->key, __ATOMIC_RELAXED) != key) {
+        lock_give(&paces->flow_lock);
+        return; /* somebody else did */
+    }
     lock_take(&pace->lock);
+    pace->strays += flow->marks;
+    flow->marks = 0;
+    flow->life++;
     for (unsigned i = 0; i < pace->actives; i++)
         if (pace->active[i] == flow - paces->flow)
             pace->active[i--] = pace->active[--pace->actives];
@@ -96,12 +106,15 @@ void flow_forget(struct paces *paces, uint64_t key)
     struct flow *flow = key ? flow_find(paces, key) : NULL;
 
     if (flow)
-        drop(paces, flow);
+        drop(paces, flow, key);
 }
 
 void flow_forget_lane(struct paces *paces, unsigned lane)
 {
-    for (unsigned i = 0; i < PACE_FLOWS; i++)
-        if (__atomic_load_n(&paces->flow[i].key, __ATOMIC_ACQUIRE) && paces->flow[i].lane == lane)
-            drop(paces, &paces->flow[i]);
+    for (unsigned i = 0; i < PACE_FLOWS + PACE_LANES; i++) {
+        uint64_t key = __atomic_load_n(&paces->flow[i].key, __ATOMIC_ACQUIRE);
+
+        if (key && paces->flow[i].lane == lane)
+            drop(paces, &paces->flow[i], key);
+    }
 }

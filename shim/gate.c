@@ -36,6 +36,9 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
         launch->expected = estimate_of(pace_estimates(paces), launch->key);
         pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected});
         launch->mark = flow_wants_mark(launch->flow, launch->expected);
+        /* The other streams' marks have to have room too. */
+        if (launch->flow->stalled && launch->flow->marks >= 2 * PACE_AHEAD)
+            launch->mark = false;
     }
     relaxed_leave(mode);
     errno = saved;
@@ -113,6 +116,17 @@ void gate_stream_ending(CUstream stream)
     struct membership *m;
     struct paces *paces = present(&m);
 
-    if (paces && (uintptr_t)stream > 2)
-        flow_forget(paces, (uint64_t)(uintptr_t)stream);
+    if (!paces || (uintptr_t)stream <= 2)
+        return;
+    int saved = errno;
+    struct flow *flow = flow_find(paces, (uint64_t)(uintptr_t)stream);
+    if (flow) {
+        CUstreamCaptureMode mode = relaxed_enter();
+        /* What it has left to do is not seen by any later mark of it. */
+        if (__atomic_load_n(&flow->left, __ATOMIC_RELAXED) != flow->budget && !captures(stream, false))
+            mark_record(paces, flow, stream, false, false);
+        relaxed_leave(mode);
+        flow_forget(paces, flow->key);
+    }
+    errno = saved;
 }

@@ -12,6 +12,11 @@
 #define ENDING_NAP_NS 20000
 #define ENDING_NAPS   50000 /* one second: a driver that hangs in a question is not to hang the program's call too */
 
+static uint32_t lanes_used(const struct paces *paces)
+{
+    return __atomic_load_n(&paces->lanes, __ATOMIC_SEQ_CST);
+}
+
 /* With the lane's context current: events are made, and asked for times, in it. */
 struct inside {
     CUstreamCaptureMode mode;
@@ -57,6 +62,12 @@ static void lane_give(struct lane *lane)
     __atomic_sub_fetch(&lane->users, 1, __ATOMIC_SEQ_CST);
 }
 
+/* One place is the reference's. */
+bool mark_room(const struct lane *lane)
+{
+    return __atomic_load_n(&lane->pending, __ATOMIC_RELAXED) < PACE_MARKS - 1;
+}
+
 static struct mark *take_mark(struct lane *lane)
 {
     for (unsigned i = 0; i < PACE_MARKS; i++) {
@@ -91,7 +102,7 @@ bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool p
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
     if (result == CUDA_SUCCESS) {
         mark->flow = (uint32_t)(flow - paces->flow);
-        mark->flow_key = flow->key;
+        mark->life = flow->life;
         mark->recorded = clock_now();
         estimate_close(&flow->segment, &mark->segment);
         pace_marked(paces, flow, mark, closing);
@@ -127,7 +138,7 @@ static void reached(struct membership *m, struct paces *paces, struct lane *lane
 {
     uint64_t at = time_of(lane, mark, now);
 
-    pace_reached(m, paces, mark, at);
+    pace_reached(m, paces, lane->device, mark, at);
     __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
     if (lane->reference >= 0 && at - lane->reference_time < REFERENCE_NS) {
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
@@ -181,7 +192,7 @@ void mark_collect(struct membership *m, struct paces *paces, int device)
 {
     int saved = errno;
 
-    for (unsigned i = 0; i < PACE_LANES; i++) {
+    for (unsigned i = 0; i < lanes_used(paces); i++) {
         struct lane *lane = &paces->lane[i];
         uint32_t nobody = 0;
 
@@ -200,7 +211,7 @@ struct lane *lane_of(struct paces *paces, CUcontext context, int device)
 {
     uint64_t key = (uint64_t)(uintptr_t)context;
 
-    for (unsigned i = 0; i < PACE_LANES; i++) {
+    for (unsigned i = 0; i < lanes_used(paces); i++) {
         struct lane *lane = &paces->lane[i];
         uint32_t state = __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE);
 
@@ -213,6 +224,9 @@ struct lane *lane_of(struct paces *paces, CUcontext context, int device)
 
         if (!__atomic_compare_exchange_n(&lane->state, &state, LANE_OPENING, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             continue;
+        uint32_t used = lanes_used(paces);
+        while (used <= i && !__atomic_compare_exchange_n(&paces->lanes, &used, i + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            ;
         lane->context = key;
         lane->device = (uint16_t)device;
         lane->reference = -1;
@@ -242,7 +256,7 @@ void mark_context_ending(CUcontext context)
     struct membership *m;
     struct paces *paces = present(&m);
 
-    for (unsigned i = 0; paces && context && i < PACE_LANES; i++) {
+    for (unsigned i = 0; paces && context && i < lanes_used(paces); i++) {
         struct lane *lane = &paces->lane[i];
         uint32_t state = LANE_OPEN;
 
@@ -262,7 +276,7 @@ static void end(struct membership *m, struct paces *paces, struct lane *lane)
         struct mark *mark = &lane->mark[i];
 
         if (__atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING) {
-            pace_reached(m, paces, mark, now);
+            pace_reached(m, paces, lane->device, mark, now);
             __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
         }
         mark->event = NULL; /* it ended with the context */
@@ -278,7 +292,7 @@ void mark_context_ended(CUcontext context, bool gone)
     struct membership *m;
     struct paces *paces = present(&m);
 
-    for (unsigned i = 0; paces && context && i < PACE_LANES; i++) {
+    for (unsigned i = 0; paces && context && i < lanes_used(paces); i++) {
         struct lane *lane = &paces->lane[i];
 
         if (lane->context != (uint64_t)(uintptr_t)context || __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE) != LANE_ENDING)

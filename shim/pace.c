@@ -13,6 +13,7 @@
 
 #define LOOK_LEAST UINT64_C(50000) /* ns between two looks of one who waits for a mark */
 #define LOOK_MOST  UINT64_C(1000000)
+#define LOOK_STRAY UINT64_C(200000)
 
 size_t paces_size(void)
 {
@@ -43,12 +44,9 @@ static uint64_t tail_of(const struct flow *flow)
 /* Lock held. */
 static void restart(struct pace *pace, struct flow *flow)
 {
-    uint64_t share = PACE_MARK_NS / (pace->actives ? pace->actives : 1);
-    int64_t budget = (int64_t)(share > PACE_LEAST ? share : PACE_LEAST);
-
-    flow->budget = budget;
+    flow->budget = pace_budget(pace);
     flow->closing = 0;
-    __atomic_store_n(&flow->left, budget, __ATOMIC_RELAXED);
+    __atomic_store_n(&flow->left, flow->budget, __ATOMIC_RELAXED);
 }
 
 /* All before it is done. Lock held. */
@@ -60,6 +58,19 @@ static void forget_tail(struct pace *pace, struct flow *flow)
         return;
     restart(pace, flow);
     estimate_close(&flow->segment, &unused);
+}
+
+/* The process is idle if its estimate is right: the flow's next launch is marked, which shows it. Lock held. */
+static void believe_tail(struct pace *pace, struct flow *flow)
+{
+    bool tail = tail_of(flow) > 0;
+
+    flow->active = flow->stalled = false;
+    forget_tail(pace, flow);
+    if (!tail)
+        return;
+    flow->budget = 0;
+    __atomic_store_n(&flow->left, 0, __ATOMIC_RELAXED);
 }
 
 void pace_launched(struct membership *m, struct paces *paces, struct flow *flow)
@@ -79,7 +90,7 @@ void pace_launched(struct membership *m, struct paces *paces, struct flow *flow)
         if (pace->idled)
             pace->gap = now - pace->idled;
     }
-    if (!flow->active) {
+    if (!flow->active && pace->actives < PACE_FLOWS + PACE_LANES) {
         flow->active = true;
         pace->active[pace->actives++] = (uint16_t)(flow - paces->flow);
     }
@@ -113,11 +124,15 @@ void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark, bool
     struct pace *pace = &paces->pace[flow->device];
 
     lock_take(&pace->lock);
-    flow->marks++;
-    flow->ahead += mark->segment.sum;
-    flow->unknown = mark->segment.unknown ? mark->segment.unknown_key : 0;
     pace->marks++;
-    restart(pace, flow);
+    if (flow->life == mark->life) {
+        flow->marks++;
+        flow->ahead += mark->segment.sum;
+        flow->unknown = mark->segment.unknown ? mark->segment.unknown_key : 0;
+        restart(pace, flow);
+    } else {
+        pace->strays++;
+    }
     mark->closing = closing ? ++pace->closings : 0;
     for (unsigned i = 0; closing && i < pace->actives; i++) {
         struct flow *other = &paces->flow[pace->active[i]];
@@ -140,11 +155,10 @@ static void charge(struct membership *m, struct paces *paces, int device, uint64
         pace_new_epoch(paces);
 }
 
-void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, uint64_t at)
+void pace_reached(struct membership *m, struct paces *paces, int device, struct mark *mark, uint64_t at)
 {
     struct flow *flow = &paces->flow[mark->flow];
-    struct pace *pace = &paces->pace[flow->device];
-    int device = flow->device;
+    struct pace *pace = &paces->pace[device];
     uint64_t began, elapsed = 0;
     bool gapless = false;
 
@@ -153,7 +167,10 @@ void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, 
     if (pace->done < at)
         pace->done = at;
     began = pace->from;
-    if (flow->key == mark->flow_key) {
+    pace->stalled = false;
+    if (flow->life != mark->life) {
+        pace->strays--;
+    } else {
         uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
 
         /* The GPU was busy with the other flows too; how much of the time each had, nobody tells. */
@@ -161,6 +178,7 @@ void pace_reached(struct membership *m, struct paces *paces, struct mark *mark, 
         elapsed = at > since ? (at - since) / (pace->actives ? pace->actives : 1) : 0;
         flow->done = at;
         flow->marks--;
+        flow->stalled = false;
         flow->ahead -= mark->segment.sum < flow->ahead ? mark->segment.sum : flow->ahead;
     }
     for (unsigned i = 0; mark->closing && i < pace->actives; i++) {
@@ -197,10 +215,8 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     if (idle) {
         pace->busy = false;
         pace->idled = until;
-        for (unsigned i = 0; i < pace->actives; i++) {
-            forget_tail(pace, &paces->flow[pace->active[i]]);
-            paces->flow[pace->active[i]].active = false;
-        }
+        for (unsigned i = 0; i < pace->actives; i++)
+            believe_tail(pace, &paces->flow[pace->active[i]]);
         pace->actives = 0;
     }
     lock_give(&pace->lock);
@@ -256,6 +272,7 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     /* Another process may be spending it. */
     if (credit && credit != UINT64_MAX && ledger_others_busy(&m->quota.ledger, (unsigned)m->quota.device[flow->device].index, now))
         credit = 0;
+    bool room = mark_room(&paces->lane[flow->lane]);
 
     lock_take(&pace->lock);
     for (unsigned i = 0; i < pace->actives; i++)
@@ -263,16 +280,29 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     /* What nobody knows may be long too; but many functions that are new are not the same one again. */
     bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */
-    bool full = flow_wants_mark(flow, request->expected) && flow->marks >= (is_long ? 1u : PACE_AHEAD);
+    bool wants = flow_wants_mark(flow, request->expected), full = wants && flow->marks >= (is_long ? 1u : PACE_AHEAD);
     bool busy = flow->marks || tail_of(flow);
     uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
     at = flow->marks ? since + flow->ahead / flow->marks : since + tail_of(flow);
+    bool strays = !pace->stalled && ((wants && (!room || pace->strays >= PACE_AHEAD)) || pace->strays >= PACE_STRAYS);
+    bool stalled = flow->stalled;
     lock_give(&pace->lock);
-    if (!full && (!busy || flight < credit || flight < PACE_MARK_NS))
-        return 0;
+    if (stalled || (!full && (!busy || flight < credit || flight < PACE_MARK_NS)))
+        return strays ? now + LOOK_STRAY : 0;
     if (at < now + LOOK_LEAST)
         at = now + LOOK_LEAST;
     return at < now + LOOK_MOST ? at : now + LOOK_MOST;
+}
+
+/* All this time nothing was reached, perhaps since it waits for the program itself. It is not to wait for that again at each launch. */
+static void stall(struct paces *paces, struct flow *flow)
+{
+    struct pace *pace = &paces->pace[flow->device];
+
+    lock_take(&pace->lock);
+    flow->stalled = true;
+    pace->stalled = true;
+    lock_give(&pace->lock);
 }
 
 /* The program launches in this stream now, and we let it wait: nothing that it was to launch can come between its last launch and this mark. */
@@ -294,26 +324,30 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 
 void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request)
 {
-    uint64_t now = clock_now(), stall = arm_config()->max_stall_us * 1000;
-    uint64_t flight_ends = now + stall, balance_ends = 0;
+    uint64_t now = clock_now(), longest = arm_config()->max_stall_us * 1000;
+    uint64_t flight_ends = now + longest, balance_ends = 0;
     struct turn_wait turn;
 
     for (;;) {
         uint32_t seen = __atomic_load_n(&paces->word, __ATOMIC_SEQ_CST);
         uint32_t epoch = __atomic_load_n(&paces->epoch, __ATOMIC_SEQ_CST);
-        uint64_t look = pace_look(m, paces, now), at, woke;
+        uint64_t look, at, woke;
 
         if (thread_over())
             return;
-        if (now < flight_ends && (at = flow_opens(m, paces, flow, request, now))) {
-            close_flow(paces, flow, request);
-            clock_wait(&paces->word, seen, at, false);
-            now = clock_now();
-            continue;
+        look = pace_look(m, paces, now);
+        if ((at = flow_opens(m, paces, flow, request, now))) {
+            if (now < flight_ends) {
+                close_flow(paces, flow, request);
+                clock_wait(&paces->word, seen, at, false);
+                now = clock_now();
+                continue;
+            }
+            stall(paces, flow);
         }
         if ((at = balance_opens(m, now)) && (!balance_ends || now < balance_ends)) {
             if (!balance_ends)
-                balance_ends = now + stall;
+                balance_ends = now + longest;
             close_flow(paces, flow, request);
             turn_not_wanted(paces, now);
             clock_wait(&paces->word, seen, sooner(sooner(at, look), now + arm_config()->period_us * 1000), false);

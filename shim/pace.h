@@ -14,11 +14,12 @@
 
 #define PACE_FLOWS   1024
 #define PACE_PROBES  16
-#define PACE_LANES   64
+#define PACE_LANES   256
 #define PACE_MARKS   32                 /* of a lane that are on their way */
 #define PACE_MARK_NS UINT64_C(1000000)  /* of work between two marks, over all flows of a device */
 #define PACE_LEAST   UINT64_C(250000)   /* the same for one flow, however many there are */
 #define PACE_AHEAD   2                  /* marks of a flow that may be on their way when it launches more */
+#define PACE_STRAYS  8                  /* marks of streams that are gone: as many, whatever is launched */
 #define PACE_LONG    (4 * PACE_MARK_NS) /* of what takes so long, one */
 #define PACE_BURST   UINT64_C(8000000)  /* GPU time that an idle tenant may use at once */
 
@@ -28,10 +29,12 @@ struct flow {
     int64_t budget; /* what it began with; both are the same where nothing was launched since */
     uint32_t epoch; /* atomic */
     uint16_t device, lane;
+    uint32_t life; /* another one each time: the driver gives a handle of a stream that is gone to the next */
     struct estimate_segment segment; /* since the last mark */
     /* Under the pace's lock. */
     uint32_t marks;   /* on their way */
     bool active;      /* in pace.active */
+    bool stalled;     /* its marks were waited for in vain: until one of them is reached nobody waits for them again */
     uint64_t begun;   /* when the work began that was launched while it had none */
     uint64_t done;    /* the newest of its marks that was reached */
     uint64_t ahead;   /* estimate of what lies before its marks that are on their way */
@@ -45,7 +48,7 @@ enum mark_state { MARK_FREE, MARK_TAKEN, MARK_PENDING, MARK_REFERENCE };
 struct mark {
     uint32_t state; /* atomic */
     uint32_t flow;
-    uint64_t flow_key; /* a flow that has another key now is another stream's */
+    uint32_t life;  /* a flow with another one now is another stream's */
     CUevent event;     /* NULL: not yet made */
     uint64_t recorded; /* when */
     uint64_t closing;  /* not 0: what other flows had at that moment is done when it is reached; see pace_closed() */
@@ -76,9 +79,11 @@ struct pace {
     uint64_t gap;       /* how long it tends to be idle between two launches */
     uint32_t marks;     /* on their way */
     uint64_t closings;  /* closing marks, so far */
+    uint32_t strays;    /* those of flows that are gone */
+    bool stalled;       /* room for a mark was waited for in vain */
     uint32_t launching; /* launches that are done and not yet counted */
     uint32_t actives;
-    uint16_t active[PACE_FLOWS]; /* flows with work since `from` */
+    uint16_t active[PACE_FLOWS + PACE_LANES]; /* flows with work since `from` */
 } __attribute__((aligned(64)));
 
 /* This process's part in the tenant's turns: shim/turn.h. */
@@ -100,11 +105,12 @@ struct paces {
     uint32_t word;      /* futex: changes when those who wait should look again */
     uint32_t devices;   /* atomic, a bit each: this process has launched on it */
     uint32_t flow_lock; /* of keys; before a pace's lock */
+    uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
     struct thread pacer;
     uint32_t asleep; /* atomic: the pacer waits to be woken */
     struct turn turn;
     struct pace pace[QUOTA_DEVICES];
-    struct flow flow[PACE_FLOWS];
+    struct flow flow[PACE_FLOWS + PACE_LANES]; /* the last ones are the lanes', for all streams that find no place */
     struct lane lane[PACE_LANES];
     /* struct estimate_table follows */
 } __attribute__((aligned(64)));
@@ -179,11 +185,14 @@ uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t 
 /* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. When a closing one is reached, so is what the
  * device's other flows had launched before it and not marked: little work, in the order of the launches as far as a GPU keeps that. */
 void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark, bool closing);
-void pace_reached(struct membership *membership, struct paces *paces, struct mark *mark, uint64_t at);
+void pace_reached(struct membership *membership, struct paces *paces, int device, struct mark *mark, uint64_t at);
 
 /* Marks (mark.c). Record one behind a launch in the flow: the flow begins anew. `closing`: there will be no more launches for a while. False where
  * that is not possible now. */
 bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread, bool closing);
+
+/* Whether the lane has a place for one more. */
+bool mark_room(const struct lane *lane);
 
 /* Ask the driver which marks of a device have been reached, and pass each to pace_reached(). At most once at a time for a lane. */
 void mark_collect(struct membership *membership, struct paces *paces, int device);
@@ -196,6 +205,14 @@ struct lane *lane_of(struct paces *paces, CUcontext context, int device);
 bool mark_contexts(void); /* whether there are any with marks */
 void mark_context_ending(CUcontext context);
 void mark_context_ended(CUcontext context, bool gone);
+
+/* Of work that a flow may launch until its next mark. Lock held. */
+static inline int64_t pace_budget(const struct pace *pace)
+{
+    uint64_t part = PACE_MARK_NS / (pace->actives ? pace->actives : 1);
+
+    return (int64_t)(part > PACE_LEAST ? part : PACE_LEAST);
+}
 
 /* Let the launches ask again. */
 static inline void pace_new_epoch(struct paces *paces)
