@@ -24,12 +24,17 @@ struct share pace_share(struct membership *m, int device)
 {
     const struct config *config = arm_config();
     const struct quota_device *d = &m->quota.device[device];
+    uint32_t rate = compute_share(&m->quota, (unsigned)device);
+    uint64_t waited = __atomic_load_n(&process_paces()->turn.waited, __ATOMIC_RELAXED);
 
+    /* Who waited for its turn was not idle: what it earned meanwhile is not lost to it. */
+    if (waited > PACE_WAITED)
+        waited = PACE_WAITED;
     return (struct share){.account = ledger_account(&m->quota.ledger, (unsigned)d->index),
-                          .burst = PACE_BURST,
+                          .burst = PACE_BURST + waited * rate / SHARE_WHOLE,
                           .max_stall = config->max_stall_us * 1000,
                           .period = config->period_us * 1000,
-                          .rate = compute_share(&m->quota, (unsigned)device),
+                          .rate = rate,
                           .never_closes = config->mode == CONFIG_MODE_SHARE};
 }
 
@@ -263,7 +268,8 @@ static uint64_t balance_opens(struct membership *m, uint64_t now)
 
 /* When to look again whether the flow has room for more; 0: it has. Beside what a single flow may have on its way, a flow with work waits while what is in
  * flight on the device is more than the balance has for it: what is launched on credit has to be repaid by a stall. */
-static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request, uint64_t now)
+static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request,
+                           uint64_t now)
 {
     struct pace *pace = &paces->pace[flow->device];
     struct share share = pace_share(m, flow->device);

@@ -22,6 +22,7 @@
 #define PACE_STRAYS  8                  /* marks of streams that are gone: as many, whatever is launched */
 #define PACE_LONG    (4 * PACE_MARK_NS) /* of what takes so long, one */
 #define PACE_BURST   UINT64_C(8000000)  /* GPU time that an idle tenant may use at once */
+#define PACE_WAITED  UINT64_C(50000000) /* of the time that a turn was waited for, what counts as earning */
 
 struct flow {
     uint64_t key;   /* the stream; 0: free. See flow_key() */
@@ -94,6 +95,8 @@ struct turn {
     bool contended;   /* somebody else waited when it was last looked at */
     uint64_t devices; /* held or asked for */
     uint64_t used;    /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
+    uint64_t wanted;  /* since when it is waited for; 0: it is not */
+    uint64_t waited;  /* atomic: how long the newest turn was waited for */
     uint64_t idle;    /* when it was first seen held and not used; 0: it is used */
     uint32_t weight[TURNS_DEVICES];
     struct turns turns;

@@ -148,6 +148,12 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         struct turns_answer answer = turns_ask(&turn->turns, devices, now);
 
         mine = answer.mine;
+        if (!mine && !turn->wanted)
+            turn->wanted = now;
+        if (mine && !turn->held) {
+            __atomic_store_n(&turn->waited, turn->wanted ? now - turn->wanted : 0, __ATOMIC_RELAXED);
+            turn->wanted = 0;
+        }
         turn->held |= mine;
         turn->devices |= devices;
         turn->contended = !mine || answer.until != UINT64_MAX;
@@ -190,6 +196,7 @@ void turn_not_wanted(struct paces *paces, uint64_t now)
     if (!turn->devices)
         return;
     lock_take(&turn->lock);
+    turn->wanted = 0;
     if (turn->devices)
         go(paces, turn, now);
     lock_give(&turn->lock);
@@ -202,6 +209,21 @@ static void renew_weights(struct membership *m, struct turn *turn)
 
         if (weight != turn->weight[i])
             turns_set_weight(&turn->turns, i, turn->weight[i] = weight, compute_share(&m->quota, i));
+    }
+}
+
+/* For people: the tenant's, of all its processes. */
+static void count(struct membership *m, struct turn *turn)
+{
+    for (unsigned i = 0; i < m->quota.devices && i < TURNS_DEVICES; i++) {
+        struct share_account *account = ledger_account(&m->quota.ledger, (unsigned)m->quota.device[i].index);
+        struct turns_counts counts;
+
+        if (!account)
+            continue;
+        turns_counts(&turn->turns, i, &counts);
+        __atomic_store_n(&account->turns_taken, counts.taken, __ATOMIC_RELAXED);
+        __atomic_store_n(&account->turns_lost, counts.lost, __ATOMIC_RELAXED);
     }
 }
 
@@ -222,6 +244,7 @@ uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
         return CLOCK_NEVER;
     turns_look(&turn->turns, now);
     renew_weights(m, turn);
+    count(m, turn);
     tell(turn);
     lock_take(&turn->lock);
     if (turn->held) {

@@ -12,9 +12,10 @@
 #include "virtual_world.h"
 
 #define PUBLIC  __attribute__((visibility("default")))
-#define LOOK_NS  100000000  /* real time after which who waits looks what the holder does */
-#define STUCK_NS 1000000000 /* real time in which a thread that is blocked has not run: long, for what it waits for may wait for a processor */
-#define READS   256       /* readings of the clock in a row after which time passes with each */
+#define LOOK_NS 100000000 /* real time after which who waits looks what the holder does */
+#define STUCK_NS                                                                                                                   \
+    1000000000 /* real time in which a thread that is blocked has not run: long, for what it waits for may wait for a processor */
+#define READS 256 /* readings of the clock in a row after which time passes with each */
 
 static bool begun; /* this process; with the world's lock held */
 static uint64_t order;
