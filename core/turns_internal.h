@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "ledger_layout.h"
@@ -95,6 +96,17 @@ struct turns_room {
 };
 
 /* ---- turns_file.c */
+
+/* Read and check the header of an open file. */
+int turns_read_header(int fd, struct turns_header *header, struct stat *status);
+
+/* Whether the open file still has its name. */
+bool turns_is_named(int folder, int fd, const char *name);
+
+/* Whether some process has the tenant's lock: 1, 0, or -errno. */
+int turns_is_alive(int fd);
+
+/* ---- turns_peers.c */
 
 /* Look for peers, thoroughly if `all`. */
 void turns_scan(struct turns_room *room, uint64_t now, bool all);

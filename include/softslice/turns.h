@@ -88,8 +88,8 @@ struct turns_demand {
     uint64_t until; /* not must_go: when it will have to go if nothing changes, UINT64_MAX where nobody wants */
 };
 
-/* Whether the holder has to go. Asked at each mark, at least once a quantum: this is also what keeps a turn alive. It maps and opens nothing; cheap enough for a mark
- * (one system call a peer), not for a launch. From any thread. */
+/* Whether the holder has to go. Asked at each mark, at least once a quantum: this is also what keeps a turn alive. It maps and opens
+ * nothing; cheap enough for a mark (one system call a peer), not for a launch. From any thread. */
 struct turns_demand turns_demand(struct turns *turns, uint64_t devices, uint64_t now);
 
 /* The short form: turns_demand().wanted, with its `since` where that is not NULL. */

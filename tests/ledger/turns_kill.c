@@ -168,6 +168,7 @@ static void wakes(int dir)
     turns_release(turns, 1, clock_now(), 0);
     check(waitpid(pid, &status, 0) == pid && status == 0, "the waiter: 0x%x", status);
     turns_leave(turns, clock_now());
+    free(turns);
 }
 
 static void collected(int dir)
@@ -184,6 +185,7 @@ static void collected(int dir)
         check(clock_now() < end, "%u files are left", counts.peers);
     } while (counts.peers || faccessat(dir, "turns/worker-0.turns", F_OK, 0) == 0);
     turns_leave(turns, clock_now());
+    free(turns);
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Turns when tenants die, stop, stall or lie: the others go on after two quanta at most, each gets its part, and who is at fault pays. */
+// timeout: 300
 #include <sys/mman.h>
 
 #include "scratch.h"
