@@ -30,7 +30,7 @@ struct flow {
     int64_t budget; /* what it began with; both are the same where nothing was launched since */
     uint32_t epoch; /* atomic */
     uint16_t device, lane;
-    uint32_t life; /* another one each time: the driver gives a handle of a stream that is gone to the next */
+    uint32_t life;                   /* another one each time: the driver gives a handle of a stream that is gone to the next */
     struct estimate_segment segment; /* since the last mark */
     /* Under the pace's lock. */
     uint32_t marks;   /* on their way */
@@ -49,7 +49,7 @@ enum mark_state { MARK_FREE, MARK_TAKEN, MARK_PENDING, MARK_REFERENCE };
 struct mark {
     uint32_t state; /* atomic */
     uint32_t flow;
-    uint32_t life;  /* a flow with another one now is another stream's */
+    uint32_t life;     /* a flow with another one now is another stream's */
     CUevent event;     /* NULL: not yet made */
     uint64_t recorded; /* when */
     uint64_t closing;  /* not 0: what other flows had at that moment is done when it is reached; see pace_closed() */
