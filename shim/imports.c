@@ -8,6 +8,7 @@
 #include "gap.h"
 #include "guard.h"
 #include "relaxed.h"
+#include "returns.h"
 
 /* Whether the driver's figure for a process counts what it has opened: the same for all openings, so one that nothing disturbed tells. */
 enum { UNKNOWN, COUNTED, NOT_COUNTED };
@@ -41,7 +42,13 @@ static void begin(struct opening *opening, const uint32_t *known)
 
 void opening_begin(struct opening *opening)
 {
+    /* Who reads the gap before it is noted would charge it, and the figure would then seem to have grown by that. */
+    bool marked = process_membership(NULL);
+
+    if (marked)
+        returns_begin();
     begin(opening, &verdict);
+    opening->marked = marked;
 }
 
 /* What the driver says of an opened pointer: its whole size, and where it is. */
@@ -82,14 +89,13 @@ static void drop(void *argument, const struct record *record)
         gap_note_import(record->device, -(int64_t)record->bytes);
 }
 
-void opening_end(struct opening *opening, CUresult result, uint64_t key, uint64_t bytes)
+static void enter(struct opening *opening, CUresult result, uint64_t key, uint64_t bytes)
 {
     struct membership *m = opening->membership;
     struct record count = {.key = key, .context = opening->owner}, size = {.key = size_key(key), .context = opening->owner}, old;
     int device = opening->device;
     uint64_t before;
 
-    guard_leave();
     if (!m || result != CUDA_SUCCESS || !key || (!bytes && !ask(m, key, &bytes, &device)))
         return;
     if (!records_shift(process_imports(), &count, 1, UINT64_MAX, &before) || before)
@@ -106,6 +112,14 @@ void opening_end(struct opening *opening, CUresult result, uint64_t key, uint64_
         drop(NULL, &old);
     if (context_ended(opening->owner, opening->endings))
         imports_drop(m, opening->owner);
+}
+
+void opening_end(struct opening *opening, CUresult result, uint64_t key, uint64_t bytes)
+{
+    guard_leave();
+    enter(opening, result, key, bytes);
+    if (opening->marked)
+        returns_end();
 }
 
 /* Of physical allocations by handle. One that this process made itself and imported again is counted once: only several that were not counted

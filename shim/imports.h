@@ -17,7 +17,8 @@ struct opening {
     struct membership *membership; /* NULL: nothing to remember */
     uint64_t owner, endings;
     int device;
-    bool tried; /* the figure was read before it */
+    bool tried;  /* the figure was read before it */
+    bool marked; /* readings of the gap are off until it is entered */
     uint64_t figure, own;
 };
 void opening_begin(struct opening *opening);
