@@ -134,13 +134,16 @@ static uint64_t time_of(struct lane *lane, const struct mark *mark, uint64_t now
     return at;
 }
 
-static void reached(struct membership *m, struct paces *paces, struct lane *lane, struct mark *mark, uint64_t now)
+static void reached(struct membership *m, struct paces *paces, struct lane *lane, struct mark *mark, bool seen, uint64_t now)
 {
-    uint64_t at = time_of(lane, mark, now);
+    uint64_t at = seen ? time_of(lane, mark, now) : now;
+
+    if (!seen)
+        mark->segment.launches = 0; /* nothing is learned from it */
 
     pace_reached(m, paces, lane->device, mark, at);
     __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
-    if (lane->reference >= 0 && at - lane->reference_time < REFERENCE_NS) {
+    if (!seen || (lane->reference >= 0 && at - lane->reference_time < REFERENCE_NS)) {
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
         return;
     }
@@ -183,7 +186,7 @@ static void collect(struct membership *m, struct paces *paces, struct lane *lane
         if (result == CUDA_ERROR_NOT_READY)
             blocked[blocks++] = oldest->flow;
         else /* or it will never be: the context is broken */
-            reached(m, paces, lane, oldest, clock_now());
+            reached(m, paces, lane, oldest, result == CUDA_SUCCESS, clock_now());
     }
     leave(&inside);
 }

@@ -184,7 +184,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
         flow->done = at;
         flow->marks--;
         flow->stalled = false;
-        flow->ahead -= mark->segment.sum < flow->ahead ? mark->segment.sum : flow->ahead;
+        flow->ahead -= mark->segment.sum < flow->ahead && flow->marks ? mark->segment.sum : flow->ahead;
     }
     for (unsigned i = 0; mark->closing && i < pace->actives; i++) {
         struct flow *other = &paces->flow[pace->active[i]];
@@ -195,7 +195,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
         }
     }
     lock_give(&pace->lock);
-    if (elapsed)
+    if (elapsed && mark->segment.launches)
         estimate_learn(pace_estimates(paces), &mark->segment, elapsed, gapless);
     charge(m, paces, device, began, at, clock_now());
 }
@@ -282,7 +282,8 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
 
     lock_take(&pace->lock);
     for (unsigned i = 0; i < pace->actives; i++)
-        flight += tail_of(&paces->flow[pace->active[i]]) + paces->flow[pace->active[i]].ahead;
+        if (!paces->flow[pace->active[i]].stalled) /* what is not on the GPU is not in flight */
+            flight += tail_of(&paces->flow[pace->active[i]]) + paces->flow[pace->active[i]].ahead;
     /* What nobody knows may be long too; but many functions that are new are not the same one again. */
     bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */

@@ -130,6 +130,9 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         return true;
     if (!lock_try(&turn->lock))
         return false;
+    /* What is in flight may wait for this very launch, or for the program. */
+    if (turn->going && now - turn->gone >= arm_config()->max_stall_us * 1000)
+        release(turn, now);
     uint64_t devices = devices_of(m, paces, device, now);
     if (turn->held && !(devices & ~turn->devices)) {
         struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
