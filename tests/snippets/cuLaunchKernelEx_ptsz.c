@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuLaunchKernelEx_ptsz: a launch is charged for the time that it takes, and waits while the tenant is in debt */
+// preload: yes
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=snippet SOFTSLICE_VRAM=4GiB SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1
+// unsanitized: it is in virtual time
+// unemulated: it is in virtual time
+#include "gate_snippet.h"
+
+static void launch(CUfunction f)
+{
+    CUlaunchConfig config = {1, 1, 1, 1, 1, 1, 0, NULL, NULL, 0};
+
+    t_cuda(CALL(cuLaunchKernelEx_ptsz)(&config, f, NULL, NULL));
+}
