@@ -142,7 +142,10 @@ void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark, bool
     for (unsigned i = 0; closing && i < pace->actives; i++) {
         struct flow *other = &paces->flow[pace->active[i]];
 
-        other->closed = (int64_t)tail_of(other);
+        /* Its last launch may well have come after this flow's, as with streams that are used in turn. */
+        uint32_t launches = __atomic_load_n(&other->segment.launches, __ATOMIC_RELAXED);
+
+        other->closed = (int64_t)(tail_of(other) - (launches ? tail_of(other) / launches : 0));
         other->closing = other->closed ? mark->closing : 0;
     }
     lock_give(&pace->lock);
