@@ -23,6 +23,13 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread);
 /* After a launch that asked. */
 void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread);
 
+/* Whether a launch is ours to count. Where one has been, compute is armed, for good. */
+static inline bool gate_acts(void)
+{
+    return guard_depth == 0 &&
+           (__builtin_expect(__atomic_load_n(&gate_paces, __ATOMIC_RELAXED) != NULL, 1) || resolve_armed(RESOLVE_COMPUTE));
+}
+
 /* Around a launch of `key` (softslice/estimate.h). */
 static inline void gate_begin(struct gate_launch *launch, CUstream stream, bool per_thread, uint64_t key)
 {
@@ -50,7 +57,7 @@ static inline void gate_end(struct gate_launch *launch, CUstream stream, bool pe
         return;
     estimate_add(&launch->flow->segment, launch->key, launch->expected);
     if (__builtin_expect(!launch->asked, 1))
-        __atomic_sub_fetch(&launch->flow->left, (int64_t)launch->expected, __ATOMIC_RELAXED);
+        flow_take(launch->flow, launch->expected);
     else
         gate_launched(launch, stream, per_thread);
 }
@@ -62,7 +69,7 @@ static inline void gate_end(struct gate_launch *launch, CUstream stream, bool pe
         struct gate_launch launch;                                                                                                 \
         CUresult result;                                                                                                           \
                                                                                                                                    \
-        if (!guard_acts(RESOLVE_COMPUTE))                                                                                          \
+        if (!gate_acts())                                                                                                          \
             return real.symbol arguments;                                                                                          \
         gate_begin(&launch, stream_, per_thread_, key_);                                                                           \
         result = real.symbol arguments;                                                                                            \

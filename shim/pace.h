@@ -97,6 +97,7 @@ struct turn {
     uint64_t used;    /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
     uint64_t wanted;  /* since when it is waited for; 0: it is not */
     uint64_t waited;  /* atomic: how long the newest turn was waited for */
+    uint64_t told;    /* when weights and counters were last renewed; the pacer's */
     uint64_t idle;    /* when it was first seen held and not used; 0: it is used */
     uint32_t weight[TURNS_DEVICES];
     struct turns turns;
@@ -148,6 +149,13 @@ static inline unsigned flow_home(uint64_t key)
 static inline bool flow_wants_mark(const struct flow *flow, uint64_t expected)
 {
     return expected >= PACE_MARK_NS || 2 * (int64_t)expected > __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
+}
+
+/* Take a launch off what is left. Threads that launch in one stream at the same moment may lose each other's, and the next mark comes later by that: an
+ * atomic subtraction would cost each launch more than all the rest. */
+static inline void flow_take(struct flow *flow, uint64_t expected)
+{
+    __atomic_store_n(&flow->left, __atomic_load_n(&flow->left, __ATOMIC_RELAXED) - (int64_t)expected, __ATOMIC_RELAXED);
 }
 
 static inline struct flow *flow_find(struct paces *paces, uint64_t key)

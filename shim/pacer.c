@@ -9,8 +9,8 @@
 #include "softslice/clock.h"
 #include "turn.h"
 
-#define TICK_NS UINT64_C(2000000)
-#define LINGER  25 /* ticks without work, before it sleeps */
+#define TICK_NS UINT64_C(4000000)
+#define LINGER  5 /* ticks without work, before it sleeps */
 
 /* What the program's next launch has to know: it waits for nothing of this. */
 static void renew(struct membership *m, struct paces *paces, uint64_t now)

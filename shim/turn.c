@@ -15,9 +15,11 @@
 #define RECENT_NS UINT64_C(100000000) /* a device that the tenant had work on since then is part of its turns */
 #define SHORT_NS  UINT64_C(200000)    /* a pause that is too short for others to make use of */
 #define AGAIN_NS  UINT64_C(100000)    /* another thread is asking, or the process drains */
-#define WATCH_NS  UINT64_C(500000)    /* how closely a turn is watched that others wait for */
+#define WATCH_NS  UINT64_C(1000000)   /* how closely a turn is watched that others wait for */
 #define STUCK_NS  UINT64_C(2000000)   /* what does not drain for so long may wait for work of ours on another device */
-#define UNUSED_NS UINT64_C(2000000)   /* a turn that is not used is let go, for who comes next */
+#define TELL_NS   UINT64_C(50000000)  /* how often weights are renewed, and counters */
+#define TELL_NS   UINT64_C(50000000)  /* how often weights and counters are renewed */
+#define UNUSED_NS UINT64_C(4000000)   /* a turn that is not used is let go, for who comes next */
 
 enum { JOIN_NOT, JOIN_NOW, JOIN_DONE };
 
@@ -246,9 +248,12 @@ uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
     if (__atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE) != JOIN_DONE || !turn->turns.room)
         return CLOCK_NEVER;
     turns_look(&turn->turns, now);
-    renew_weights(m, turn);
-    count(m, turn);
-    tell(turn);
+    if (now - turn->told >= TELL_NS) {
+        turn->told = now;
+        renew_weights(m, turn);
+        count(m, turn);
+        tell(turn);
+    }
     lock_take(&turn->lock);
     if (turn->held) {
         struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);

@@ -41,9 +41,10 @@ void estimate_learn(struct estimate_table *table, const struct estimate_segment 
 static inline uint64_t estimate_key(const void *function, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t block_x,
                                     uint32_t block_y, uint32_t block_z)
 {
-    uint64_t a = (uint64_t)(uintptr_t)function ^ ((uint64_t)grid_x << 32 | grid_x) * UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t b =
-        ((uint64_t)grid_y << 32 | grid_z) * UINT64_C(0xc2b2ae3d27d4eb4f) + ((uint64_t)block_x << 32 | (block_y ^ block_z << 16));
+    uint64_t a = (uint64_t)(uintptr_t)function ^ grid_x * UINT64_C(0x1d81f5ce7f4a7c15);
+    /* Products, not shifts: a compiler that has put an argument of 32 bits on the stack reads it back as 64 for a shift, which waits for the store. */
+    uint64_t b = grid_y * UINT64_C(0xc2b2ae3d27d4eb4f) + grid_z * UINT64_C(0x165667b19e3779f9) +
+                 block_x * UINT64_C(0x9fb21c651e98df25) + (block_y ^ block_z << 16);
     __extension__ unsigned __int128 product =
         (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
     uint64_t key = (uint64_t)product ^ (uint64_t)(product >> 64);

@@ -158,7 +158,7 @@ TAKE(upload_ptsz, cuGraphUpload_ptsz, true)
         struct gate_launch gate;                                                                                                   \
         CUresult result;                                                                                                           \
                                                                                                                                    \
-        if (!guard_acts(RESOLVE_COMPUTE))                                                                                          \
+        if (!gate_acts())                                                                                                          \
             return take(hGraph, hStream);                                                                                          \
         gate_begin(&gate, hStream, per_thread, estimate_key_of(hGraph));                                                           \
         result = take(hGraph, hStream);                                                                                            \
