@@ -11,6 +11,7 @@
 #include "softslice/compute.h"
 #include "turn.h"
 
+#define OVERDUE_NS UINT64_C(5000000) /* beyond what was estimated, until work counts as waiting for other work */
 #define LOOK_LEAST UINT64_C(50000) /* ns between two looks of one who waits for a mark */
 #define LOOK_MOST  UINT64_C(1000000)
 #define LOOK_STRAY UINT64_C(200000)
@@ -327,6 +328,30 @@ static void close_flow(struct paces *paces, struct flow *flow, const struct pace
         mark_record(paces, flow, request->stream, request->per_thread, true);
 }
 
+/* This device is idle, and work on another one takes longer than it should: a collective spins there until its part here is launched. The spinning costs
+ * balance, so the stall would only get longer. */
+static bool awaited(struct paces *paces, int device, uint64_t now)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+    bool overdue = false;
+
+    if (__atomic_load_n(&paces->pace[device].busy, __ATOMIC_RELAXED))
+        return false;
+    for (int i = 0; devices >> i && !overdue; i++) {
+        struct pace *pace = &paces->pace[i];
+
+        if (!(devices >> i & 1) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
+            continue;
+        lock_take(&pace->lock);
+        uint64_t due = pace->done > pace->from ? pace->done : pace->from;
+        for (unsigned k = 0; k < pace->actives; k++)
+            due += tail_of(&paces->flow[pace->active[k]]) + paces->flow[pace->active[k]].ahead;
+        overdue = pace->busy && now >= due + OVERDUE_NS;
+        lock_give(&pace->lock);
+    }
+    return overdue;
+}
+
 static uint64_t sooner(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -356,6 +381,8 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
             stall(paces, flow);
         }
         if ((at = balance_opens(m, now)) && (!balance_ends || now < balance_ends)) {
+            if (awaited(paces, flow->device, now))
+                return; /* this launch only: the epoch stays as it is */
             if (!balance_ends)
                 balance_ends = now + longest;
             close_flow(paces, flow, request);
