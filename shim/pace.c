@@ -159,7 +159,7 @@ static void charge(struct membership *m, struct paces *paces, int device, uint64
     if (!share.account)
         return;
     uint64_t used = share_claim(&share, from, until, now);
-    turn_used(paces, used);
+    turn_used(paces, device, used);
     if (share_opens(&share, now))
         pace_new_epoch(paces);
 }

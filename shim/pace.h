@@ -94,7 +94,7 @@ struct turn {
     uint64_t gone;    /* since when it is to be let go */
     bool contended;   /* somebody else waited when it was last looked at */
     uint64_t devices; /* held or asked for */
-    uint64_t used;    /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
+    uint64_t used[TURNS_DEVICES]; /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
     uint64_t wanted;  /* since when it is waited for; 0: it is not */
     uint64_t waited;  /* atomic: how long the newest turn was waited for */
     uint64_t told;    /* when weights and counters were last renewed; the pacer's */

@@ -98,7 +98,9 @@ static bool drained(const struct paces *paces)
 /* Lock held. */
 static void release(struct turn *turn, uint64_t now)
 {
-    turns_release(&turn->turns, turn->devices, now, __atomic_exchange_n(&turn->used, 0, __ATOMIC_RELAXED));
+    for (unsigned i = 0; i < TURNS_DEVICES; i++)
+        if (turn->devices >> i & 1)
+            turns_release(&turn->turns, UINT64_C(1) << i, now, __atomic_exchange_n(&turn->used[i], 0, __ATOMIC_RELAXED));
     turn->devices = 0;
     turn->held = turn->going = false;
 }
@@ -150,6 +152,8 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         /* Of some of its devices a tenant has the turn together or not at all. */
         if (turn->held)
             release(turn, now);
+        /* With what it was refused before: that is asked for until it is released. */
+        devices |= turn->devices;
         struct turns_answer answer = turns_ask(&turn->turns, devices, now);
 
         mine = answer.mine;
@@ -171,9 +175,10 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
     return mine;
 }
 
-void turn_used(struct paces *paces, uint64_t used)
+void turn_used(struct paces *paces, int device, uint64_t used)
 {
-    __atomic_add_fetch(&paces->turn.used, used, __ATOMIC_RELAXED);
+    if (device < TURNS_DEVICES)
+        __atomic_add_fetch(&paces->turn.used[device], used, __ATOMIC_RELAXED);
 }
 
 void turn_idle(struct paces *paces, uint64_t now)

@@ -16,7 +16,7 @@ struct turn_wait {
 bool turn_ask(struct membership *membership, struct paces *paces, int device, uint64_t now, struct turn_wait *wait);
 
 /* GPU time was charged. */
-void turn_used(struct paces *paces, uint64_t used);
+void turn_used(struct paces *paces, int device, uint64_t used);
 
 /* The device is idle as far as this process goes. */
 void turn_idle(struct paces *paces, uint64_t now);
