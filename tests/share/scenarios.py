@@ -13,12 +13,6 @@ MAX_STALL_MS = 2000
 PERIOD_MS = 100
 
 
-# Bars that are not met, and why: told as skipped, and named in docs/compute-share.md. One that is met again is to leave this list.
-MISSED = {
-    "two GPUs/beside one on each": "the neighbours take their turns apart, so both GPUs are seldom free at once",
-}
-
-
 class Tenant:
     def __init__(self, name, *loads, compute=None, weight=None, mode=None, gpu=None, **settings):
         self.name, self.loads, self.compute, self.weight, self.mode, self.gpu = name, loads, compute, weight, mode, gpu
