@@ -24,7 +24,7 @@ int cli_config(struct config *config)
 
 static void print_setting(const char *name, const char *value, const char *origin)
 {
-    printf("%-10s %-24s %s\n", name, value, origin);
+    printf("%-11s %-24s %s\n", name, value, origin);
 }
 
 static void print_limits(const struct config *config, enum config_key key, const struct config_rules *rules)

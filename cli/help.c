@@ -8,8 +8,8 @@
 
 static void print_overview(FILE *to)
 {
-    fputs("softslice gives each program a VRAM budget on a GPU that several share.\n\n"
-          "    softslice run --vram 20GiB -- python serve.py\n\n"
+    fputs("softslice gives each program a VRAM budget and a share of the time of a GPU that several share.\n\n"
+          "    softslice run --vram 20GiB --compute 30% -- python serve.py\n\n"
           "Commands:\n",
           to);
     for (unsigned i = 0; commands[i]; i++)

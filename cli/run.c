@@ -149,7 +149,7 @@ static int check(const struct request *request, struct config *config, struct cl
     else if (config->disable)
         cli_warn("softslice is switched off (disable): no limit will hold");
     else if (!config_arms_vram(config) && !config_arms_compute(config))
-        return cli_fail(error, -1, "run: no limit is set: give --vram SIZE (or --tenant NAME, to be counted without a limit)");
+        return cli_fail(error, -1, "run: no limit is set: give --vram SIZE, --compute SHARE or --weight N (or --tenant NAME, to be counted without a limit)");
     else
         check_state(config, error);
     open = *error->text && config->on_error == CONFIG_OPEN;
@@ -225,15 +225,15 @@ static int run(int argc, char **argv, struct cli_error *error)
 
 const struct command command_run = {
     .name = "run",
-    .summary = "start a program under a VRAM budget",
+    .summary = "start a program under a VRAM budget, a share of GPU time, or both",
     .usage = "run [--vram SIZE] [--compute SHARE] [--weight N] [--tenant NAME] [--config FILE] [--library PATH] [--] PROGRAM "
              "[ARGUMENT...]",
     .help = "Start PROGRAM with " CLI_LIBRARY " preloaded. Everything is checked before it starts.\n"
             "\n"
             "    --vram SIZE      VRAM budget: 20GiB, 512MiB, 25%, or per device 0=20GiB,GPU-<uuid>=25%\n"
-            "    --compute SHARE  share of GPU time: 30%, or per device 0=30%; this version records it\n"
-            "                     and does not enforce it\n"
-            "    --weight N       1 to 10000: contended GPU time is divided by it (recorded, not enforced)\n"
+            "    --compute SHARE  share of GPU time: 30%, or per device 0=30%; at most that, unless\n"
+            "                     SOFTSLICE_MODE=share lends idle time\n"
+            "    --weight N       1 to 10000: contended GPU time is divided by it; no limit\n"
             "    --tenant NAME    share the budget with all that run under this name; without it, this command and what\n"
             "                     it starts are a tenant of their own\n"
             "    --config FILE    ini file with settings: softslice.ini(5)\n"

@@ -242,7 +242,7 @@ static void tell(struct turn *turn)
     char line[256];
 
     while (turns_report(&turn->turns, line, sizeof(line)))
-        log_warn("%s", line);
+        log_info("%s", line);
 }
 
 uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
