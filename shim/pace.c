@@ -173,6 +173,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
 
     lock_take(&pace->lock);
     pace->marks--;
+    uint64_t before = pace->done;
     if (pace->done < at)
         pace->done = at;
     began = pace->from;
@@ -184,7 +185,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
 
         /* The GPU was busy with the other flows too; how much of the time each had, nobody tells. */
         gapless = mark->recorded <= since; /* all of it was there before the last mark was reached */
-        elapsed = at > since ? (at - since) / (pace->actives ? pace->actives : 1) : 0;
+        elapsed = mark->segment.launches == 1 && at > before && before > since ? at - before : at > since ? (at - since) / (pace->actives ? pace->actives : 1) : 0;
         flow->done = at;
         flow->marks--;
         flow->stalled = false;
@@ -244,7 +245,7 @@ uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
     uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
     uint64_t next = CLOCK_NEVER;
 
-    for (int i = 0; devices >> i; i++) {
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
         if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
             continue;
         mark_collect(m, paces, i);
@@ -271,7 +272,8 @@ static uint64_t balance_opens(struct membership *m, uint64_t now)
 }
 
 /* When to look again whether the flow has room for more; 0: it has. Beside what a single flow may have on its way, a flow with work waits while what is in
- * flight on the device is more than the balance has for it: what is launched on credit has to be repaid by a stall. */
+ * flight on the device is more than the balance has for it: what is launched on credit has to be repaid by a stall. So does one without, if that is more than
+ * the longest stall repays. */
 static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request,
                            uint64_t now)
 {
@@ -292,13 +294,13 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */
     bool wants = flow_wants_mark(flow, request->expected), full = wants && flow->marks >= (is_long ? 1u : PACE_AHEAD);
-    bool busy = flow->marks || tail_of(flow);
+    bool busy = flow->marks || tail_of(flow), repaid = flight <= share.max_stall * share.rate / SHARE_WHOLE;
     uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
     at = flow->marks ? since + flow->ahead / flow->marks : since + tail_of(flow);
     bool strays = !pace->stalled && ((wants && (!room || pace->strays >= PACE_AHEAD)) || pace->strays >= PACE_STRAYS);
     bool stalled = flow->stalled;
     lock_give(&pace->lock);
-    if (stalled || (!full && (!busy || flight < credit || flight < PACE_MARK_NS)))
+    if (stalled || (!full && ((!busy && repaid) || flight < credit || flight < PACE_MARK_NS)))
         return strays ? now + LOOK_STRAY : 0;
     if (at < now + LOOK_LEAST)
         at = now + LOOK_LEAST;
@@ -410,7 +412,7 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
     uint64_t now = clock_now();
     uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
 
-    for (int i = 0; devices >> i; i++) {
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
         struct pace *pace = &paces->pace[i];
 
         if (!(devices >> i & 1) || (flow && flow->device != i) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))

@@ -17,7 +17,7 @@ static void renew(struct membership *m, struct paces *paces, uint64_t now)
 {
     uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
 
-    for (int i = 0; devices >> i; i++) {
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
         struct share share;
         uint64_t *word, seen;
 

@@ -89,7 +89,7 @@ static bool drained(const struct paces *paces)
 {
     uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
 
-    for (int i = 0; devices >> i; i++)
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++)
         if ((devices >> i & 1) && __atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
             return false;
     return true;
