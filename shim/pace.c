@@ -12,7 +12,7 @@
 #include "turn.h"
 
 #define OVERDUE_NS UINT64_C(5000000) /* beyond what was estimated, until work counts as waiting for other work */
-#define LOOK_LEAST UINT64_C(50000) /* ns between two looks of one who waits for a mark */
+#define LOOK_LEAST UINT64_C(50000)   /* ns between two looks of one who waits for a mark */
 #define LOOK_MOST  UINT64_C(1000000)
 #define LOOK_STRAY UINT64_C(200000)
 
@@ -183,9 +183,13 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
     } else {
         uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
 
-        /* The GPU was busy with the other flows too; how much of the time each had, nobody tells. */
         gapless = mark->recorded <= since; /* all of it was there before the last mark was reached */
-        elapsed = mark->segment.launches == 1 && at > before && before > since ? at - before : at > since ? (at - since) / (pace->actives ? pace->actives : 1) : 0;
+        /* The GPU was busy with the other flows too; how much of the time each had, nobody tells. A single launch began, if others' marks were reached
+         * meanwhile, about at the last of them: of many flows most may be done. */
+        if (mark->segment.launches == 1 && since < before && before < at)
+            elapsed = at - before;
+        else if (since < at)
+            elapsed = (at - since) / (pace->actives ? pace->actives : 1);
         flow->done = at;
         flow->marks--;
         flow->stalled = false;

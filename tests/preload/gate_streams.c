@@ -7,6 +7,7 @@
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- unknown
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_GPUS=2 -- gpus
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- many
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- crowd
 // unsanitized: it is in virtual time
 // unemulated: it is in virtual time
 #include "gate_helper.h"
@@ -136,12 +137,34 @@ static void many(void)
     t_equal(one_by_one(kernel, 100, 10) > 0, true);
 }
 
+/* So many streams of long kernels: what is in flight on all of them together is not more than max_stall has repaid, for the rest would be forgiven. And of
+ * hundreds in turn, most are done when the next is looked at: what each took is not that part of the time. */
+static void crowd(void)
+{
+    CUfunction kernel[] = {gate_kernel("k__1ms"), gate_kernel("k__20ms")};
+    const unsigned streams[] = {900, 31}, launches[] = {2000, 400};
+    const uint64_t length[] = {MS, 20 * MS};
+    static CUstream stream[900];
+
+    for (unsigned i = 0; i < 900; i++)
+        stream[i] = gate_stream();
+    for (unsigned k = 0; k < 2; k++) {
+        if (k)
+            gate_drain(kernel[k]); /* it is known now */
+        uint64_t begun = v_clock(CLOCK_MONOTONIC);
+        for (unsigned i = 0; i < launches[k]; i++)
+            gate_launch(kernel[k], stream[i % streams[k]]);
+        gate_drain(kernel[k]);
+        gate_percent(launches[k] * length[k], v_clock(CLOCK_MONOTONIC) - begun, 10, 3);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } part[] = {{"again", again}, {"short", short_ones}, {"unknown", unknown}, {"gpus", gpus}, {"many", many}};
+    } part[] = {{"again", again}, {"short", short_ones}, {"unknown", unknown}, {"gpus", gpus}, {"many", many}, {"crowd", crowd}};
 
     t_context(0);
     for (size_t i = 0; argc > 1 && i < sizeof(part) / sizeof(part[0]); i++)
