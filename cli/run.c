@@ -149,7 +149,9 @@ static int check(const struct request *request, struct config *config, struct cl
     else if (config->disable)
         cli_warn("softslice is switched off (disable): no limit will hold");
     else if (!config_arms_vram(config) && !config_arms_compute(config))
-        return cli_fail(error, -1, "run: no limit is set: give --vram SIZE, --compute SHARE or --weight N (or --tenant NAME, to be counted without a limit)");
+        return cli_fail(error, -1,
+                        "run: no limit is set: give --vram SIZE, --compute SHARE or --weight N (or --tenant NAME, to be counted "
+                        "without a limit)");
     else
         check_state(config, error);
     open = *error->text && config->on_error == CONFIG_OPEN;

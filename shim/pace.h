@@ -90,15 +90,15 @@ struct pace {
 /* This process's part in the tenant's turns: shim/turn.h. */
 struct turn {
     uint32_t lock, joined;
-    bool held, going; /* the turn is the tenant's, and asked for here; it is to be let go */
-    uint64_t gone;    /* since when it is to be let go */
-    bool contended;   /* somebody else waited when it was last looked at */
-    uint64_t devices; /* held or asked for */
+    bool held, going;             /* the turn is the tenant's, and asked for here; it is to be let go */
+    uint64_t gone;                /* since when it is to be let go */
+    bool contended;               /* somebody else waited when it was last looked at */
+    uint64_t devices;             /* held or asked for */
     uint64_t used[TURNS_DEVICES]; /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
-    uint64_t wanted;  /* since when it is waited for; 0: it is not */
-    uint64_t waited;  /* atomic: how long the newest turn was waited for */
-    uint64_t told;    /* when weights and counters were last renewed; the pacer's */
-    uint64_t idle;    /* when it was first seen held and not used; 0: it is used */
+    uint64_t wanted;              /* since when it is waited for; 0: it is not */
+    uint64_t waited;              /* atomic: how long the newest turn was waited for */
+    uint64_t told;                /* when weights and counters were last renewed; the pacer's */
+    uint64_t idle;                /* when it was first seen held and not used; 0: it is used */
     uint32_t weight[TURNS_DEVICES];
     struct turns turns;
     struct ledger errors; /* for ledger_state_dir() */

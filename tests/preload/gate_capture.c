@@ -20,8 +20,8 @@ static CUgraphExec plain;
     {                                                                                                                              \
         return symbol(kernel, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL);                                                            \
     }
-extern CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                                    CUstream stream, void **params, void **extra);
+extern CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
+                                    unsigned shared, CUstream stream, void **params, void **extra);
 LAUNCH(into_captured, captured, cuLaunchKernel)
 LAUNCH(into_captured_ptsz, captured, cuLaunchKernel_ptsz)
 LAUNCH(into_other, other, cuLaunchKernel)
@@ -56,8 +56,9 @@ static CUresult synchronise_other(void)
     return cuStreamSynchronize(other);
 }
 
-static CUresult (*const calls[])(void) = {into_captured, into_captured_ptsz, into_other,          into_blocking,    into_legacy,   into_legacy_named,
-                                          into_own,      into_own_ptsz,      graph_into_captured, graph_into_other, destroy_other, synchronise_other};
+static CUresult (*const calls[])(void) = {into_captured,       into_captured_ptsz, into_other,    into_blocking,
+                                          into_legacy,         into_legacy_named,  into_own,      into_own_ptsz,
+                                          graph_into_captured, graph_into_other,   destroy_other, synchronise_other};
 #define CALLS (sizeof(calls) / sizeof(calls[0]))
 
 struct act {
@@ -102,9 +103,9 @@ static void report(bool own, bool from_blocking, CUstreamCaptureMode begun, stru
     CUresult end = cuStreamEndCapture(captured, &graph);
     if (graph)
         t_cuda(cuGraphGetNodes(graph, NULL, &nodes));
-    printf("%s blocking %d begun %d mode %d call %u: results %d %d %d, asked %d, status %d, end %d, nodes %zu\n", own ? "own" : "other",
-           from_blocking, (int)begun, (int)a.mode, a.call, (int)a.result[0], (int)a.result[1], (int)a.result[2], (int)asked, (int)status, (int)end,
-           nodes);
+    printf("%s blocking %d begun %d mode %d call %u: results %d %d %d, asked %d, status %d, end %d, nodes %zu\n",
+           own ? "own" : "other", from_blocking, (int)begun, (int)a.mode, a.call, (int)a.result[0], (int)a.result[1],
+           (int)a.result[2], (int)asked, (int)status, (int)end, nodes);
     if (graph)
         t_cuda(cuGraphDestroy(graph));
     t_cuda(cuCtxSynchronize());
@@ -118,7 +119,8 @@ static void report_all(void)
             for (int begun = 0; begun < 3; begun++)
                 for (int mode = 0; mode < 3; mode++)
                     for (unsigned call = 0; call < CALLS; call++)
-                        report(own, from_blocking, (CUstreamCaptureMode)begun, (struct act){.call = call, .mode = (CUstreamCaptureMode)mode});
+                        report(own, from_blocking, (CUstreamCaptureMode)begun,
+                               (struct act){.call = call, .mode = (CUstreamCaptureMode)mode});
 }
 
 static void reports(bool without, char *text, size_t size)
@@ -126,7 +128,8 @@ static void reports(bool without, char *text, size_t size)
     char command[128];
     size_t length = 0, got;
 
-    snprintf(command, sizeof(command), "%s SOFTSIM_KERNEL_US=10 /proc/%d/exe report", without ? "env -u LD_PRELOAD" : "env", (int)getpid());
+    snprintf(command, sizeof(command), "%s SOFTSIM_KERNEL_US=10 /proc/%d/exe report", without ? "env -u LD_PRELOAD" : "env",
+             (int)getpid());
     FILE *pipe = popen(command, "r");
     t_check(pipe, "popen: %s", strerror(errno));
     while (length < size - 1 && (got = fread(text + length, 1, size - 1 - length, pipe)) > 0)

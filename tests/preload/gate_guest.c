@@ -57,7 +57,8 @@ static void unarmed(void)
     for (int i = 0; i < 20; i++)
         gate_launch(kernel, NULL);
     t_cuda(cuCtxSynchronize());
-    t_check(dlsym(t_library("libcuda.so.1"), "cuLaunchKernel") == t_real("cuLaunchKernel"), "a program without a share has a wrapper of cuLaunchKernel");
+    t_check(dlsym(t_library("libcuda.so.1"), "cuLaunchKernel") == t_real("cuLaunchKernel"),
+            "a program without a share has a wrapper of cuLaunchKernel");
     t_cuda(cuGetProcAddress("cuLaunchKernel", &found, 12000, CU_GET_PROC_ADDRESS_DEFAULT, NULL));
     t_check(!t_is_ours(found), "cuGetProcAddress hands out a wrapper of cuLaunchKernel");
     t_equal(thread_named("softslice-pace"), 0);

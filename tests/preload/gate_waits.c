@@ -168,7 +168,7 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } part[] = {{"signalled", signalled}, {"long", long_ones},   {"scribbled", scribbled},
+    } part[] = {{"signalled", signalled}, {"long", long_ones},  {"scribbled", scribbled},
                 {"changed", changed},     {"refused", refused}, {"failures", failures}};
 
     t_context(0);
