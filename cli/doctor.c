@@ -366,6 +366,23 @@ static void look_at_native(struct report *report, unsigned i, uint64_t ours)
               report->driver_group, driver <= least && driver < ours ? counts : "a smaller one counts");
 }
 
+static void look_at_share(struct report *report, unsigned i)
+{
+    const struct config_rule *own, *admin;
+    uint32_t share = config_compute_own(&report->config, &report->device[i], &own);
+    uint32_t cap = config_compute_admin(&report->config, &report->device[i], &admin);
+    char origin[PATH_MAX + 256];
+
+    if (cap < share) {
+        share = cap;
+        own = admin;
+    }
+    if (own)
+        found(report, FINDING_OK, "GPU %d: %g%% of its time%s (%s)", report->device[i].ordinal, share / 100.0,
+              report->config.mode == CONFIG_MODE_SHARE ? ", and what others leave" : "",
+              config_rule_origin(&report->config, CONFIG_COMPUTE, own, origin, sizeof(origin)));
+}
+
 static void look_at_limits(struct report *report)
 {
     char size[UNITS_TEXT_MAX], origin[PATH_MAX + 256];
@@ -394,6 +411,7 @@ static void look_at_limits(struct report *report)
         else
             found(report, FINDING_NOTE, "GPU %d: no VRAM limit", report->device[i].ordinal);
         look_at_native(report, i, own ? limit : UINT64_MAX);
+        look_at_share(report, i);
     }
 }
 

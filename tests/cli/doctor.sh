@@ -57,6 +57,12 @@ if unshare -rm mount -t tmpfs none "$TEST_TMP" 2>/dev/null; then
     expect_out '^  problem +.*/small has less than 1 MiB free'
 fi
 
+# A share of GPU time is told with who said it, and what the mode makes of it.
+try env SOFTSLICE_COMPUTE=0=12.5% SOFTSLICE_MODE=share "$softslice" doctor
+expect_status 0
+expect_out '^  ok +GPU 0: 12.5% of its time, and what others leave \(SOFTSLICE_COMPUTE\)$'
+expect_no_out 'GPU 1: .* of its time'
+
 # A driver that does not start, and one that shows nothing.
 try env SOFTSIM_FAIL=cuInit:1+:999 "$softslice" doctor
 expect_status 1
