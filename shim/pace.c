@@ -15,6 +15,8 @@
 #define LOOK_LEAST UINT64_C(50000)   /* ns between two looks of one who waits for a mark */
 #define LOOK_MOST  UINT64_C(1000000)
 #define LOOK_STRAY UINT64_C(200000)
+#define LOOK_LATE  UINT64_C(16000000)
+#define LOOK_LATER 64 /* what is late by more is looked at again after this part of that time */
 
 size_t paces_size(void)
 {
@@ -306,8 +308,9 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     lock_give(&pace->lock);
     if (stalled || (!full && ((!busy && repaid) || flight < credit || flight < PACE_MARK_NS)))
         return strays ? now + LOOK_STRAY : 0;
+    /* What takes so much longer than expected is not looked at every 50 us until it ends. */
     if (at < now + LOOK_LEAST)
-        at = now + LOOK_LEAST;
+        at = now + LOOK_LEAST + (at + LOOK_LATE < now ? (now - at) / LOOK_LATER : 0);
     return at < now + LOOK_MOST ? at : now + LOOK_MOST;
 }
 
