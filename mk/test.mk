@@ -107,10 +107,11 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(core_src)
 # ---- benchmarks
 
 bench_programs := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
-bench: ## What softslice costs, over a driver that does nothing (BENCH_ARGS=... for the runner)
+bench: ## What softslice costs, over a driver that does nothing (BENCH_ARGS=... for the runner; --docs writes the tables, the shares' too)
 	@scripts/setup build
-	@$(AGAIN) $(lib) $(sim) $(sim_nvml) $(bench_programs) $(share_programs)
+	@$(AGAIN) all $(bench_programs) $(share_programs)
 	@bench/run $(BENCH_ARGS)
+	@$(if $(filter --docs,$(BENCH_ARGS)),tests/share/run --build $(BUILD) --docs)
 $(BUILD)/bench/libcuda.so.1: $(wildcard bench/null_driver/*.c)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
