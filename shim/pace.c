@@ -369,7 +369,7 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request)
 {
     uint64_t now = clock_now(), longest = arm_config()->max_stall_us * 1000;
-    uint64_t flight_ends = now + longest, balance_ends = 0;
+    uint64_t ends = now + longest; /* whatever it waits for */
     struct turn_wait turn;
 
     for (;;) {
@@ -381,22 +381,20 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
             return;
         look = pace_look(m, paces, now);
         if ((at = flow_opens(m, paces, flow, request, now))) {
-            if (now < flight_ends) {
+            if (now < ends) {
                 close_flow(paces, flow, request);
-                clock_wait(&paces->word, seen, at, false);
+                clock_wait(&paces->word, seen, sooner(at, ends), false);
                 now = clock_now();
                 continue;
             }
             stall(paces, flow);
         }
-        if ((at = balance_opens(m, now)) && (!balance_ends || now < balance_ends)) {
+        if ((at = balance_opens(m, now)) && now < ends) {
             if (awaited(paces, flow->device, now))
                 return; /* this launch only: the epoch stays as it is */
-            if (!balance_ends)
-                balance_ends = now + longest;
             close_flow(paces, flow, request);
             turn_not_wanted(paces, now);
-            clock_wait(&paces->word, seen, sooner(sooner(at, look), now + arm_config()->period_us * 1000), false);
+            clock_wait(&paces->word, seen, sooner(sooner(at, ends), sooner(look, now + arm_config()->period_us * 1000)), false);
             woke = clock_now();
             struct share share = pace_share(m, flow->device);
             share_throttled(&share, now, woke);

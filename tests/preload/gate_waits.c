@@ -50,13 +50,13 @@ static void long_ones(void)
     for (int i = 0; i < 10; i++) {
         uint64_t took = gate_launch(kernel, stream);
 
-        t_check(took <= MAX_STALL + 500 * MS + SLACK, "a launch waited %.3f s", (double)took / 1e9);
+        t_check(took <= MAX_STALL + SLACK, "a launch waited %.3f s", (double)took / 1e9);
         if (i == 5)
             forgiven = gate_account(0).forgiven;
     }
     t_check(forgiven > 500 * MS, "forgiven: %.3f s", (double)forgiven / 1e9);
     t_check(gate_account(0).forgiven > forgiven, "what is forgiven does not grow");
-    gate_percent(10 * 500 * MS, now() - begun, 20, 5); /* of each 2.5 s, 0.5 */
+    gate_percent(10 * 500 * MS, now() - begun, 25, 4); /* of each 2 s, 0.5; the first is not waited for */
 }
 
 /* The file is the tenant's own: any of its processes may write there. */
