@@ -10,7 +10,7 @@
 
 #define REFERENCE_NS  UINT64_C(250000000) /* a reference so old is replaced: the clocks of host and GPU drift apart */
 #define ENDING_NAP_NS 20000
-#define ENDING_NAPS   50000 /* one second: a driver that hangs in a question is not to hang the program's call too */
+#define ENDING_NS     UINT64_C(1000000000) /* a driver that hangs in a question is not to hang the program's call too */
 
 static uint32_t lanes_used(const struct paces *paces)
 {
@@ -47,19 +47,51 @@ static void leave(const struct inside *inside)
     relaxed_leave(inside->mode);
 }
 
-/* Whether the lane's context may be used: it does not end before lane_give(). */
-static bool lane_take(struct lane *lane)
+/* The lane's context is gone, and nobody is about it any more. */
+static void end(struct membership *m, struct paces *paces, struct lane *lane)
+{
+    uint64_t now = clock_now();
+
+    for (unsigned i = 0; i < PACE_MARKS; i++) {
+        struct mark *mark = &lane->mark[i];
+
+        if (__atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING) {
+            pace_reached(m, paces, lane->device, mark, now);
+            __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
+        }
+        mark->event = NULL; /* it ended with the context */
+        __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
+    }
+    flow_forget_lane(paces, (unsigned)(lane - paces->lane));
+    lane->context = 0;
+    __atomic_store_n(&lane->state, LANE_FREE, __ATOMIC_RELEASE);
+}
+
+/* What its context ended under, since the driver kept them for too long, ends it when the last of them goes. */
+static void end_if_last(struct paces *paces, struct lane *lane)
+{
+    struct membership *m = process_membership(NULL);
+    uint32_t state = LANE_GONE;
+
+    if (m && !__atomic_load_n(&lane->users, __ATOMIC_SEQ_CST) &&
+        __atomic_compare_exchange_n(&lane->state, &state, LANE_ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        end(m, paces, lane);
+}
+
+static void lane_give(struct paces *paces, struct lane *lane)
+{
+    if (!__atomic_sub_fetch(&lane->users, 1, __ATOMIC_SEQ_CST) && __atomic_load_n(&lane->state, __ATOMIC_SEQ_CST) == LANE_GONE)
+        end_if_last(paces, lane);
+}
+
+/* Whether the lane's context may be used: it does not end before lane_give(), unless that takes a second. The lane does not. */
+static bool lane_take(struct paces *paces, struct lane *lane)
 {
     __atomic_add_fetch(&lane->users, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&lane->state, __ATOMIC_SEQ_CST) == LANE_OPEN)
         return true;
-    __atomic_sub_fetch(&lane->users, 1, __ATOMIC_SEQ_CST);
+    lane_give(paces, lane);
     return false;
-}
-
-static void lane_give(struct lane *lane)
-{
-    __atomic_sub_fetch(&lane->users, 1, __ATOMIC_SEQ_CST);
 }
 
 /* One place is the reference's. */
@@ -86,7 +118,7 @@ bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool p
     struct mark *mark;
     CUresult result = CUDA_SUCCESS;
 
-    if (!lane_take(lane))
+    if (!lane_take(paces, lane))
         return false;
     mark = take_mark(lane);
     if (mark && enter(&inside, lane)) {
@@ -109,7 +141,7 @@ bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool p
         __atomic_add_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&mark->state, MARK_PENDING, __ATOMIC_RELEASE);
     }
-    lane_give(lane);
+    lane_give(paces, lane);
     return result == CUDA_SUCCESS;
 }
 
@@ -199,13 +231,13 @@ void mark_collect(struct membership *m, struct paces *paces, int device)
         struct lane *lane = &paces->lane[i];
         uint32_t nobody = 0;
 
-        if (!__atomic_load_n(&lane->pending, __ATOMIC_SEQ_CST) || lane->device != device || !lane_take(lane))
+        if (!__atomic_load_n(&lane->pending, __ATOMIC_SEQ_CST) || lane->device != device || !lane_take(paces, lane))
             continue;
         if (__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
             collect(m, paces, lane);
             __atomic_store_n(&lane->collecting, 0, __ATOMIC_RELEASE);
         }
-        lane_give(lane);
+        lane_give(paces, lane);
     }
     errno = saved;
 }
@@ -266,28 +298,9 @@ void mark_context_ending(CUcontext context)
         if (lane->context != (uint64_t)(uintptr_t)context ||
             !__atomic_compare_exchange_n(&lane->state, &state, LANE_ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
             continue;
-        for (unsigned n = 0; n < ENDING_NAPS && __atomic_load_n(&lane->users, __ATOMIC_SEQ_CST); n++)
+        for (uint64_t until = clock_now() + ENDING_NS; __atomic_load_n(&lane->users, __ATOMIC_SEQ_CST) && clock_now() < until;)
             compat_sleep(ENDING_NAP_NS);
     }
-}
-
-static void end(struct membership *m, struct paces *paces, struct lane *lane)
-{
-    uint64_t now = clock_now();
-
-    for (unsigned i = 0; i < PACE_MARKS; i++) {
-        struct mark *mark = &lane->mark[i];
-
-        if (__atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING) {
-            pace_reached(m, paces, lane->device, mark, now);
-            __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
-        }
-        mark->event = NULL; /* it ended with the context */
-        __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
-    }
-    flow_forget_lane(paces, (unsigned)(lane - paces->lane));
-    lane->context = 0;
-    __atomic_store_n(&lane->state, LANE_FREE, __ATOMIC_RELEASE);
 }
 
 void mark_context_ended(CUcontext context, bool gone)
@@ -300,9 +313,12 @@ void mark_context_ended(CUcontext context, bool gone)
 
         if (lane->context != (uint64_t)(uintptr_t)context || __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE) != LANE_ENDING)
             continue;
-        if (gone)
-            end(m, paces, lane);
-        else
+        if (gone) {
+            flow_forget_lane(paces, i);
+            __atomic_store_n(&lane->state, LANE_GONE, __ATOMIC_SEQ_CST);
+            end_if_last(paces, lane);
+        } else {
             __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
+        }
     }
 }

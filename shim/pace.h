@@ -57,7 +57,7 @@ struct mark {
 };
 
 /* A context with marks. Events belong to contexts, and times are told between two of one context. */
-enum lane_state { LANE_FREE, LANE_OPENING, LANE_OPEN, LANE_ENDING };
+enum lane_state { LANE_FREE, LANE_OPENING, LANE_OPEN, LANE_ENDING, LANE_GONE }; /* GONE: its users go first */
 struct lane {
     uint64_t context;    /* CUcontext */
     uint32_t state;      /* atomic */
@@ -212,7 +212,7 @@ void mark_collect(struct membership *membership, struct paces *paces, int device
 struct lane *lane_of(struct paces *paces, CUcontext context, int device);
 
 /* Before and after the driver is told something that may end a context, and its events with it. Waits for who is asking about them, which takes
- * microseconds. `gone`: it did end. */
+ * microseconds, and a second at most. `gone`: it did end. */
 bool mark_contexts(void); /* whether there are any with marks */
 void mark_context_ending(CUcontext context);
 void mark_context_ended(CUcontext context, bool gone);

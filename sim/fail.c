@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Failure injection (SOFTSIM_FAIL) and tracing (SOFTSIM_TRACE): both look at nothing but the name of the function called. */
+/* Failure injection (SOFTSIM_FAIL), calls that hang (SOFTSIM_BLOCK) and tracing (SOFTSIM_TRACE): they look at nothing but the name of the
+ * function called. */
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +14,9 @@
 
 #include "shared.h"
 
-#define MAX_RULES 32
+#define MAX_RULES   32
+#define BLOCK_MS    1
+#define BLOCK_TIMES 60000 /* a minute: nothing hangs for ever that forgot the file */
 
 /* symbol:n:error fails the n-th call; symbol:n+:error that one and all later ones. */
 struct rule {
@@ -21,9 +27,35 @@ struct rule {
     unsigned long calls;
 };
 
+/* symbol:path holds up one call at a time. */
+struct block {
+    char symbol[64];
+    char path[PATH_MAX];
+    bool waiting; /* atomic */
+};
+
 static struct rule rules[MAX_RULES];
 static unsigned int rule_count;
+static struct block blocks[MAX_RULES];
+static unsigned int block_count;
 static int trace_fd = -1;
+
+static void blocks_read(const char *text)
+{
+    while (text && *text && block_count < MAX_RULES) {
+        struct block *b = &blocks[block_count];
+        size_t length = strcspn(text, ",");
+        const char *colon = memchr(text, ':', length);
+
+        if (colon && (size_t)(colon - text) < sizeof(b->symbol) && length - (size_t)(colon - text) <= sizeof(b->path)) {
+            memcpy(b->symbol, text, (size_t)(colon - text));
+            memcpy(b->path, colon + 1, length - (size_t)(colon - text) - 1);
+            block_count++;
+        }
+        text += length;
+        text += *text == ',';
+    }
+}
 
 static void settings_read(void)
 {
@@ -47,6 +79,7 @@ static void settings_read(void)
         text += strcspn(text, ",");
         text += *text == ',';
     }
+    blocks_read(getenv("SOFTSIM_BLOCK"));
     if (trace && *trace)
         trace_fd = open(trace, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
@@ -76,6 +109,37 @@ int sim_fail_next(const char *function)
             failure = r->error;
     }
     return failure;
+}
+
+/* Until the file is gone, which says meanwhile who waits. */
+static void wait_for(struct block *b)
+{
+    char line[64];
+    int fd = open(b->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    int length = snprintf(line, sizeof(line), "%d %ld\n", (int)getpid(), (long)syscall(SYS_gettid));
+
+    if (fd < 0)
+        return;
+    bool told = write(fd, line, (size_t)length) == length;
+    close(fd);
+    for (int n = 0; told && n < BLOCK_TIMES && access(b->path, F_OK) == 0; n++)
+        poll(NULL, 0, BLOCK_MS);
+}
+
+void sim_block(const char *function)
+{
+    int saved = errno;
+
+    settings_once();
+    for (unsigned int i = 0; i < block_count; i++) {
+        struct block *b = &blocks[i];
+
+        if (strcmp(b->symbol, function) != 0 || __atomic_exchange_n(&b->waiting, true, __ATOMIC_ACQUIRE))
+            continue;
+        wait_for(b);
+        __atomic_store_n(&b->waiting, false, __ATOMIC_RELEASE);
+    }
+    errno = saved;
 }
 
 void sim_trace(const char *function)

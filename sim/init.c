@@ -61,6 +61,7 @@ void sim_unlock(void)
 CUresult sim_enter(const char *function, bool before_init)
 {
     sim_trace(function);
+    sim_block(function);
     if (virtual_poll)
         virtual_poll();
     if (!before_init) {

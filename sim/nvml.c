@@ -28,9 +28,10 @@ static bool bytes_unknown;      /* or cannot tell what each has */
 #define FOREIGN_PIDS  10000000
 #define NOT_AVAILABLE ~0ULL
 
-/* SOFTSIM_FAIL: nothing is done then. */
+/* SOFTSIM_BLOCK, and SOFTSIM_FAIL: nothing is done then. */
 #define FAIL()                                                                                                                     \
     do {                                                                                                                           \
+        sim_block(__func__);                                                                                                       \
         int fail_ = sim_fail_next(__func__);                                                                                       \
         if (fail_)                                                                                                                 \
             return (nvmlReturn_t)fail_;                                                                                            \

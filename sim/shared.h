@@ -197,6 +197,8 @@ void sim_timeline_drop(struct sim_machine *m, unsigned int row);
 
 /* The failure that is injected into the next call of `function`, or 0 (fail.c; no lock needed). */
 int sim_fail_next(const char *function);
+/* Where the function is to hang: it does here (fail.c). The caller holds no lock. */
+void sim_block(const char *function);
 void sim_trace(const char *function);
 
 /* The one clock of the simulator, in nanoseconds. */

@@ -2,6 +2,9 @@
 /* Memory and contexts of the simulated driver in one process: sizes to the byte, errors as documented, bytes that really move. */
 #include "helper.h"
 #include <cuda.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
 
 static uint64_t free_bytes(void)
 {
@@ -243,6 +246,47 @@ static void check_failures(void)
     t_result(cuCtxSynchronize(), CUDA_ERROR_UNKNOWN);
 }
 
+static bool returned; /* the call that hangs */
+
+static void *hang(void *context)
+{
+    CUdeviceptr p;
+
+    t_cuda(cuCtxSetCurrent(context));
+    t_cuda(cuMemAlloc(&p, 1));
+    __atomic_store_n(&returned, true, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+/* One call hangs, with nothing done and no lock held: all others pass, of the same function too. */
+static void check_hang(void)
+{
+    const char *path = strchr(getenv("SOFTSIM_BLOCK"), ':') + 1;
+    CUcontext context = make_context();
+    uint64_t left = free_bytes();
+    struct stat about = {.st_size = 0};
+    pthread_t thread;
+    CUdeviceptr p;
+
+    t_cuda(cuMemAlloc(&p, 1));
+    t_cuda(cuMemFree(p));
+    close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    t_equal(pthread_create(&thread, NULL, hang, context), 0);
+    while (!about.st_size) {
+        t_equal(stat(path, &about), 0);
+        usleep(1000);
+    }
+    t_equal(free_bytes(), left);
+    t_cuda(cuMemAlloc(&p, 1));
+    t_cuda(cuMemFree(p));
+    t_cuda(cuCtxSynchronize());
+    usleep(20000);
+    t_check(!__atomic_load_n(&returned, __ATOMIC_SEQ_CST), "a call did not hang");
+    t_equal(unlink(path), 0);
+    t_equal(pthread_join(thread, NULL), 0);
+    t_check(free_bytes() < left, "a call that hung did nothing");
+}
+
 /* A green context is on top of the primary one, and what is allocated in it goes with it. */
 static void check_green(void)
 {
@@ -330,6 +374,9 @@ int main(void)
     in_child(check_arrays, NULL, NULL);
     in_child(check_v1, NULL, NULL);
     in_child(check_failures, "SOFTSIM_FAIL", "cuMemAlloc_v2:2:700,cuCtxSynchronize:2+:999");
+    char hanging[4096];
+    snprintf(hanging, sizeof(hanging), "cuMemAlloc_v2:%s/hang", getenv("TEST_TMP"));
+    in_child(check_hang, "SOFTSIM_BLOCK", hanging);
     in_child(check_green, NULL, NULL);
     in_child(check_exit, NULL, NULL);
     setenv("SOFTSIM_GPUS", "4", 1);
