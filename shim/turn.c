@@ -17,7 +17,6 @@
 #define AGAIN_NS  UINT64_C(100000)    /* another thread is asking, or the process drains */
 #define WATCH_NS  UINT64_C(1000000)   /* how closely a turn is watched that others wait for */
 #define STUCK_NS  UINT64_C(2000000)   /* what does not drain for so long may wait for work of ours on another device */
-#define TELL_NS   UINT64_C(50000000)  /* how often weights are renewed, and counters */
 #define TELL_NS   UINT64_C(50000000)  /* how often weights and counters are renewed */
 #define UNUSED_NS UINT64_C(4000000)   /* a turn that is not used is let go, for who comes next */
 
