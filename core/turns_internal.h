@@ -17,7 +17,7 @@
 #define TURNS_SUFFIX    ".turns"
 #define TURNS_TEMPORARY ".turns-" /* not published yet, where O_TMPFILE does not work */
 #define TURNS_NAME_MAX  (64 + sizeof(TURNS_SUFFIX))
-#define TURNS_SLACK     UINT64_C(50000000)  /* ns that a moment may lie in the future: who reads it may have been held up after reading its own clock */
+#define TURNS_SLACK     UINT64_C(50000000)  /* ns that a moment may lie in the future: we may have been held up with our own */
 #define TURNS_STALE     UINT64_C(100000000) /* ns after which a want that was not said again is none */
 #define TURNS_RENEW     UINT64_C(500000)    /* ns after which it is said again */
 #define TURNS_MARGIN    UINT64_C(50000000)  /* ns, weighted: by so much a peer's own rank may be below what was seen of it */
