@@ -142,7 +142,7 @@ static void end_now(bool killed)
     exit(0);
 }
 
-/* In a program of its own: ThreadSanitizer cannot always start threads in a forked child. */
+/* In a program of its own, as most are that end like this. */
 static void ending(char *self, char *part)
 {
     bool killed = strcmp(part, "kill") == 0;
@@ -286,6 +286,9 @@ int main(int argc, char **argv)
     const char *part = argc > 1 ? argv[1] : "";
 
     if (strcmp(part, "exit") == 0 || strcmp(part, "kill") == 0) {
+#if defined(__SANITIZE_THREAD__)
+        t_skip("ThreadSanitizer's runtime crashes now and then while threads are made, in some of several programs");
+#endif
         if (argc > 2)
             end_now(strcmp(part, "kill") == 0);
         for (int i = 0; i < 5; i++)
