@@ -24,7 +24,7 @@ struct attach {
     bool watch_forks;        /* /proc/self/pagemap works */
     bool full;               /* but for the dead: they make room soon */
     int folder, fd;
-    char temporary[40]; /* ledger_file_create() */
+    char temporary[NEW_FILE_TEMPORARY]; /* ledger_file_create() */
     bool created;
     struct ledger made; /* filled here, so that the caller's stays "not attached" until all is done */
 };

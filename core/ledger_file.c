@@ -129,66 +129,15 @@ const char *ledger_tables_fault(const struct ledger *ledger)
     return NULL;
 }
 
-/* File systems without fallocate get zeros written, so that no later access finds the space missing (SIGBUS). */
-static int allocate(int fd, uint64_t size)
-{
-    static const char zeros[4096];
-    int result = sys_fallocate(fd, size);
-
-    if (result != -EOPNOTSUPP && result != -ENOSYS)
-        return result;
-    for (uint64_t at = 0; at < size;) {
-        ssize_t written = sys_pwrite(fd, zeros, size - at < sizeof(zeros) ? size - at : sizeof(zeros), at);
-
-        if (written <= 0)
-            return written ? (int)written : -EIO;
-        at += (uint64_t)written;
-    }
-    return 0;
-}
-
-int ledger_file_create(int folder, uint32_t slots, unsigned mode, char temporary[40])
+int ledger_file_create(int folder, uint32_t slots, unsigned mode, char temporary[NEW_FILE_TEMPORARY])
 {
     struct ledger_header header;
-    int fd, result;
 
     ledger_header_init(&header, slots);
-    fd = *temporary ? -EOPNOTSUPP : sys_openat(folder, ".", O_TMPFILE | O_RDWR, 0600);
-    if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -EINVAL) {
-        log_format(temporary, 40, LEDGER_TEMPORARY "%llx", (unsigned long long)sys_random());
-        fd = sys_openat(folder, temporary, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, 0600);
-    }
-    if (fd < 0)
-        return fd;
-    result = sys_fchmod(fd, mode);
-    if (result == 0)
-        result = allocate(fd, header.file_size);
-    if (result == 0) {
-        ssize_t written = sys_pwrite(fd, &header, sizeof(header), 0);
-
-        result = written == (ssize_t)sizeof(header) ? 0 : written < 0 ? (int)written : -EIO;
-    }
-    if (result == 0)
-        return fd;
-    if (*temporary)
-        sys_unlinkat(folder, temporary, 0);
-    sys_close(fd);
-    return result;
+    return new_file_create(folder, LEDGER_TEMPORARY, mode, header.file_size, &header, sizeof(header), temporary);
 }
 
 int ledger_file_publish(int folder, int fd, const char *temporary)
 {
-    char self[40];
-    int result;
-
-    if (*temporary) {
-        result = sys_linkat(folder, temporary, folder, LEDGER_NAME, 0);
-        sys_unlinkat(folder, temporary, 0);
-        return result;
-    }
-    log_format(self, sizeof(self), "/proc/self/fd/%d", fd);
-    result = sys_linkat(AT_FDCWD, self, folder, LEDGER_NAME, AT_SYMLINK_FOLLOW);
-    if (result == -ENOENT)
-        result = sys_linkat(fd, "", folder, LEDGER_NAME, AT_EMPTY_PATH);
-    return result;
+    return new_file_publish(folder, fd, temporary, LEDGER_NAME);
 }

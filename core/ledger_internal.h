@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "ledger_layout.h"
+#include "new_file.h"
 #include "softslice/ledger.h"
 
 #define LEDGER_NAME        "ledger" /* the file in a tenant's folder */
@@ -62,7 +63,7 @@ const char *ledger_tables_fault(const struct ledger *ledger);
 void ledger_take_header(struct ledger *ledger, const struct ledger_header *header);
 
 /* Create an unpublished file of `slots` slots, all its space allocated. fd, or -errno. `temporary` receives its name, "" if none. */
-int ledger_file_create(int folder, uint32_t slots, unsigned mode, char temporary[40]);
+int ledger_file_create(int folder, uint32_t slots, unsigned mode, char temporary[NEW_FILE_TEMPORARY]);
 
 /* Publish it: 0, -EEXIST (another process was faster), or -errno. The temporary name is gone afterwards. */
 int ledger_file_publish(int folder, int fd, const char *temporary);

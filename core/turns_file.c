@@ -6,6 +6,7 @@
 
 #include "ledger_internal.h"
 #include "ledger_sys.h"
+#include "new_file.h"
 #include "lock.h"
 #include "softslice/log.h"
 #include "turns_internal.h"
@@ -57,61 +58,12 @@ int turns_read_header(int fd, struct turns_header *header, struct stat *status)
     return 0;
 }
 
-static int allocate(int fd)
-{
-    static const char zeros[4096];
-    int result = sys_fallocate(fd, TURNS_FILE_SIZE);
-
-    if (result != -EOPNOTSUPP && result != -ENOSYS)
-        return result;
-    for (uint64_t at = 0; at < TURNS_FILE_SIZE; at += sizeof(zeros)) {
-        ssize_t written = sys_pwrite(fd, zeros, sizeof(zeros), at);
-
-        if (written != (ssize_t)sizeof(zeros))
-            return written < 0 ? (int)written : -ENOSPC;
-    }
-    return 0;
-}
-
-/* An open file without a name, or with one that nobody uses. */
-static int create(int folder, unsigned mode, uint64_t flags, char temporary[40])
+static int create(int folder, unsigned mode, uint64_t flags, char temporary[NEW_FILE_TEMPORARY])
 {
     struct turns_header header;
-    int fd = *temporary ? -EOPNOTSUPP : sys_openat(folder, ".", O_TMPFILE | O_RDWR, 0600), result;
 
-    if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -EINVAL) {
-        log_format(temporary, 40, TURNS_TEMPORARY "%llx", (unsigned long long)sys_random());
-        fd = sys_openat(folder, temporary, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW, 0600);
-    }
-    if (fd < 0)
-        return fd;
     init_header(&header, flags);
-    result = sys_fchmod(fd, mode);
-    if (result == 0)
-        result = allocate(fd);
-    if (result == 0 && sys_pwrite(fd, &header, sizeof(header), 0) != (ssize_t)sizeof(header))
-        result = -EIO;
-    if (result == 0)
-        return fd;
-    if (*temporary)
-        sys_unlinkat(folder, temporary, 0);
-    sys_close(fd);
-    return result;
-}
-
-static int publish(int folder, int fd, const char *temporary, const char *name)
-{
-    char self[40];
-    int result;
-
-    if (*temporary) {
-        result = sys_linkat(folder, temporary, folder, name, 0);
-        sys_unlinkat(folder, temporary, 0);
-        return result;
-    }
-    log_format(self, sizeof(self), "/proc/self/fd/%d", fd);
-    result = sys_linkat(AT_FDCWD, self, folder, name, AT_SYMLINK_FOLLOW);
-    return result == -ENOENT ? sys_linkat(fd, "", folder, name, AT_EMPTY_PATH) : result;
+    return new_file_create(folder, TURNS_TEMPORARY, mode, TURNS_FILE_SIZE, &header, sizeof(header), temporary);
 }
 
 bool turns_is_named(int folder, int fd, const char *name)
@@ -165,7 +117,7 @@ struct join {
     struct turns *turns;
     struct turns_room *room;
     int dirfd, folder, fd;
-    char temporary[40];
+    char temporary[NEW_FILE_TEMPORARY];
 };
 
 static int open_own(struct join *join, bool *created)
@@ -234,7 +186,7 @@ static int hold_own(struct join *join, bool created)
         return 1;
     if (result < 0)
         return result;
-    result = created ? publish(join->folder, join->fd, join->temporary, room->name) : 0;
+    result = created ? new_file_publish(join->folder, join->fd, join->temporary, room->name) : 0;
     if (result == -ENOENT && !join->temporary[0]) {
         /* Where a file without a name cannot be given one, the next attempt begins with a temporary one. */
         join->temporary[0] = '.';
@@ -436,7 +388,7 @@ struct prepare {
 static int prepare_work(void *argument)
 {
     struct prepare *prepare = argument;
-    char temporary[40] = "";
+    char temporary[NEW_FILE_TEMPORARY] = "";
     struct stat status;
     int folder = open_folder(prepare->turns, prepare->dirfd, &status), fd, result;
 
@@ -444,7 +396,7 @@ static int prepare_work(void *argument)
         return folder;
     for (unsigned attempt = 0;; attempt++) {
         fd = create(folder, prepare->mode, TURNS_FLAG_KEEP, temporary);
-        result = fd < 0 ? fd : publish(folder, fd, temporary, prepare->name);
+        result = fd < 0 ? fd : new_file_publish(folder, fd, temporary, prepare->name);
         if (fd >= 0)
             sys_close(fd);
         if (result != -ENOENT || attempt)
