@@ -35,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "spin.h"
+
 #define AHEAD_LAUNCHES 1024                 /* what a driver's queue holds, about */
 #define AHEAD_NS       UINT64_C(1000000000) /* and no more work than this, for the end is waited for */
 #define MIX_SHORT_NS   UINT64_C(100000000)
@@ -44,31 +46,6 @@
 #define BURSTS_MAX     100000
 
 extern char **environ;
-
-/* A chain of dependent multiplications, as long as it is told; the branch to the store is never taken, but who compiles it cannot know. */
-static const char image[] = ".version 7.0\n"
-                            ".target sm_75\n"
-                            ".address_size 64\n"
-                            ".visible .entry spin(.param .u64 loops, .param .u64 out)\n"
-                            "{\n"
-                            "  .reg .pred %p;\n"
-                            "  .reg .u32 %x;\n"
-                            "  .reg .u64 %n, %out;\n"
-                            "  ld.param.u64 %n, [loops];\n"
-                            "  ld.param.u64 %out, [out];\n"
-                            "  mov.u32 %x, %tid.x;\n"
-                            "again:\n"
-                            "  mad.lo.u32 %x, %x, 1664525, 1013904223;\n"
-                            "  mad.lo.u32 %x, %x, 22695477, 1;\n"
-                            "  sub.u64 %n, %n, 1;\n"
-                            "  setp.ne.u64 %p, %n, 0;\n"
-                            "  @%p bra again;\n"
-                            "  setp.ne.u32 %p, %x, 1431655765;\n"
-                            "  @%p bra done;\n"
-                            "  st.global.u32 [%out], %x;\n"
-                            "done:\n"
-                            "  ret;\n"
-                            "}\n";
 
 enum mode { ASYNC, SYNC, GRAPH, STREAMS, THREADS, MIX, COLLECTIVE };
 static const char *const mode_name[] = {"async", "sync", "graph", "streams", "threads", "mix", "collective"};
