@@ -53,17 +53,16 @@ static void *run(void *argument)
         idle = pace_look(m, paces, now) == CLOCK_NEVER ? idle + 1 : 0;
         renew(m, paces, now);
         uint64_t turn = turn_tick(m, paces, now);
-        thread_ends(&paces->pacer);
-        if (idle >= LINGER && turn == CLOCK_NEVER) {
+        bool sleeps = idle >= LINGER && turn == CLOCK_NEVER;
+        if (sleeps) {
             /* Asleep before it looks once more: who has begun since then wakes it. */
             __atomic_store_n(&paces->asleep, 1, __ATOMIC_SEQ_CST);
-            if (pace_look(m, paces, now) == CLOCK_NEVER)
-                clock_wait(&paces->pacer.word, seen, CLOCK_NEVER, false);
-            __atomic_store_n(&paces->asleep, 0, __ATOMIC_SEQ_CST);
-            idle = 0;
-        } else {
-            clock_wait(&paces->pacer.word, seen, turn < now + TICK_NS ? turn : now + TICK_NS, false);
+            sleeps = pace_look(m, paces, now) == CLOCK_NEVER;
         }
+        thread_ends(&paces->pacer);
+        clock_wait(&paces->pacer.word, seen, sleeps ? CLOCK_NEVER : turn < now + TICK_NS ? turn : now + TICK_NS, false);
+        if (__atomic_exchange_n(&paces->asleep, 0, __ATOMIC_SEQ_CST))
+            idle = 0;
     }
     return NULL;
 }
