@@ -44,7 +44,7 @@ void turns_counts(const struct turns *turns, unsigned device, struct turns_count
     lock_give(&room->lock);
 }
 
-bool turns_report(struct turns *turns, char *line, size_t size)
+bool turns_report(struct turns *turns, char *line, size_t size, bool *damage)
 {
     static const char *const text[TURNS_NOTES] = {[TURNS_NOTE_DAMAGED] = "is damaged and ignored",
                                                   [TURNS_NOTE_ABSURD] = "says absurd times and is ignored",
@@ -65,6 +65,8 @@ bool turns_report(struct turns *turns, char *line, size_t size)
                 continue;
             room->peer[i].due &= (uint8_t)~bit;
             log_format(line, size, "turns: the entry of tenant %s %s", room->peer[i].name, text[note]);
+            if (damage)
+                *damage = note == TURNS_NOTE_DAMAGED || note == TURNS_NOTE_ABSURD;
             told = true;
         }
     }

@@ -14,7 +14,7 @@
 
 #define RECENT_NS UINT64_C(100000000) /* a device that the tenant had work on since then is part of its turns */
 #define SHORT_NS  UINT64_C(200000)    /* a pause that is too short for others to make use of */
-#define AGAIN_NS  UINT64_C(100000)    /* another thread is asking, or the process drains */
+#define AGAIN_NS  UINT64_C(100000)    /* another thread is asking */
 #define WATCH_NS  UINT64_C(1000000)   /* how closely a turn is watched that others wait for */
 #define STUCK_NS  UINT64_C(2000000)   /* what does not drain for so long may wait for work of ours on another device */
 #define TELL_NS   UINT64_C(50000000)  /* how often weights and counters are renewed */
@@ -239,9 +239,10 @@ static void count(struct membership *m, struct turn *turn)
 static void tell(struct turn *turn)
 {
     char line[256];
+    bool damage;
 
-    while (turns_report(&turn->turns, line, sizeof(line)))
-        log_info("%s", line);
+    while (turns_report(&turn->turns, line, sizeof(line), &damage))
+        log_line(damage ? LOG_WARN : LOG_INFO, "%s", line);
 }
 
 uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)

@@ -114,8 +114,9 @@ struct turns_counts {
 };
 void turns_counts(const struct turns *turns, unsigned device, struct turns_counts *counts);
 
-/* The next thing that people should know about a peer, once for each of it: damaged, absurd or overstaying. False where there is none. Nothing is logged by
+/* The next thing that people should know about a peer, once for each of it: damaged or absurd (*damage, which may be NULL), or
+ * overstaying, as healthy ones do now and then on a busy machine. False where there is none. Nothing is logged by
  * the calls above. */
-bool turns_report(struct turns *turns, char *line, size_t size);
+bool turns_report(struct turns *turns, char *line, size_t size, bool *damage);
 
 #endif

@@ -227,16 +227,16 @@ static void one_lies(enum lie what, double least, bool reported)
                   (unsigned long long)sim[i].gpu);
     }
     cr_expect(!reported || counts.ignored == 1);
-    cr_expect(turns_report(&sim[0].turns, line, sizeof(line)) == (counts.ignored > 0));
+    cr_expect(turns_report(&sim[0].turns, line, sizeof(line), NULL) == (counts.ignored > 0));
     if (reported)
         printf("%s\n", line);
     for (unsigned i = 0; i < TURNS_NOTES; i++)
-        turns_report(&sim[0].turns, line, sizeof(line));
+        turns_report(&sim[0].turns, line, sizeof(line), NULL);
     for (unsigned i = 0; i < 5000; i++) {
         sim_step();
         lie(2, what);
     }
-    cr_expect(!turns_report(&sim[0].turns, line, sizeof(line)), "reported again: %s", line);
+    cr_expect(!turns_report(&sim[0].turns, line, sizeof(line), NULL), "reported again: %s", line);
 }
 
 #define LIE_TEST(name, what, least, reported)                                                                                      \

@@ -172,9 +172,9 @@ Test(turns_files, a_file_cut_short_kills_nobody)
     cr_assert(turns_ask(&sim[0].turns, 1, sim_now).mine);
     cr_assert(!turns_demand(&sim[0].turns, 1, sim_now).must_go);
     turns_release(&sim[0].turns, 1, sim_now, 0);
-    cr_assert(turns_report(&sim[0].turns, line, sizeof(line)));
+    cr_assert(turns_report(&sim[0].turns, line, sizeof(line), NULL));
     cr_assert(strstr(line, "tenant b is damaged"), "%s", line);
-    cr_assert(!turns_report(&sim[0].turns, line, sizeof(line)));
+    cr_assert(!turns_report(&sim[0].turns, line, sizeof(line), NULL));
     look(0, 2 * SIM_S);
     cr_assert_eq(peers(0), 0);
     munmap(sim[1].turns.room->own, TURNS_FILE_SIZE);
