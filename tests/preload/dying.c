@@ -141,9 +141,10 @@ static void survivor(unsigned kills)
 {
     /* Three of them: two contexts and one that dies fill the budget with it. */
     uint64_t most = t_bytes("SOFTSLICE_VRAM", 0) - 2 * CONTEXT - 20 * T_MIB;
-    struct member idle = start("hold", 10 * T_MIB), first = start("hold", most);
+    struct member idle = start("hold", 10 * T_MIB), first;
 
-    await(&idle, "an idle member did not come up");
+    await(&idle, "an idle member did not come up"); /* before the other one comes: each compares what is free with what is in use */
+    first = start("hold", most);
     await(&first, "a first member did not get what it wanted");
     for (unsigned i = 0; i < kills; i++) {
         end(&first);
