@@ -333,10 +333,10 @@ void sim_stream_wait(struct sim_stream *s)
 
         if (is_legacy(s) && s->head.ctx->blocking_mark > mark)
             mark = s->head.ctx->blocking_mark;
-        if (sim_engine_served(dev) >= mark)
-            sim_stream_poll();
-        else
+        if (sim_engine_served(dev) < mark)
             sim_engine_sleep(dev, mark);
+        else if (!sim_stream_done(s)) /* it may have ended just now */
+            sim_stream_poll();
     }
     sim_events_settle();
 }
@@ -357,10 +357,10 @@ void sim_context_wait(struct sim_ctx *ctx)
         for (struct sim_stream *s = first_stream(ctx); s; s = s->sibling)
             if (s->mark > mark)
                 mark = s->mark;
-        if (sim_engine_served(ctx->dev) >= mark)
-            sim_stream_poll();
-        else
+        if (sim_engine_served(ctx->dev) < mark)
             sim_engine_sleep(ctx->dev, mark);
+        else if (!sim_context_done(ctx))
+            sim_stream_poll();
     }
     sim_events_settle();
 }
