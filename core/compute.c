@@ -16,6 +16,7 @@ void compute_enter(struct quota *quota, struct quota_device *device, const struc
 {
     uint32_t own = config_compute_own(config, &device->id, NULL);
     uint32_t weight = config->weight_set ? config->weight : 0;
+    uint32_t first;
     bool replaced;
 
     device->share_own = SHARE_WHOLE;
@@ -26,11 +27,14 @@ void compute_enter(struct quota *quota, struct quota_device *device, const struc
         return;
     ledger_arm(&quota->ledger, LEDGER_ARMS_COMPUTE);
     ledger_enter_compute(&quota->ledger, (unsigned)device->index, own, weight);
-    /* A joiner with less is bound by its own. Who set the ledger's share is bound by that, and so by its replacement; whoever set it before
-     * the first member came to it will know when that has. */
-    if (own < ledger_share(&quota->ledger, (unsigned)device->index)) {
+    if (quota->ledger.first_to_share && ledger_has_compute(&quota->ledger))
+        return;
+    /* A joiner that was started with less than the first member is bound by its own. Who set the ledger's share is bound by that, and so by its
+     * replacement; whoever set it before the first member came to it will know when that has. */
+    first = ledger_first_share(&quota->ledger, (unsigned)device->index, &replaced);
+    if (own < (first ? first : ledger_share(&quota->ledger, (unsigned)device->index))) {
         device->share_own = own;
-    } else if (!ledger_first_share(&quota->ledger, (unsigned)device->index, &replaced)) {
+    } else if (!first) {
         device->share_own = own;
         device->share_open = true;
     }

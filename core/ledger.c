@@ -325,8 +325,33 @@ uint64_t ledger_limit(const struct ledger *ledger, unsigned device)
 
 void ledger_set_limit(struct ledger *ledger, unsigned device, uint64_t limit)
 {
-    if (ledger_usable(ledger, device))
-        ledger_store(&ledger_device_at(ledger, device)->limit, ledger_limit_encode(limit, LEDGER_LIMIT_REPLACED));
+    struct ledger_device *entry;
+    uint64_t before;
+
+    if (!ledger_usable(ledger, device))
+        return;
+    entry = ledger_device_at(ledger, device);
+    before = ledger_load(&entry->limit);
+    /* The first member may be entering its own meanwhile: what is kept is what is replaced. */
+    do {
+        if (!(before & LEDGER_LIMIT_REPLACED))
+            ledger_store(&entry->replaced, before);
+    } while (!__atomic_compare_exchange_n(&entry->limit, &before, ledger_limit_encode(limit, LEDGER_LIMIT_REPLACED), false,
+                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+}
+
+bool ledger_own_binds(const struct ledger *ledger, unsigned device, uint64_t own)
+{
+    const struct ledger_device *entry;
+    uint64_t replaced;
+
+    if (!ledger_usable(ledger, device))
+        return true;
+    entry = ledger_device_at(ledger, device);
+    if (!(ledger_load(&entry->limit) & LEDGER_LIMIT_REPLACED))
+        return true;
+    replaced = ledger_load(&entry->replaced);
+    return !ledger_limit_valid(replaced) || own < ledger_limit_decode(replaced);
 }
 
 uint64_t ledger_last_burial(const struct ledger *ledger, unsigned device)

@@ -226,8 +226,10 @@ static void begin_tenant(struct ledger *made)
             ledger_clear_slot(made, i);
     }
     __atomic_store_n(&made->file->slots_used, dead, __ATOMIC_SEQ_CST);
-    for (uint32_t i = 0; i < made->devices; i++)
+    for (uint32_t i = 0; i < made->devices; i++) {
         ledger_store(&ledger_device_at(made, i)->limit, 0);
+        ledger_store(&ledger_device_at(made, i)->replaced, 0);
+    }
     if (dead || !ledger_load(&ledger_device_at(made, made->devices - 1)->key))
         return;
     for (uint32_t i = made->devices; i-- > 0;) {

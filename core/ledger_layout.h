@@ -10,7 +10,9 @@
  * In a file of version 0 nobody has the newer parts: the dead are taken off at once, nothing is suspended, spilled bytes are not told.
  *
  * Minor version 2 added struct ledger_compute, the busy words and the mark of who knows of them. In an older file there is no compute share: each
- * process keeps to its own. An older library neither resets what they say when it begins a tenant anew nor marks its slot. */
+ * process keeps to its own. An older library neither resets what they say when it begins a tenant anew nor marks its slot.
+ *
+ * `replaced` of a device is a word that older libraries leave as it is, 0 in a new file: who cannot tell what was replaced keeps to its own limit. */
 #ifndef SOFTSLICE_CORE_LEDGER_LAYOUT_H
 #define SOFTSLICE_CORE_LEDGER_LAYOUT_H
 
@@ -66,7 +68,7 @@ struct ledger_device {
     uint64_t limit; /* 0: nobody set one; else see ledger_limit_encode() */
     uint64_t context_bytes;
     uint64_t last_burial; /* clock_now() */
-    uint64_t reserved_line;
+    uint64_t replaced;    /* what `limit` was before it was replaced first in this life of the tenant: good while that says so */
     uint64_t peak;
     uint64_t reserved_peak[7];
     uint64_t events[8]; /* enum ledger_event */
@@ -191,6 +193,7 @@ LEDGER_AT(device, complete, 24);
 LEDGER_AT(device, limit, 32);
 LEDGER_AT(device, context_bytes, 40);
 LEDGER_AT(device, last_burial, 48);
+LEDGER_AT(device, replaced, 56);
 LEDGER_AT(device, peak, 64);
 LEDGER_AT(device, events, 128);
 LEDGER_AT(slot, state, 0);

@@ -35,15 +35,24 @@ static uint64_t round_up(uint64_t bytes, uint64_t granule)
     return bytes > UINT64_MAX - (granule - 1) ? UINT64_MAX : (bytes + (granule - 1)) & ~(granule - 1);
 }
 
-static uint64_t cap_of(const struct quota_device *device)
+/* What binds this process alone, of its own sources. */
+static uint64_t own_limit(const struct quota *quota, const struct quota_device *device)
 {
-    return min(min(device->own, device->admin), min(__atomic_load_n(&device->native, __ATOMIC_RELAXED), device->id.physical));
+    if (device->own != UINT64_MAX && !ledger_own_binds(&quota->ledger, (unsigned)device->index, device->own))
+        return UINT64_MAX;
+    return device->own;
+}
+
+static uint64_t cap_of(const struct quota *quota, const struct quota_device *device)
+{
+    return min(min(own_limit(quota, device), device->admin),
+               min(__atomic_load_n(&device->native, __ATOMIC_RELAXED), device->id.physical));
 }
 
 int quota_add_device(struct quota *quota, const struct config *config, const struct config_device *id, uint64_t granule)
 {
     struct quota_device *device = &quota->device[quota->devices];
-    uint64_t own = config_vram_own(config, id, NULL), before;
+    uint64_t own = config_vram_own(config, id, NULL);
     int index;
 
     for (unsigned i = 0; i < quota->devices; i++)
@@ -60,21 +69,16 @@ int quota_add_device(struct quota *quota, const struct config *config, const str
         log_format(quota->ledger.error, sizeof(quota->ledger.error), "more than %d devices", QUOTA_DEVICES);
         return -ENOSPC;
     }
-    index = ledger_add_device(&quota->ledger, id->uuid, LEDGER_NO_LIMIT);
-    if (index < 0)
-        return index;
     if (config_arms_vram(config))
         ledger_arm(&quota->ledger, LEDGER_ARMS_VRAM);
-    before = ledger_limit(&quota->ledger, (unsigned)index);
-    ledger_add_device(&quota->ledger, id->uuid, own);
+    index = ledger_add_device(&quota->ledger, id->uuid, own);
+    if (index < 0)
+        return index;
     *device = (struct quota_device){
         .id = *id,
         .index = index,
-        /* Who set the ledger's limit is bound by that, and so by its replacement, not by what it once set. A joiner that found none may
-         * only have come before the first member, whose word then counts. */
-        .own = own < ledger_limit(&quota->ledger, (unsigned)index) || (!quota->ledger.first && before == LEDGER_NO_LIMIT)
-                   ? own
-                   : UINT64_MAX,
+        /* Who sets the ledger's limit is bound by that, and so by its replacement, not by what it once set. */
+        .own = quota->ledger.first ? UINT64_MAX : own,
         .admin = config_vram_admin(config, id, NULL),
         .native = UINT64_MAX,
         .headroom = config->headroom,
@@ -89,7 +93,7 @@ uint64_t quota_limit(const struct quota *quota, unsigned device)
 {
     const struct quota_device *d = &quota->device[device];
 
-    return min(cap_of(d), ledger_limit(&quota->ledger, (unsigned)d->index));
+    return min(cap_of(quota, d), ledger_limit(&quota->ledger, (unsigned)d->index));
 }
 
 void quota_info(struct quota *quota, unsigned device, uint64_t physical_free, uint64_t *total, uint64_t *free_bytes)
@@ -109,7 +113,7 @@ static uint64_t room_for(const struct quota *quota, unsigned device, enum quota_
     uint64_t limit;
 
     if (!d->headroom || family == QUOTA_CONTEXT || family == QUOTA_GROWTH || family == QUOTA_RESTORED)
-        return cap_of(d);
+        return cap_of(quota, d);
     limit = quota_limit(quota, device);
     return limit > d->headroom ? limit - d->headroom : 0;
 }
@@ -215,7 +219,7 @@ int quota_resume(struct quota *quota, const struct ledger_peer *peer, struct led
     for (unsigned i = 0; i < LEDGER_DEVICES; i++)
         cap[i] = LEDGER_NO_LIMIT;
     for (unsigned i = 0; i < quota->devices; i++)
-        cap[quota->device[i].index] = cap_of(&quota->device[i]);
+        cap[quota->device[i].index] = cap_of(quota, &quota->device[i]);
     do {
         result = ledger_resume(&quota->ledger, peer, cap, refusal);
         for (unsigned i = 0; result < 0 && i <= quota->devices; i++) {

@@ -79,6 +79,10 @@ int ledger_add_device(struct ledger *ledger, const uint8_t uuid[16], uint64_t li
 uint64_t ledger_limit(const struct ledger *ledger, unsigned device);
 void ledger_set_limit(struct ledger *ledger, unsigned device, uint64_t limit);
 
+/* Whether a joiner's own limit binds it: always where the ledger's has not been replaced (the smaller of the two holds), after that only where it was
+ * started with less than what the tenant's first process set. Two loads. */
+bool ledger_own_binds(const struct ledger *ledger, unsigned device, uint64_t own);
+
 /* Charge `bytes` tentatively if the tenant's total stays within min(ledger's limit, `cap`). 0; -ENOMEM where it does not fit even with
  * other processes' tentative charges set apart, after burying the dead; never blocks for longer than a racing charge takes to
  * settle, 1 s at most. Lock-free, no system call unless about to refuse. */

@@ -32,7 +32,7 @@ enum quota_family {
 struct quota_device {
     struct config_device id;
     int index;         /* in the ledger */
-    uint64_t own;      /* limit of this process's own sources if it was smaller than the ledger's at attach: binds it alone */
+    uint64_t own;      /* limit of this process's own sources, unless it is the ledger's: see ledger_own_binds() */
     uint64_t admin;    /* the admin's */
     uint64_t native;   /* atomic: MPS's or the driver's own limit, UINT64_MAX if none */
     uint64_t headroom; /* left free by what is not taken for the driver itself */

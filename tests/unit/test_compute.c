@@ -133,6 +133,19 @@ Test(compute, set_holds_for_who_set_it)
     cr_assert_eq(compute_share(c, 0), 1000);
 }
 
+/* A worker that is started again after a change, as the others were, is not bound by what was replaced. */
+Test(compute, set_holds_for_who_joins_later)
+{
+    struct quota *a = join("30%", NULL, NULL, NULL), *b, *c;
+
+    ledger_set_share(&a->ledger, 0, 8000);
+    b = join("30%", NULL, NULL, NULL);
+    c = join("20%", NULL, NULL, NULL);
+    cr_assert_eq(compute_share(b, 0), 8000);
+    cr_assert_eq(compute_share(c, 0), 2000);
+    cr_assert_eq(compute_share(b, 1), 3000);
+}
+
 Test(compute, weight_stands_in_for_none)
 {
     struct quota *a = join("30%", NULL, NULL, NULL);

@@ -31,17 +31,15 @@ static const char *from_variables(void *context, const char *name)
     return NULL;
 }
 
-/* A member of tenant "a" (or of none) with this VRAM variable (NULL: none) and one device of 80 GiB. */
-static struct quota *join(const char *tenant, const char *vram, uint64_t granule)
+static const struct config_device device = {.uuid = {1, 2, 3}, .physical = 80 * GIB};
+
+/* What these variables (NULL: none) say. */
+static struct config *load(const char *tenant, const char *vram)
 {
-    static const struct config_device device = {.uuid = {1, 2, 3}, .physical = 80 * GIB};
     static char setting[64], name[64];
-    struct quota *quota = mmap(NULL, sizeof(*quota), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct config *config = malloc(sizeof(*config));
     struct config_input input = {.getenv = from_variables, .admin_file = scratch_path("no such file")};
-    char path[PATH_MAX];
     unsigned n = 0;
-    int directory;
 
     snprintf(setting, sizeof(setting), "SOFTSLICE_VRAM=%s", vram);
     snprintf(name, sizeof(name), "SOFTSLICE_TENANT=%s", tenant);
@@ -51,6 +49,17 @@ static struct quota *join(const char *tenant, const char *vram, uint64_t granule
         variables[n++] = name;
     variables[n] = NULL;
     cr_assert_eq(config_load(config, &input), 0, "%s", config->error);
+    return config;
+}
+
+/* A member of tenant "a" (or of none) with this VRAM variable (NULL: none) and one device of 80 GiB. */
+static struct quota *join(const char *tenant, const char *vram, uint64_t granule)
+{
+    struct quota *quota = mmap(NULL, sizeof(*quota), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct config *config = load(tenant, vram);
+    char path[PATH_MAX];
+    int directory;
+
     directory = ledger_state_dir(&quota->ledger, scratch, path, sizeof(path));
     cr_assert_geq(directory, 0, "%s", quota->ledger.error);
     cr_assert_eq(ledger_attach(&quota->ledger, directory, tenant), 0, "%s", quota->ledger.error);
@@ -242,22 +251,117 @@ Test(quota, the_smallest_limit_holds)
     cr_assert_eq(quota_limit(first, 0), 12 * GIB);
 }
 
-/* Between joining and entering its limit the first member asks the driver for its devices: others come in between. */
-Test(quota, who_comes_before_the_first_limit_keeps_its_own)
+/* A first member that has joined, and enters its limit later. */
+static struct ledger *begin_first(void)
 {
-    static const uint8_t uuid[16] = {1, 2, 3};
-    struct ledger first = {0};
+    static struct ledger first;
     char path[PATH_MAX];
     int directory = ledger_state_dir(&first, scratch, path, sizeof(path));
 
     cr_assert_geq(directory, 0, "%s", first.error);
     cr_assert_eq(ledger_attach(&first, directory, "a"), 0, "%s", first.error);
     close(directory);
+    return &first;
+}
+
+/* Between joining and entering its limit the first member asks the driver for its devices: others come in between. */
+Test(quota, who_comes_before_the_first_limit_keeps_its_own)
+{
+    struct ledger *first = begin_first();
     struct quota *early = join("a", "5GiB", 0);
-    cr_assert_eq(ledger_add_device(&first, uuid, 20 * GIB), 0);
+
+    cr_assert_eq(ledger_add_device(first, device.uuid, 20 * GIB), 0);
     cr_expect_eq(quota_limit(early, 0), 5 * GIB);
-    cr_expect_eq(ledger_limit(&first, 0), 20 * GIB);
+    cr_expect_eq(ledger_limit(first, 0), 20 * GIB);
     cr_expect_eq(quota_limit(join("a", "30GiB", 0), 0), 20 * GIB);
+}
+
+/* Ranks that start at once with the same budget: those that come before the first one have set what is replaced. */
+Test(quota, set_reaches_who_came_before_the_first_limit)
+{
+    struct ledger *first = begin_first();
+    struct quota *early = join("a", "20GiB", 0), *less = join("a", "5GiB", 0), *more = join("a", "30GiB", 0);
+
+    cr_assert_eq(quota_limit(more, 0), 20 * GIB);
+    cr_assert_eq(ledger_add_device(first, device.uuid, 20 * GIB), 0);
+    cr_assert_eq(quota_limit(less, 0), 5 * GIB);
+    cr_assert_eq(quota_limit(early, 0), 20 * GIB);
+    cr_assert_eq(quota_limit(more, 0), 20 * GIB);
+    ledger_set_limit(first, 0, 40 * GIB);
+    cr_expect_eq(quota_limit(early, 0), 40 * GIB, "it was started with no less than the first one");
+    cr_expect_eq(quota_limit(more, 0), 40 * GIB);
+    cr_expect_eq(quota_limit(less, 0), 5 * GIB, "it was");
+    ledger_set_limit(first, 0, 4 * GIB);
+    cr_expect_eq(quota_limit(less, 0), 4 * GIB);
+    ledger_set_limit(first, 0, 50 * GIB);
+    cr_expect_eq(quota_limit(early, 0), 50 * GIB);
+    cr_expect_eq(quota_limit(less, 0), 5 * GIB);
+    ledger_set_limit(first, 0, LEDGER_NO_LIMIT);
+    cr_expect_eq(quota_limit(early, 0), 80 * GIB);
+}
+
+/* The larger one of two that came before the first member is bound by its own, not by the smaller one's. */
+Test(quota, the_first_limit_does_not_raise_who_came_before)
+{
+    struct ledger *first = begin_first();
+
+    join("a", "5GiB", 0);
+    struct quota *early = join("a", "10GiB", 0);
+    cr_assert_eq(ledger_add_device(first, device.uuid, 20 * GIB), 0);
+    cr_expect_eq(quota_limit(early, 0), 10 * GIB);
+}
+
+/* The first member has no limit: the tenant's is a joiner's, and so is what replaces it. */
+Test(quota, set_reaches_who_set_the_limit)
+{
+    struct quota *none = join("a", NULL, 0), *second = join("a", "10GiB", 0), *less = join("a", "5GiB", 0);
+
+    cr_assert_eq(quota_limit(none, 0), 10 * GIB);
+    ledger_set_limit(&none->ledger, 0, 40 * GIB);
+    cr_expect_eq(quota_limit(none, 0), 40 * GIB);
+    cr_expect_eq(quota_limit(second, 0), 40 * GIB);
+    cr_expect_eq(quota_limit(less, 0), 5 * GIB);
+}
+
+/* Set between the joining of the first member and its entering: that is what holds, for it too. */
+Test(quota, set_comes_before_the_first_limit)
+{
+    struct quota *first = mmap(NULL, sizeof(*first), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *late;
+
+    first->ledger = *begin_first();
+    late = join("a", "10GiB", 0);
+    ledger_set_limit(&late->ledger, 0, 40 * GIB);
+    struct config *config = load("a", "20GiB");
+    cr_assert_eq(quota_add_device(first, config, &device, 0), 0);
+    free(config);
+    cr_expect_eq(quota_limit(first, 0), 40 * GIB);
+    cr_expect_eq(quota_limit(late, 0), 40 * GIB);
+}
+
+/* A worker that is started again after a change, as the others were, is not bound by what was replaced. */
+Test(quota, set_holds_for_who_joins_later)
+{
+    struct quota *first = join("a", "10GiB", 0);
+
+    ledger_set_limit(&first->ledger, 0, 40 * GIB);
+    cr_expect_eq(quota_limit(join("a", "10GiB", 0), 0), 40 * GIB);
+    cr_expect_eq(quota_limit(join("a", "9GiB", 0), 0), 9 * GIB);
+    cr_expect_eq(quota_limit(join("a", NULL, 0), 0), 40 * GIB);
+    ledger_detach(&first->ledger);
+}
+
+/* What the last life of the tenant began with is nobody's any more. */
+Test(quota, each_life_has_its_own_first_limit)
+{
+    struct quota *first = join("a", "10GiB", 0);
+
+    ledger_set_limit(&first->ledger, 0, 40 * GIB);
+    ledger_detach(&first->ledger);
+    struct quota *second = join("a", "20GiB", 0), *less = join("a", "15GiB", 0);
+    cr_assert_eq(quota_limit(second, 0), 20 * GIB);
+    ledger_set_limit(&second->ledger, 0, 40 * GIB);
+    cr_expect_eq(quota_limit(second, 0), 40 * GIB);
+    cr_expect_eq(quota_limit(less, 0), 15 * GIB);
 }
 
 Test(quota, without_a_limit_the_device_is_the_limit)
