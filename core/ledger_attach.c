@@ -319,6 +319,7 @@ static int take_slot(struct attach *attach)
     __atomic_store_n(&slot->pid, (uint32_t)attach->pid, __ATOMIC_SEQ_CST);
     __atomic_store_n(&slot->uid, (uint32_t)geteuid(), __ATOMIC_SEQ_CST);
     since = sys_now(CLOCK_REALTIME);
+    made->answered = ledger_load(&made->file->asked);
     ledger_store(&slot->since, since);
     take_more(made, since);
     ledger_store(&slot->state, LEDGER_SLOT_TAKEN);
@@ -469,6 +470,7 @@ void ledger_detach(struct ledger *ledger)
 
     if (!ledger->file)
         return;
+    ledger_withdraw_answer(ledger, true);
     for (uint32_t i = 0; i < ledger->devices; i++) {
         struct ledger_hold *hold = &ledger_holds(ledger, i)[ledger->slot];
 

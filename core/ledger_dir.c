@@ -11,6 +11,7 @@
 #include "text.h"
 
 #define COLLECT_MAX  64                   /* folders that one attach looks into */
+#define SWEEP_MAX    64                   /* parts of a folder that one sweep reads: some thousand files */
 #define COLLECT_AGE  UINT64_C(2000000000) /* ns that a folder without a ledger is left to its maker */
 #define OVERFLOW_UID 65534                /* how a user namespace shows owners that it does not map */
 
@@ -267,13 +268,15 @@ void ledger_sweep(int folder)
     ssize_t size;
 
     syscall(SYS_lseek, folder, (off_t)0, SEEK_SET);
-    size = sys_getdents(folder, entries, sizeof(entries));
-    for (ssize_t at = 0; at < size;) {
-        struct dirent64 *entry = (struct dirent64 *)(entries + at);
+    for (unsigned part = 0; part < SWEEP_MAX && (size = sys_getdents(folder, entries, sizeof(entries))) > 0; part++) {
+        for (ssize_t at = 0; at < size;) {
+            struct dirent64 *entry = (struct dirent64 *)(entries + at);
 
-        if (strncmp(entry->d_name, LEDGER_TEMPORARY, strlen(LEDGER_TEMPORARY)) == 0)
-            sys_unlinkat(folder, entry->d_name, 0);
-        at += entry->d_reclen;
+            if (strncmp(entry->d_name, LEDGER_TEMPORARY, strlen(LEDGER_TEMPORARY)) == 0 ||
+                strncmp(entry->d_name, LEDGER_ANSWER, strlen(LEDGER_ANSWER)) == 0)
+                sys_unlinkat(folder, entry->d_name, 0);
+            at += entry->d_reclen;
+        }
     }
 }
 
@@ -294,7 +297,10 @@ static void collect_one(int dirfd, const char *name)
         header.major == LEDGER_MAJOR && header.slots <= LEDGER_SLOTS_CAP && sys_lock(fd, LEDGER_LOCK_ATTACH, 1) == 0 &&
         sys_lock(fd, LEDGER_LOCK_SLOTS, header.slots ? header.slots : 1) == 0) {
         sys_unlinkat(folder, LEDGER_NAME, 0);
-        sys_unlinkat(dirfd, name, AT_REMOVEDIR);
+        if (sys_unlinkat(dirfd, name, AT_REMOVEDIR) < 0) {
+            ledger_sweep(folder);
+            sys_unlinkat(dirfd, name, AT_REMOVEDIR);
+        }
     } else if (fd == -ENOENT && sys_now(CLOCK_REALTIME) - made > COLLECT_AGE) {
         ledger_sweep(folder);
         sys_unlinkat(dirfd, name, AT_REMOVEDIR);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include "ledger_layout.h"
 #include "new_file.h"
@@ -16,7 +17,8 @@
 #define LEDGER_OWN_LENGTH  21
 #define LEDGER_MADE_PREFIX "run-" /* a tenant whose name was made up: the prefix, a pid, '-' and so many hexadecimal digits */
 #define LEDGER_MADE_DIGITS 8
-#define LEDGER_TEMPORARY   ".new-" /* a file that is not published yet, where O_TMPFILE does not work */
+#define LEDGER_ANSWER      "explain-" /* a member's ledger_answer(): the prefix and its slot */
+#define LEDGER_TEMPORARY   ".new-"    /* a file that is not published yet, where O_TMPFILE does not work */
 
 /* Set ledger->error and return `code`. */
 int ledger_fail(struct ledger *ledger, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -45,7 +47,7 @@ bool ledger_name_is_own(const char *name);
 /* Remove folders of process-own and made-up tenants that have ended; looks at a bounded number of them, from a random one on. */
 void ledger_collect(int dirfd);
 
-/* Remove files that were never published from a folder: their makers died, or find that out and begin again. */
+/* Remove from a folder files that were never published, whose makers died, or find that out and begin again; and answers, whose members have ended. */
 void ledger_sweep(int folder);
 
 /* ---- ledger_file.c */
@@ -107,6 +109,11 @@ int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *he
 
 /* ledger_read() of what was opened. */
 int ledger_read_all(int fd, const struct ledger_header *header, struct ledger_view *view);
+
+/* ---- ledger_ask.c */
+
+/* What the member in `slot` answered last, as far as `size` reaches: its length, or -errno; -ENOENT where there is none. */
+ssize_t ledger_read_answer(int dirfd, const char *name, uint32_t slot, void *data, size_t size);
 
 /* ---- ledger_members.c */
 

@@ -54,7 +54,8 @@ struct ledger_header {
     uint32_t busy_offset, busy_stride;
     uint64_t reserved[3];
     uint64_t check;
-    uint64_t reserved_mutable[8];
+    uint64_t asked; /* grows by one with each ledger_ask() */
+    uint64_t reserved_mutable[7];
     uint32_t slots_used; /* slots above were never taken in this life of the tenant; grows only, reset by a first live member */
     uint32_t reserved_used[15];
 };
@@ -185,7 +186,8 @@ LEDGER_AT(header, busy_offset, 88);
 LEDGER_AT(header, busy_stride, 92);
 LEDGER_AT(header, reserved, 96);
 LEDGER_AT(header, check, LEDGER_CONSTANT_SIZE - 8);
-LEDGER_AT(header, reserved_mutable, 128);
+LEDGER_AT(header, asked, 128);
+LEDGER_AT(header, reserved_mutable, 136);
 LEDGER_AT(header, slots_used, 192);
 LEDGER_AT(device, key, 0);
 LEDGER_AT(device, uuid, 8);

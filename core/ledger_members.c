@@ -64,7 +64,9 @@ unsigned ledger_members_list(struct ledger *ledger, unsigned device, struct ledg
         if (!state)
             continue;
         if (count < size)
-            list[count] = (struct ledger_member){.pid = __atomic_load_n(&slot->pid, __ATOMIC_SEQ_CST),
+            list[count] = (struct ledger_member){.slot = i,
+                                                 .since = ledger_load(&slot->since),
+                                                 .pid = __atomic_load_n(&slot->pid, __ATOMIC_SEQ_CST),
                                                  .pid_namespace = more ? ledger_load(&more->pid_namespace) : 0,
                                                  .committed = ledger_committed_bytes(committed),
                                                  .tentative = ledger_load(&hold->tentative),

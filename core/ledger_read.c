@@ -248,7 +248,9 @@ static int list_members(int fd, const struct ledger_header *header, unsigned ind
         if (result < 0)
             return result;
         if (count < size)
-            list[count] = (struct ledger_member){.pid = seen.slot.pid,
+            list[count] = (struct ledger_member){.slot = i,
+                                                 .since = seen.slot.since,
+                                                 .pid = seen.slot.pid,
                                                  .pid_namespace = seen.more.pid_namespace,
                                                  .committed = ledger_committed_bytes(hold.committed),
                                                  .tentative = hold.tentative,

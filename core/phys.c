@@ -10,6 +10,7 @@
 
 #define FIRST_ENTRIES 64
 #define UNMAP_AT_ONCE 64 /* under one lock: others wait for it */
+#define VISIT_AT_ONCE 256
 
 struct entry {
     uint64_t handle; /* of a free one: the next free one */
@@ -414,6 +415,20 @@ uint64_t phys_key(uint64_t a, uint64_t b, uint64_t c)
         key ^= key >> 29;
     }
     return key ? key : 1;
+}
+
+void phys_visit(struct phys *p, void (*visit)(void *argument, unsigned device, uint64_t bytes), void *argument)
+{
+    uint32_t number = 1, high;
+
+    do {
+        lock_take(&p->lock);
+        high = p->high;
+        for (uint32_t end = number + VISIT_AT_ONCE; number <= high && number < end; number++)
+            if (at(p, number)->used && at(p, number)->bytes)
+                visit(argument, at(p, number)->device, at(p, number)->bytes);
+        lock_give(&p->lock);
+    } while (number <= high);
 }
 
 size_t phys_count(struct phys *p)

@@ -17,8 +17,10 @@
 #define FIRST_SLOTS 128  /* one page */
 #define LARGE_SLOTS 1024 /* from here on the newest record waits: some 100,000 records in all */
 #define BATCH       64   /* records handed to a callback for one hold of the lock */
+#define WINDOW      128  /* homes that a visit looks at for one hold of the lock */
 
 _Static_assert(sizeof(struct record) == 32, "two records in a cache line");
+_Static_assert(WINDOW <= FIRST_SLOTS, "a window lies in the smallest table");
 
 struct shard {
     uint32_t lock;
@@ -467,6 +469,48 @@ bool records_of_context(struct records *records, uint64_t context)
         lock_give(&records->shard[i].lock);
     }
     return found;
+}
+
+/* Visit the records of a locked shard whose hash, below the width `mask`, is in the window from `at` on. By the hash, not by the slot: records
+ * change their slots, and the slots their number, between two windows. */
+static void visit_window(const struct shard *shard, uint64_t mask, uint64_t at,
+                         void (*visit)(void *argument, const struct record *record), void *argument)
+{
+    const struct record *newest = &shard->newest;
+
+    if (newest->key && home_of(mix(newest->key), mask & ~(uint64_t)(WINDOW - 1)) == at)
+        visit(argument, newest);
+    if (!shard->count || !shard->table)
+        return;
+    for (uint64_t first = at & shard->mask; first <= shard->mask; first += mask + 1) {
+        for (uint64_t n = 0; n <= shard->mask; n++) {
+            const struct record *slot = &shard->table[(first + n) & shard->mask];
+            uint64_t hash;
+
+            if (!slot->key && n >= WINDOW)
+                break;
+            if (!slot->key)
+                continue;
+            hash = mix(slot->key);
+            if (home_of(hash, mask & ~(uint64_t)(WINDOW - 1)) == at &&
+                home_of(hash, shard->mask & ~(uint64_t)(WINDOW - 1)) == first)
+                visit(argument, slot);
+        }
+    }
+}
+
+void records_visit(struct records *records, void (*visit)(void *argument, const struct record *record), void *argument)
+{
+    for (unsigned i = 0; i < SHARDS; i++) {
+        struct shard *shard = &records->shard[i];
+        uint64_t mask = __atomic_load_n(&shard->mask, __ATOMIC_RELAXED) | (WINDOW - 1);
+
+        for (uint64_t at = 0; at <= mask; at += WINDOW) {
+            lock_take(&shard->lock);
+            visit_window(shard, mask, at, visit, argument);
+            lock_give(&shard->lock);
+        }
+    }
 }
 
 size_t records_count(struct records *records)

@@ -81,6 +81,11 @@ void slabs_remove(struct slabs *slabs, uint64_t granule, const struct record *bl
                      argument);
 }
 
+void slabs_visit(struct slabs *slabs, void (*visit)(void *argument, const struct record *slab), void *argument)
+{
+    records_visit(records_of(slabs), visit, argument);
+}
+
 static bool add_block(void *units, const struct record *block)
 {
     *(uint64_t *)units += block->small ? units_of(block->bytes) : 0;

@@ -35,6 +35,7 @@ struct ledger {
     uint64_t file_device, file_inode;
     uint64_t pid_namespace;              /* inode of the one that this process is in, 0 unknown */
     uint64_t last_look;                  /* atomic: when the dead were last looked for */
+    uint64_t answered, answered_at;      /* the newest request of ledger_ask() that is done with; when, 0: there is no answer */
     uint32_t slot, slots, devices;       /* own; how many of each there are */
     uint32_t device_stride, slot_stride; /* copies of what was validated: the file may be scribbled over later */
     uint32_t device_offset, slot_offset, hold_offset;
@@ -228,6 +229,23 @@ struct ledger_change {
 int ledger_change(int dirfd, const char *name, const uint8_t uuid[16], const struct ledger_change *change,
                   struct ledger_view *before);
 
+/* Ask the members of a tenant where their bytes are: softslice/explain.h. Nobody is waited for or disturbed. 0 with the number of the request, or -errno
+ * as ledger_read(); -EACCES, -EROFS. */
+int ledger_ask(int dirfd, const char *name, uint64_t *request);
+
+/* In a member, by one thread of it: whether there is a request that it has not answered; one from before it joined is none. */
+bool ledger_is_asked(const struct ledger *ledger, uint64_t *request);
+
+/* Answer it with `size` bytes, a multiple of 8, in a file of the tenant's folder. 0 or -errno; the request is done with in any case. No descriptor
+ * is to be seen by other threads. */
+int ledger_answer(struct ledger *ledger, uint64_t request, const void *data, size_t size);
+
+/* Take the answer away again: if it is some seconds old, or now. */
+void ledger_withdraw_answer(struct ledger *ledger, bool now);
+
+/* When (CLOCK_REALTIME, ns) this process took its slot. */
+uint64_t ledger_own_since(const struct ledger *ledger);
+
 /* Number of live members, the caller included; buries the dead first. */
 unsigned ledger_members(struct ledger *ledger);
 
@@ -238,6 +256,8 @@ struct ledger_member {
     uint64_t committed, tentative, spilled; /* bytes */
     bool suspended;                         /* it is checkpointed: `committed` is not on the GPU and in no total */
     bool dead;                              /* the driver may not have released its bytes yet: they are still in the total */
+    uint32_t slot;
+    uint64_t since; /* CLOCK_REALTIME ns at which it took the slot: another owner of that has another one */
 };
 
 /* The live members, the caller among them, and the dead whose bytes still count, in the order of their slots. Writes at most `size` of them

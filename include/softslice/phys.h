@@ -81,6 +81,10 @@ uint64_t phys_object(struct phys *table, uint64_t handle);
 /* A key from up to three words that name an attachment. */
 uint64_t phys_key(uint64_t a, uint64_t b, uint64_t c);
 
+/* Call `visit` once for each allocation that is charged here and there all the while, under the lock, which is given back every few hundred: it may
+ * make a few memory accesses, and nothing of this table. */
+void phys_visit(struct phys *table, void (*visit)(void *argument, unsigned device, uint64_t bytes), void *argument);
+
 /* How many allocations are known. */
 size_t phys_count(struct phys *table);
 

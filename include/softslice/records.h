@@ -72,6 +72,10 @@ void records_drop_context(struct records *records, uint64_t context, void (*each
 /* Take out all records, likewise. */
 void records_drop_all(struct records *records, void (*each)(void *argument, const struct record *record), void *argument);
 
+/* Call `visit` once for each record that is there all the while; one that comes or goes meanwhile is visited once at most. Under a lock as above,
+ * which is given back every few hundred records at the latest: who allocates waits for microseconds. */
+void records_visit(struct records *records, void (*visit)(void *argument, const struct record *record), void *argument);
+
 size_t records_count(struct records *records);
 
 #endif

@@ -32,6 +32,9 @@ int slabs_add(struct slabs *slabs, unsigned device, unsigned family, uint64_t gr
 void slabs_remove(struct slabs *slabs, uint64_t granule, const struct record *block,
                   void (*refund)(void *argument, const struct record *slab), void *argument);
 
+/* records_visit() of the slabs: `small` is set in those that are charged, with a granule each of their device and family. */
+void slabs_visit(struct slabs *slabs, void (*visit)(void *argument, const struct record *slab), void *argument);
+
 /* Whether the slabs hold what the small ones of `blocks` come to, so that no thread is between the driver and us with one. Looks at all of
  * both. */
 bool slabs_settled(struct slabs *slabs, struct records *blocks);

@@ -226,3 +226,26 @@ Test(phys, many)
         cr_expect_eq(given_back, (round + 1) * 20000 * MIB);
     }
 }
+
+static uint64_t visited;
+static unsigned visits;
+
+static void visit(void *argument, unsigned device, uint64_t bytes)
+{
+    cr_expect_eq(device, *(unsigned *)argument);
+    visited += bytes;
+    visits++;
+}
+
+Test(phys, what_is_charged_is_visited)
+{
+    unsigned device = 3;
+
+    for (uint64_t i = 1; i <= 1000; i++)
+        cr_assert_eq(phys_create(&use, i, device, i * MIB), 0);
+    cr_assert_eq(phys_create(&use, 2000, PHYS_NO_DEVICE, 0), 0); /* another process's */
+    release(77);
+    phys_visit(use.table, visit, &device);
+    cr_expect_eq(visits, 999);
+    cr_expect_eq(visited, (1000 * 1001 / 2 - 77) * MIB);
+}

@@ -324,3 +324,32 @@ Test(records, without_host_memory_it_says_so_and_keeps_what_it_has, LIMITED)
         cr_assert(records_take(records, i << 21, &out));
     cr_assert_eq(put(1 << 21, 1), 0);
 }
+
+static uint64_t visited;
+
+static void visit(void *argument, const struct record *record)
+{
+    (void)argument;
+    cr_expect_eq(record->bytes, record->key * 3);
+    visited++;
+}
+
+/* At each size, some of them with their newest beside the table. */
+Test(records, all_are_visited)
+{
+    struct record out;
+
+    for (uint64_t i = 1; i <= 200000; i++) {
+        if (((i - 1) & (i - 2)) == 0) {
+            visited = 0;
+            records_visit(records, visit, NULL);
+            cr_assert_eq(visited, i - 1);
+        }
+        cr_assert_eq(put(i << 21, 1), 0);
+    }
+    for (uint64_t i = 1; i <= 200000; i += 3)
+        cr_assert(records_take(records, i << 21, &out));
+    visited = 0;
+    records_visit(records, visit, NULL);
+    cr_assert_eq(visited, records_count(records));
+}
