@@ -32,13 +32,19 @@ CUDA_FLAGS = -isystem $(CUDA_INCLUDE)
 LIBFLAGS := -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec
 LINK_LIB = $(CC) $(CFLAGS) $(SANFLAGS) -shared -Wl,-z,relro,-z,now,-z,noexecstack $(if $(SAN),,-Wl$(comma)-z$(comma)defs) \
            -Wl,--exclude-libs,ALL -Wl,-Bsymbolic-functions $(LDFLAGS)
-# Linked from the archive: libinih.so would have to be in every container.
+# Linked from the archive: libinih.so would have to be in every container. The same holds for json-c, which only the command uses, where there is an
+# archive of it.
 INIH ?= -l:libinih.a
+JSON ?= $(call once,JSON,$(if $(filter /%,$(shell $(CC) -print-file-name=libjson-c.a)),-l:libjson-c.a,-ljson-c))
 
 core_src := $(wildcard core/*.c)
 shim_src := $(wildcard shim/*.c shim/hooks/*.c)
 shim_asm = shim/dlsym_$(ARCH).S shim/thunks_$(ARCH).S
 cli_src := $(wildcard cli/*.c)
+# What is a program of its own, and what of the command's it has in it.
+top_src := $(wildcard cli/top/*.c)
+exporter_src := $(wildcard cli/exporter/*.c)
+program_src := $(wildcard cli/observe*.c) cli/say.c
 sim_src := $(filter-out $(wildcard sim/nvml*.c sim/virtual*.c),$(wildcard sim/*.c))
 sim_asm := $(wildcard sim/*.S)
 sim_nvml_src := $(wildcard sim/nvml*.c sim/fail.c sim/shared.c sim/objects.c sim/timeline.c)
@@ -46,6 +52,9 @@ sim_virtual_src := $(wildcard sim/virtual*.c)
 core_obj := $(core_src:%.c=$(BUILD)/%.o)
 shim_obj = $(shim_src:%.c=$(BUILD)/%.o) $(shim_asm:%.S=$(BUILD)/%.o)
 cli_obj := $(cli_src:%.c=$(BUILD)/%.o)
+top_obj := $(top_src:%.c=$(BUILD)/%.o)
+exporter_obj := $(exporter_src:%.c=$(BUILD)/%.o)
+program_obj := $(program_src:%.c=$(BUILD)/%.o) $(BUILD)/shim/defined.o
 sim_obj := $(sim_src:%.c=$(BUILD)/%.o) $(sim_asm:%.S=$(BUILD)/%.o)
 sim_nvml_obj := $(sim_nvml_src:%.c=$(BUILD)/%.o)
 sim_virtual_obj := $(sim_virtual_src:%.c=$(BUILD)/%.o)
@@ -55,7 +64,11 @@ command := $(BUILD)/softslice
 sim := $(BUILD)/sim/libcuda.so.1
 sim_nvml := $(BUILD)/sim/libnvidia-ml.so.1
 sim_virtual := $(BUILD)/sim/libvirtualtime.so
-products := $(lib) $(command) $(sim) $(sim_nvml) $(sim_virtual)
+top := $(BUILD)/softslice-top
+exporter := $(BUILD)/softslice-exporter
+# A cross build has none: their libraries are not fetched for it.
+programs_too := $(if $(CROSS),,$(if $(top_src),$(top)) $(if $(exporter_src),$(exporter)))
+products := $(lib) $(command) $(programs_too) $(sim) $(sim_nvml) $(sim_virtual)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -87,10 +100,17 @@ $(BUILD)/shim/dlsym.o $(BUILD)/shim/defined.o $(BUILD)/shim/resolve.o: override 
 
 # ---- the command
 
-$(command): $(cli_obj) $(core_obj)
+LINK_PROGRAM = $(CC) $(CFLAGS) $(SANFLAGS) -pie -Wl,-z,relro,-z,now $(LDFLAGS) -o $@ $^ $(INIH)
+$(command): $(cli_obj) $(core_obj) $(BUILD)/shim/defined.o
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(SANFLAGS) -pie -Wl,-z,relro,-z,now $(LDFLAGS) -o $@ $^ $(INIH) -ldl
-$(BUILD)/cli/%.o: override COMPILE += -fPIE
+	$(Q)$(LINK_PROGRAM) $(JSON) -ldl
+$(top): $(top_obj) $(program_obj) $(core_obj)
+	$(call say,LINK,$@)
+	$(Q)$(LINK_PROGRAM) $(JSON) -lncursesw -ltinfo -lm -ldl
+$(exporter): $(exporter_obj) $(program_obj) $(core_obj)
+	$(call say,LINK,$@)
+	$(Q)$(LINK_PROGRAM) $(JSON) -lmicrohttpd -lpthread -lm -ldl
+$(BUILD)/cli/%.o: override COMPILE += -fPIE -Icli $(JSON_FLAGS)
 
 # ---- the simulated GPU
 
@@ -126,21 +146,23 @@ $(BUILD)/%.o: %.S | needed-to-build
 # Each file is written beside its place and renamed over it: a process that has the old library mapped keeps the old one.
 put = mkdir -p '$(DESTDIR)$(dir $(3))' && install -m $(1) '$(2)' '$(DESTDIR)$(3).new' && mv -f '$(DESTDIR)$(3).new' '$(DESTDIR)$(3)'
 man_pages := $(wildcard docs/man/*.1 docs/man/*.5)
-installed = $(PREFIX)/lib/softslice/libsoftslice.so $(PREFIX)/bin/softslice $(PREFIX)/share/softslice/softslice.ini \
+installed = $(PREFIX)/lib/softslice/libsoftslice.so $(PREFIX)/bin/softslice $(patsubst %,$(PREFIX)/libexec/softslice/%,$(notdir $(programs_too))) \
+            $(PREFIX)/share/softslice/softslice.ini \
             $(foreach page,$(man_pages),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
 one_word = $(if $(word 2,x$(DESTDIR)$(PREFIX)x),$(error DESTDIR and PREFIX cannot have a blank: LD_PRELOAD could not name the library))
 
-install: $(lib) $(command) ## Install under PREFIX (/usr/local), below DESTDIR; running programs are not disturbed
+install: $(lib) $(command) $(programs_too) ## Install under PREFIX (/usr/local), below DESTDIR; running programs are not disturbed
 	$(one_word)$(Q)$(call put,755,$(lib),$(PREFIX)/lib/softslice/libsoftslice.so)
 	$(Q)$(call put,755,$(command),$(PREFIX)/bin/softslice)
+	$(Q)$(foreach program,$(programs_too),$(call put,755,$(program),$(PREFIX)/libexec/softslice/$(notdir $(program))) &&) :
 	$(Q)$(call put,644,examples/softslice.ini,$(PREFIX)/share/softslice/softslice.ini)
 	$(Q)$(foreach page,$(man_pages),$(call put,644,$(page),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) &&) :
 	@printf '  %s\n' $(installed:%='$(DESTDIR)%')
 
 uninstall: ## Remove what `make install` put there; configuration and state stay
 	$(one_word)$(Q)rm -f $(installed:%='$(DESTDIR)%')
-	$(Q)for folder in lib share; do [ ! -d '$(DESTDIR)$(PREFIX)'/$$folder/softslice ] || rmdir '$(DESTDIR)$(PREFIX)'/$$folder/softslice; done
+	$(Q)for folder in lib libexec share; do [ ! -d '$(DESTDIR)$(PREFIX)'/$$folder/softslice ] || rmdir '$(DESTDIR)$(PREFIX)'/$$folder/softslice; done
 
 # ---- upkeep
 

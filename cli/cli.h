@@ -15,6 +15,9 @@
 #    define SOFTSLICE_LIBDIR "/usr/local/lib/softslice" /* where `make install` puts the library */
 #endif
 #define CLI_LIBRARY "libsoftslice.so"
+#ifndef SOFTSLICE_LIBEXECDIR
+#    define SOFTSLICE_LIBEXECDIR "/usr/local/libexec/softslice" /* where it puts the programs below */
+#endif
 
 /* Exit statuses, those of env(1) and timeout(1): a program that softslice starts can end with any other. */
 #define CLI_FAILED         125 /* softslice itself failed, or was used wrongly */
@@ -34,6 +37,9 @@ int cli_fail(struct cli_error *error, int status, const char *format, ...) __att
 /* One line "softslice: warning: ..." on stderr, at once. */
 void cli_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* One line "softslice: ..." on stderr: `kind` and `text`, without their control characters. */
+void cli_say(const char *kind, const char *text);
+
 struct option;
 
 /* getopt_long() without its own messages. -1 at the end, '?' with *error set for what is no option. */
@@ -48,7 +54,8 @@ struct command {
     int (*run)(int argc, char **argv, struct cli_error *error);
 };
 
-extern const struct command command_run, command_set, command_config, command_doctor, command_version, command_help;
+extern const struct command command_run, command_set, command_status, command_top, command_exporter, command_config, command_doctor,
+    command_version, command_help;
 extern const struct command *const commands[]; /* NULL-terminated */
 
 const struct command *command_find(const char *name);
@@ -74,6 +81,10 @@ bool preload_find_program(const char *name, char path[PATH_MAX]);
 
 /* Whether `path` is softslice's library, for a process of our kind; if not, *why says so in a few words. */
 bool preload_is_library(const char *path, const char **why);
+
+/* program.c: become the program `name` (softslice-top, say), which is found beside this command's own file, else where `make install` puts it, with
+ * this command's arguments. Returns only with an error. */
+int program_become(const char *name, char **argv, struct cli_error *error);
 
 /* The configuration of this very environment, as a program started from here would read it. As config_load(). */
 int cli_config(struct config *config);

@@ -84,9 +84,15 @@ static int read_all(int fd, char *text, size_t size, size_t *length)
 
 int ini_file_open(struct ini_file *file, const char *path, const char **what)
 {
-    struct stat status;
     int fd = compat_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0);
-    int rc = fd < 0 ? -errno : 0;
+
+    return ini_file_take(file, fd < 0 ? -errno : fd, what);
+}
+
+int ini_file_take(struct ini_file *file, int fd, const char **what)
+{
+    struct stat status;
+    int rc = fd < 0 ? fd : 0;
 
     *file = (struct ini_file){0};
     if (rc == 0 && compat_fstat(fd, &status) < 0)

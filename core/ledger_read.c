@@ -21,15 +21,38 @@ struct seen {
     struct ledger_slot_more more; /* zeros where it has none */
 };
 
-static int read_slot(int fd, const struct ledger_header *header, uint32_t index, struct seen *seen)
+/* What is read of several slots at once. */
+#define BATCH 32
+struct batch {
+    struct seen seen[BATCH];
+    struct ledger_hold hold[LEDGER_DEVICES][BATCH]; /* by device of the view */
+    struct ledger_extra extra[LEDGER_DEVICES][BATCH];
+};
+
+/* Read `count` rows of `size` bytes that lie `stride` apart, at once where that is their distance in `rows` too. */
+static int read_rows(int fd, uint64_t offset, uint32_t stride, void *rows, size_t size, size_t distance, unsigned count)
 {
-    size_t size = header->extra_offset ? sizeof(*seen) : sizeof(seen->slot);
+    int result = 0;
+
+    if (stride == distance && size == distance)
+        return read_all(fd, rows, count * size, offset);
+    for (unsigned i = 0; i < count && result == 0; i++)
+        result = read_all(fd, (char *)rows + i * distance, size, offset + (uint64_t)i * stride);
+    return result;
+}
+
+static int read_slots(int fd, const struct ledger_header *header, uint32_t first, unsigned count, struct batch *batch)
+{
+    size_t size = header->extra_offset ? sizeof(struct seen) : sizeof(struct ledger_slot);
     int result;
 
-    memset(seen, 0, sizeof(*seen));
-    result = read_all(fd, seen, size, header->slot_offset + (uint64_t)index * header->slot_stride);
-    if (seen->more.tag != seen->slot.since)
-        memset(&seen->more, 0, sizeof(seen->more));
+    memset(batch->seen, 0, sizeof(batch->seen));
+    result = read_rows(fd, header->slot_offset + (uint64_t)first * header->slot_stride, header->slot_stride, batch->seen, size,
+                       sizeof(struct seen), count);
+    for (unsigned i = 0; i < count; i++) {
+        if (batch->seen[i].more.tag != batch->seen[i].slot.since)
+            memset(&batch->seen[i].more, 0, sizeof(batch->seen[i].more));
+    }
     return result;
 }
 
@@ -59,121 +82,152 @@ static uint32_t slots_used(const struct ledger_header *header)
     return header->slots_used < header->slots ? header->slots_used : header->slots;
 }
 
-static int read_hold(int fd, const struct ledger_header *header, unsigned device, uint32_t slot, struct ledger_hold *hold)
-{
-    return read_all(fd, hold, sizeof(*hold), header->hold_offset + ((uint64_t)device * header->slots + slot) * sizeof(*hold));
-}
-
-static int read_extra(int fd, const struct ledger_header *header, const struct seen *seen, unsigned device, uint32_t slot,
-                      struct ledger_extra *extra)
-{
-    memset(extra, 0, sizeof(*extra));
-    if (!header->extra_offset || !seen->more.tag)
-        return 0;
-    return read_all(fd, extra, sizeof(*extra),
-                    header->extra_offset + ((uint64_t)device * header->slots + slot) * header->extra_stride);
-}
-
 static void add(uint64_t *sum, uint64_t bytes)
 {
     if (__builtin_add_overflow(*sum, bytes, sum))
         *sum = UINT64_MAX;
 }
 
-/* Add what the members hold on a device. A slot's tentative is read with its committed, so a charge that is just being settled may be
- * seen twice or not at all: a snapshot is for people. */
-static int sum_holds(int fd, const struct ledger_header *header, const uint64_t *counts, unsigned device,
-                     struct ledger_device_state *state)
+/* Where a device of the view stands in the file's table. */
+struct places {
+    unsigned at[LEDGER_DEVICES];
+};
+
+/* What the slots of a batch hold, on all devices of the view. */
+static int read_holds(int fd, const struct ledger_header *header, const struct ledger_view *view, const struct places *places,
+                      uint32_t first, unsigned count, struct batch *batch)
 {
-    uint32_t used = slots_used(header);
-
-    for (uint32_t i = 0; i < used; i++) {
-        struct ledger_hold hold;
-        struct ledger_extra extra;
-        struct seen seen;
-        int result;
-
-        if (!(counts[i / 64] >> i % 64 & 1))
-            continue;
-        result = read_hold(fd, header, device, i, &hold);
-        if (result == 0)
-            result = read_slot(fd, header, i, &seen);
-        if (result == 0)
-            result = read_extra(fd, header, &seen, device, i, &extra);
-        if (result < 0)
-            return result;
-        add(&state->tentative, hold.tentative);
-        add(&state->current, ledger_counted_bytes(hold.committed));
-        add(&state->spilled, seen.slot.state == LEDGER_SLOT_TAKEN ? extra.spilled : 0);
-    }
-    add(&state->current, state->tentative);
-    return 0;
-}
-
-/* The next device of the table from *index on: 1, 0 at its end, or -errno. */
-static int read_device(int fd, const struct ledger_header *header, unsigned *index, struct ledger_device *device)
-{
-    for (; *index < header->devices; ++*index) {
-        int result = read_all(fd, device, sizeof(*device), header->device_offset + (uint64_t)*index * header->device_stride);
-
-        if (result < 0 || !device->key)
-            return result;
-        if (device->complete != LEDGER_COMPLETE)
-            continue;
-        return device->key != ledger_key(device->uuid) || !ledger_limit_valid(device->limit) ? -EPROTO : 1;
-    }
-    return 0;
-}
-
-static int read_devices(int fd, const struct ledger_header *header, const uint64_t *counts, struct ledger_view *view)
-{
-    struct ledger_compute compute;
-    struct ledger_device device;
     int result = 0;
 
-    for (unsigned i = 0; view->devices < LEDGER_DEVICES && (result = read_device(fd, header, &i, &device)) > 0; i++) {
-        struct ledger_device_state *state = &view->device[view->devices];
+    for (unsigned i = 0; i < view->devices && result == 0; i++) {
+        uint64_t row = (uint64_t)places->at[i] * header->slots + first;
 
-        memset(state, 0, sizeof(*state));
-        memcpy(state->uuid, device.uuid, sizeof(state->uuid));
-        state->limit = ledger_limit_decode(device.limit);
-        state->peak = device.peak;
-        state->context_bytes = device.context_bytes;
-        memcpy(state->events, device.events, sizeof(state->events));
-        result = sum_holds(fd, header, counts, i, state);
-        if (result == 0 && header->compute_offset) {
-            result = read_all(fd, &compute, sizeof(compute), header->compute_offset + (uint64_t)i * header->compute_stride);
-            if (result == 0)
-                ledger_tell_compute(&compute, view->arms & LEDGER_ARMS_COMPUTE, state);
-        }
-        if (result < 0)
-            break;
-        view->devices++;
+        result = read_all(fd, batch->hold[i], count * sizeof(struct ledger_hold),
+                          header->hold_offset + row * sizeof(struct ledger_hold));
+        if (!header->extra_offset)
+            memset(batch->extra[i], 0, sizeof(batch->extra[i]));
+        else if (result == 0)
+            result = read_rows(fd, header->extra_offset + row * header->extra_stride, header->extra_stride, batch->extra[i],
+                               sizeof(struct ledger_extra), sizeof(struct ledger_extra), count);
     }
-    return result < 0 ? result : 0;
+    return result;
 }
 
-static int read_members(int fd, const struct ledger_header *header, uint64_t *counts, struct ledger_view *view)
+/* Add what a member holds. A slot's tentative is read with its committed, so a charge that is just being settled may be seen twice or not at all:
+ * a snapshot is for people. */
+static void add_member(const struct ledger_header *header, const struct batch *batch, unsigned row, uint32_t slot, bool dead,
+                       struct ledger_view *view, struct ledger_seen *member)
+{
+    const struct seen *seen = &batch->seen[row];
+
+    *member = (struct ledger_seen){.slot = slot,
+                                   .since = seen->slot.since,
+                                   .pid = seen->slot.pid,
+                                   .pid_namespace = seen->more.pid_namespace,
+                                   .arms = dead ? 0 : arms_of(header, seen),
+                                   .dead = dead};
+    view->members += !dead;
+    view->arms |= member->arms;
+    for (unsigned i = 0; i < view->devices; i++) {
+        const struct ledger_hold *hold = &batch->hold[i][row];
+        struct ledger_device_state *state = &view->device[i];
+
+        member->device[i].committed = ledger_committed_bytes(hold->committed);
+        member->device[i].tentative = hold->tentative;
+        member->device[i].spilled = seen->more.tag && !dead ? batch->extra[i][row].spilled : 0;
+        member->device[i].suspended = hold->committed & LEDGER_SUSPENDED;
+        add(&state->tentative, hold->tentative);
+        add(&state->current, hold->tentative);
+        add(&state->current, ledger_counted_bytes(hold->committed));
+        add(&state->spilled, member->device[i].spilled);
+    }
+}
+
+static int read_members(int fd, const struct ledger_header *header, const struct places *places, struct ledger_view *view,
+                        ledger_hear *hear, void *context)
 {
     uint32_t used = slots_used(header);
+    struct ledger_seen member;
+    struct batch batch;
 
-    for (uint32_t i = 0; i < used; i++) {
-        struct seen seen;
-        int result = read_slot(fd, header, i, &seen);
+    for (uint32_t first = 0; first < used; first += BATCH) {
+        unsigned count = used - first < BATCH ? used - first : BATCH;
+        int counts[BATCH], any = 0, result = read_slots(fd, header, first, count, &batch);
 
-        if (result == 0)
-            result = slot_counts(fd, i, &seen);
+        for (unsigned i = 0; i < count && result == 0; i++) {
+            counts[i] = slot_counts(fd, first + i, &batch.seen[i]);
+            any |= counts[i];
+            result = counts[i] < 0 ? counts[i] : 0;
+        }
+        if (result == 0 && any)
+            result = read_holds(fd, header, view, places, first, count, &batch);
         if (result < 0)
             return result;
-        if (result)
-            counts[i / 64] |= UINT64_C(1) << i % 64;
-        view->members += result == 1;
-        view->arms |= result == 1 ? arms_of(header, &seen) : 0;
+        for (unsigned i = 0; i < count; i++) {
+            if (!counts[i])
+                continue;
+            add_member(header, &batch, i, first + i, counts[i] == 2, view, &member);
+            if (hear)
+                hear(context, &member);
+        }
     }
     return 0;
 }
 
-int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *header)
+/* A good device's row. */
+static void tell_device(const struct ledger_device *device, struct ledger_device_state *state)
+{
+    memset(state, 0, sizeof(*state));
+    memcpy(state->uuid, device->uuid, sizeof(state->uuid));
+    state->limit = ledger_limit_decode(device->limit);
+    state->peak = device->peak;
+    state->context_bytes = device->context_bytes;
+    memcpy(state->events, device->events, sizeof(state->events));
+}
+
+static int read_devices(int fd, const struct ledger_header *header, struct places *places, struct ledger_view *view)
+{
+    enum { ROWS = 4 };
+    struct ledger_device rows[ROWS], *device;
+
+    for (unsigned i = 0; i < header->devices && view->devices < LEDGER_DEVICES; i++) {
+        if (i % ROWS == 0) {
+            unsigned count = header->devices - i < ROWS ? header->devices - i : ROWS;
+            int result = read_rows(fd, header->device_offset + (uint64_t)i * header->device_stride, header->device_stride, rows,
+                                   sizeof(*rows), sizeof(*rows), count);
+
+            if (result < 0)
+                return result;
+        }
+        device = &rows[i % ROWS];
+        if (!device->key)
+            break;
+        if (device->complete != LEDGER_COMPLETE)
+            continue;
+        if (device->key != ledger_key(device->uuid) || !ledger_limit_valid(device->limit))
+            return -EPROTO;
+        places->at[view->devices] = i;
+        tell_device(device, &view->device[view->devices++]);
+    }
+    return 0;
+}
+
+static int read_compute(int fd, const struct ledger_header *header, const struct places *places, struct ledger_view *view)
+{
+    for (unsigned i = 0; i < view->devices && header->compute_offset; i++) {
+        struct ledger_compute compute;
+        int result =
+            read_all(fd, &compute, sizeof(compute), header->compute_offset + (uint64_t)places->at[i] * header->compute_stride);
+
+        if (result < 0)
+            return result;
+        ledger_tell_compute(&compute, view->arms & LEDGER_ARMS_COMPUTE, &view->device[i]);
+    }
+    return 0;
+}
+
+/* ledger_open() that says why. */
+static int open_ledger(int dirfd, const char *name, int flags, struct ledger_header *header, const char **fault)
 {
     union {
         struct ledger_header header;
@@ -182,6 +236,7 @@ int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *he
     int folder = sys_openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0), fd, result;
     struct stat status;
 
+    *fault = NULL;
     if (folder < 0)
         return folder;
     fd = sys_openat(folder, LEDGER_NAME, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
@@ -190,10 +245,17 @@ int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *he
         return fd;
     memset(&part, 0, sizeof(part));
     result = sys_fstat(fd, &status);
-    if (result >= 0 && (!S_ISREG(status.st_mode) || (uint64_t)status.st_size > LEDGER_FILE_CAP ||
-                        sys_pread(fd, &part, sizeof(part), 0) < (ssize_t)sizeof(struct ledger_header) ||
-                        ledger_header_fault(&part.header, &part, (uint64_t)status.st_size)))
-        result = -EPROTO;
+    if (result >= 0) {
+        if (!S_ISREG(status.st_mode))
+            *fault = "not a regular file";
+        else if ((uint64_t)status.st_size > LEDGER_FILE_CAP)
+            *fault = "larger than any ledger";
+        else if (sys_pread(fd, &part, sizeof(part), 0) < (ssize_t)sizeof(struct ledger_header))
+            *fault = "truncated";
+        else
+            *fault = ledger_header_fault(&part.header, &part, (uint64_t)status.st_size);
+        result = *fault ? -EPROTO : 0;
+    }
     if (result < 0) {
         sys_close(fd);
         return result;
@@ -202,80 +264,101 @@ int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *he
     return fd;
 }
 
-int ledger_read_all(int fd, const struct ledger_header *header, struct ledger_view *view)
+int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *header)
 {
-    uint64_t counts[LEDGER_SLOTS_CAP / 64] = {0};
-    int result = read_members(fd, header, counts, view);
+    const char *fault;
 
-    return result < 0 ? result : read_devices(fd, header, counts, view);
+    return open_ledger(dirfd, name, flags, header, &fault);
 }
 
-int ledger_read(int dirfd, const char *name, struct ledger_view *view)
+const char *ledger_read_fault(int dirfd, const char *name)
+{
+    struct ledger_header header;
+    const char *fault;
+    int saved = errno, fd = open_ledger(dirfd, name, O_RDONLY, &header, &fault);
+
+    if (fd >= 0)
+        sys_close(fd);
+    errno = saved;
+    return fault ? fault : "scribbled over";
+}
+
+static int read_whole(int fd, const struct ledger_header *header, struct ledger_view *view, ledger_hear *hear, void *context)
+{
+    struct places places;
+    int result = read_devices(fd, header, &places, view);
+
+    if (result == 0)
+        result = read_members(fd, header, &places, view, hear, context);
+    return result < 0 ? result : read_compute(fd, header, &places, view);
+}
+
+int ledger_read_all(int fd, const struct ledger_header *header, struct ledger_view *view)
+{
+    return read_whole(fd, header, view, NULL, NULL);
+}
+
+int ledger_read_whole(int dirfd, const char *name, struct ledger_view *view, ledger_hear *hear, void *context)
 {
     struct ledger_header header;
     int saved = errno, fd = ledger_open(dirfd, name, O_RDONLY, &header), result = fd;
 
     memset(view, 0, sizeof(*view));
     if (fd >= 0) {
-        result = ledger_read_all(fd, &header, view);
+        result = read_whole(fd, &header, view, hear, context);
         sys_close(fd);
     }
     errno = saved;
     return result;
 }
 
-/* The members of the device at `index`: their number, or -errno. */
-static int list_members(int fd, const struct ledger_header *header, unsigned index, struct ledger_member *list, unsigned size)
+int ledger_read(int dirfd, const char *name, struct ledger_view *view)
 {
-    uint32_t used = slots_used(header);
-    unsigned count = 0;
+    return ledger_read_whole(dirfd, name, view, NULL, NULL);
+}
 
-    for (uint32_t i = 0; i < used; i++) {
-        struct ledger_extra extra;
-        struct ledger_hold hold;
-        struct seen seen;
-        int counts, result = read_slot(fd, header, i, &seen);
+/* A list of one device's members that is being filled. */
+struct listing {
+    const uint8_t *uuid;
+    const struct ledger_view *view;
+    struct ledger_member *list;
+    unsigned size, count;
+};
 
-        counts = result < 0 ? result : slot_counts(fd, i, &seen);
-        if (counts <= 0) {
-            if (counts < 0)
-                return counts;
-            continue;
-        }
-        result = read_hold(fd, header, index, i, &hold);
-        if (result == 0)
-            result = read_extra(fd, header, &seen, index, i, &extra);
-        if (result < 0)
-            return result;
-        if (count < size)
-            list[count] = (struct ledger_member){.slot = i,
-                                                 .since = seen.slot.since,
-                                                 .pid = seen.slot.pid,
-                                                 .pid_namespace = seen.more.pid_namespace,
-                                                 .committed = ledger_committed_bytes(hold.committed),
-                                                 .tentative = hold.tentative,
-                                                 .spilled = counts == 1 ? extra.spilled : 0,
-                                                 .suspended = hold.committed & LEDGER_SUSPENDED,
-                                                 .dead = counts == 2};
-        count++;
+static int find_device(const struct ledger_view *view, const uint8_t uuid[16])
+{
+    for (unsigned i = 0; i < view->devices; i++) {
+        if (memcmp(view->device[i].uuid, uuid, 16) == 0)
+            return (int)i;
     }
-    return (int)count;
+    return -ENOENT;
+}
+
+static void list_member(void *context, const struct ledger_seen *member)
+{
+    struct listing *listing = context;
+    int device = find_device(listing->view, listing->uuid);
+
+    if (device < 0)
+        return;
+    if (listing->count < listing->size)
+        listing->list[listing->count] = (struct ledger_member){.slot = member->slot,
+                                                               .since = member->since,
+                                                               .pid = member->pid,
+                                                               .pid_namespace = member->pid_namespace,
+                                                               .committed = member->device[device].committed,
+                                                               .tentative = member->device[device].tentative,
+                                                               .spilled = member->device[device].spilled,
+                                                               .suspended = member->device[device].suspended,
+                                                               .dead = member->dead};
+    listing->count++;
 }
 
 int ledger_read_members(int dirfd, const char *name, const uint8_t uuid[16], struct ledger_member *list, unsigned size)
 {
-    struct ledger_header header;
-    struct ledger_device device;
-    int saved = errno, fd = ledger_open(dirfd, name, O_RDONLY, &header), result = fd;
+    struct ledger_view view;
+    struct listing listing = {uuid, &view, list, size, 0};
+    int result = ledger_read_whole(dirfd, name, &view, list_member, &listing);
 
-    if (fd >= 0) {
-        unsigned index = 0;
-
-        while ((result = read_device(fd, &header, &index, &device)) > 0 && memcmp(device.uuid, uuid, 16) != 0)
-            index++;
-        result = result > 0 ? list_members(fd, &header, index, list, size) : result < 0 ? result : -ENOENT;
-        sys_close(fd);
-    }
-    errno = saved;
-    return result;
+    return result < 0 ? result : find_device(&view, uuid) < 0 ? -ENOENT : (int)listing.count;
 }

@@ -76,9 +76,9 @@ check-sanitized: $(lib) $(sim) $(sim_nvml) $(sim_virtual) $(san_tests) $(preload
 
 check-aarch64: ## Cross build for aarch64, and its tests in an emulator
 	@scripts/setup aarch64
-	@scripts/inih-aarch64
+	@scripts/libraries-aarch64
 	@$(AGAIN) CROSS=aarch64 CC=aarch64-linux-gnu-gcc BUILD=build/aarch64 INIH=build/aarch64/inih/libinih.a \
-	    INIH_FLAGS='-isystem build/aarch64/inih' CUDA_INCLUDE='$(CUDA_INCLUDE)' check-emulated
+	    INIH_FLAGS='-isystem build/aarch64/inih' JSON=build/aarch64/inih/libjson-c.a JSON_FLAGS='-isystem build/aarch64/inih' CUDA_INCLUDE='$(CUDA_INCLUDE)' check-emulated
 emulated_tests = $(ledger_tests) $(filter-out %/types,$(preload_tests))
 check-emulated: $(products) $(emulated_tests) $(preload_libs)
 	@$(RUN) --slow 4 --wrap 'qemu-aarch64-static -L /usr/aarch64-linux-gnu' $(emulated_tests)
@@ -141,7 +141,7 @@ on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all $(share_pr
 
 # ---- lint
 
-c_files = $(sort $(wildcard $(foreach dir,include/softslice core shim shim/hooks cli sim bench bench/null_driver tests tests/unit tests/ledger \
+c_files = $(sort $(wildcard $(foreach dir,include/softslice core shim shim/hooks cli cli/top cli/exporter sim bench bench/null_driver tests tests/unit tests/ledger \
           tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu tests/share,$(dir)/*.c $(dir)/*.h)))
 lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spelling, man pages
 	@scripts/setup lint

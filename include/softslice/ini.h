@@ -25,6 +25,9 @@ struct ini_file {
 int ini_file_open(struct ini_file *file, const char *path, const char **what);
 void ini_file_close(struct ini_file *file);
 
+/* The same of an open file, which is closed in any case; -errno instead of a number is why there is none. It must have been opened with O_NONBLOCK. */
+int ini_file_take(struct ini_file *file, int fd, const char **what);
+
 /* Who hears what a file says, in its order. `section` and `value` return NULL, or what is wrong in a few words. Texts are valid for the
  * duration of the call. After an error the rest is still read: more errors may follow, and a faulty line's content is left out. */
 struct ini_events {

@@ -215,6 +215,26 @@ struct ledger_view {
  * stay unburied. 0, or -errno: -ENOENT (no such tenant), -ELOOP or -ENOTDIR, -EPROTO (damaged, of another major version, not a ledger). */
 int ledger_read(int dirfd, const char *name, struct ledger_view *view);
 
+/* What is wrong with a ledger for which ledger_read() gave -EPROTO, in a few words. */
+const char *ledger_read_fault(int dirfd, const char *name);
+
+/* A live member, or a dead one whose bytes still count, with what it has on each device of the view. */
+struct ledger_seen {
+    uint32_t slot, pid;     /* the latter in its own PID namespace */
+    uint64_t since;         /* as in struct ledger_member */
+    uint64_t pid_namespace; /* its inode; 0 unknown */
+    unsigned arms;          /* LEDGER_ARMS_*; 0 for a dead one */
+    bool dead;
+    struct {
+        uint64_t committed, tentative, spilled;
+        bool suspended; /* as in struct ledger_member */
+    } device[LEDGER_DEVICES];
+};
+
+/* ledger_read() that tells `hear` of each member on the way, when the view has its devices, in the order of the slots. */
+typedef void ledger_hear(void *context, const struct ledger_seen *member);
+int ledger_read_whole(int dirfd, const char *name, struct ledger_view *view, ledger_hear *hear, void *context);
+
 /* What is to replace what the ledger says, for `softslice set`. */
 struct ledger_change {
     bool vram, compute, weighted; /* which of the three are meant */

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a command and its options are told to be wrong: for `softslice` and for the programs that it starts. */
+#include <getopt.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "cli.h"
+
+int cli_fail(struct cli_error *error, int status, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(error->text, sizeof(error->text), format, args);
+    va_end(args);
+    return status;
+}
+
+/* One write for one line, whatever else writes to the terminal. Control characters of arguments stay out of it. */
+void cli_say(const char *kind, const char *text)
+{
+    char line[CLI_ERROR_MAX + 64];
+    int length = snprintf(line, sizeof(line), "softslice: %s%s\n", kind, text);
+
+    for (int i = 0; i < length - 1; i++) {
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+            line[i] = '?';
+    }
+    fputs(line, stderr);
+}
+
+void cli_warn(const char *format, ...)
+{
+    char text[CLI_ERROR_MAX];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    cli_say("warning: ", text);
+}
+
+int cli_option(int argc, char **argv, const char *letters, const struct option *options, const char *command,
+               struct cli_error *error)
+{
+    int before = optind, option;
+
+    opterr = 0;
+    option = getopt_long(argc, argv, letters, options, NULL);
+    if (option == '?' && optopt > 0 && optopt < 256)
+        cli_fail(error, CLI_FAILED, "%s: unknown option '-%c': see 'softslice help %s'", command, optopt, command);
+    else if (option == '?')
+        cli_fail(error, CLI_FAILED, "%s: unknown or ambiguous option '%s': see 'softslice help %s'", command, argv[before],
+                 command);
+    else if (option == ':')
+        cli_fail(error, CLI_FAILED, "%s: option '%s' needs a value: see 'softslice help %s'", command, argv[before], command);
+    return option == ':' ? '?' : option;
+}
