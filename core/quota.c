@@ -8,6 +8,7 @@
 
 #include "compat.h"
 #include "softslice/clock.h"
+#include "softslice/explain.h"
 #include "softslice/compute.h"
 #include "softslice/log.h"
 
@@ -132,6 +133,33 @@ static const char *const purpose[QUOTA_FAMILIES] = {
     [QUOTA_RESTORED] = " for a process that is restored",
 };
 
+static uint64_t age(const struct quota_device *device, uint64_t now)
+{
+    uint64_t at = __atomic_load_n(&device->refused_at, __ATOMIC_RELAXED);
+
+    return at && now >= at ? now - at : UINT64_MAX;
+}
+
+/* Of two at once either may be kept: it is for people. */
+static void remember_refusal(struct quota_device *device, uint64_t asked)
+{
+    uint64_t now = clock_now();
+
+    if (asked < __atomic_load_n(&device->refused, __ATOMIC_RELAXED) && age(device, now) < EXPLAIN_LATELY)
+        return;
+    __atomic_store_n(&device->refused, asked, __ATOMIC_RELAXED);
+    __atomic_store_n(&device->refused_at, now ? now : 1, __ATOMIC_RELAXED);
+}
+
+void quota_refused(const struct quota *quota, unsigned index, uint64_t *bytes, uint64_t *ago)
+{
+    const struct quota_device *device = &quota->device[index];
+
+    *ago = age(device, clock_now());
+    *bytes = *ago < EXPLAIN_LATELY ? __atomic_load_n(&device->refused, __ATOMIC_RELAXED) : 0;
+    *ago = *bytes ? *ago : 0;
+}
+
 int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota_family family)
 {
     struct quota_device *device = &quota->device[index];
@@ -139,6 +167,7 @@ int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota
     bool named = quota->tenant[0], spared = room_for(quota, index, family) < quota_limit(quota, index);
 
     ledger_count(&quota->ledger, (unsigned)device->index, LEDGER_EVENT_REFUSED);
+    remember_refusal(device, asked);
     if (__atomic_fetch_add(&device->refusals, 1, __ATOMIC_RELAXED))
         return -ENOMEM;
     log_warn("%s%s%s%s: refused %s%s: %s of %s in use%s%s%s", named ? "tenant \"" : "", quota->tenant, named ? "\", " : "",

@@ -143,8 +143,7 @@ static bool adopt(struct membership *m, CUcontext context, int device, struct re
     }
     if (!enter_shared(m, record))
         return false;
-    if (known)
-        watch_start();
+    watch_start(device, known);
     return true;
 }
 
@@ -285,8 +284,7 @@ static bool finish(struct creation *creation, CUresult result, CUcontext context
     record.context = process_new_owner();
     if (shared ? !enter_shared(m, &record) : !enter_new(m, &record))
         return false;
-    if (verdict == GAP_KEPT)
-        watch_start();
+    watch_start(creation->device, verdict == GAP_KEPT);
     return true;
 }
 

@@ -459,6 +459,47 @@ void meters_read_released(void)
     errno = saved;
 }
 
+static bool ask_used(const struct membership *m, struct meter *meter, uint64_t *used)
+{
+    CUstreamCaptureMode mode;
+    cuuint64_t value = 0;
+    CUresult result;
+    uint64_t order;
+
+    if (!meter_hold(meter, &order))
+        return false;
+    mode = relaxed_enter();
+    if (meter->kind == METER_POOL)
+        result = called.cuMemPoolGetAttribute((CUmemoryPool)(uintptr_t)meter->handle, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &value);
+    else
+        result = called.cuDeviceGetGraphMemAttribute(m->device[meter->device], CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &value);
+    relaxed_leave(mode);
+    meter_let_go(meter);
+    *used = value;
+    return result == CUDA_SUCCESS;
+}
+
+void meters_tell(struct membership *m, bool ask, void (*each)(void *argument, const struct meter_told *told), void *argument)
+{
+    struct meters *all = process_meters();
+    uint32_t used = all ? __atomic_load_n(&all->used, __ATOMIC_ACQUIRE) : 0;
+    int saved = errno;
+
+    for (uint32_t i = 0; i < used; i++) {
+        struct meter *meter = &all->meter[i];
+        struct meter_told told = {.charged = __atomic_load_n(&meter->charged, __ATOMIC_RELAXED)};
+
+        if (!told.charged || meter->kind == METER_FOREIGN)
+            continue;
+        told.device = meter->device;
+        told.kind = meter->kind;
+        told.orphan = __atomic_load_n(&meter->state, __ATOMIC_SEQ_CST) == ORPHAN;
+        told.known = ask && ask_used(m, meter, &told.used);
+        each(argument, &told);
+    }
+    errno = saved;
+}
+
 static void trim_one(struct membership *m, struct meter *meter, void *came_back)
 {
     uint64_t before = __atomic_load_n(&meter->charged, __ATOMIC_RELAXED);

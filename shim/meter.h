@@ -107,6 +107,18 @@ void meters_read(struct membership *membership, unsigned device);
 /* Read what of all devices a synchronisation may have made smaller. */
 void meters_read_released(void);
 
+/* What is charged for a pool or graph memory, and how much of that the driver says is handed out; not `known` where it was not asked, or does not tell. */
+struct meter_told {
+    unsigned device;
+    enum meter_kind kind;
+    uint64_t charged, used;
+    bool known, orphan;
+};
+
+/* Call `each` for every one that is charged, with the driver asked first if `ask`. */
+void meters_tell(struct membership *membership, bool ask, void (*each)(void *argument, const struct meter_told *told),
+                 void *argument);
+
 /* Make the driver give back what all pools and graphs of this process keep on a device without using it, and read again. Whether anything came
  * back. What the GPU has not finished with stays: nothing is waited for. */
 bool meters_give_back(struct membership *membership, unsigned device);

@@ -80,8 +80,9 @@ struct process_gap {
     uint64_t managed; /* charged bytes of managed memory: perhaps not in it */
     uint64_t glanced; /* when somebody who was to be refused looked, CLOCK_MONOTONIC ns */
     uint32_t lock, told;
-    uint32_t rough; /* the newest reading could only tell the least that it is */
-    uint32_t known; /* there was a figure when it was last asked for */
+    uint32_t rough;   /* the newest reading could only tell the least that it is */
+    uint32_t known;   /* there was a figure when it was last asked for */
+    uint32_t watched; /* there was one when a context was charged: it is read now and then */
 } __attribute__((aligned(64)));
 struct process_gap *process_gap(int device);
 

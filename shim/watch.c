@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads the gap now and then. */
+/* Looks about once a second: at the gap, and whether somebody asks. */
 #include "watch.h"
 
 #include <sys/prctl.h>
 
 #include "context.h"
+#include "explain.h"
 #include "gap.h"
 #include "guard.h"
 #include "notify.h"
@@ -24,7 +25,8 @@ static bool read_all(struct membership *m, bool *again)
         if (!context_on(i))
             continue;
         any = true;
-        gap_read(m, i);
+        if (__atomic_load_n(&process_gap(i)->watched, __ATOMIC_RELAXED))
+            gap_read(m, i);
         guard_leave(); /* the program's functions are called here */
         notify_look(m, (unsigned)i);
         guard_enter();
@@ -48,6 +50,9 @@ static void *run(void *argument)
         if (!thread_begins(watch))
             return NULL;
         idle = read_all(m, &again) ? 0 : idle + 1;
+        if (!thread_over())
+            explain_answer(m);
+        explain_tidy(m, idle >= LINGER);
         thread_ends(watch);
         if (idle < LINGER)
             continue;
@@ -59,12 +64,15 @@ static void *run(void *argument)
     }
 }
 
-void watch_start(void)
+void watch_start(int device, bool known)
 {
     struct membership *m = process_membership(NULL);
 
-    if (m)
-        thread_ensure(process_watch(), run, m);
+    if (!m)
+        return;
+    if (known)
+        __atomic_store_n(&process_gap(device)->watched, 1, __ATOMIC_RELAXED);
+    thread_ensure(process_watch(), run, m);
 }
 
 bool watch_poke(void)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The thread that reads the gap about once a second. It exists from the first context on whose figure can be read until some seconds after the
- * last. It asks NVML, and the driver only about pools; all signals are blocked in it but those of its own faults, and it holds no lock while it asks. */
+/* The thread that reads the gap, where the driver's figure can be read, and looks whether somebody asks where this process's bytes are, about once a
+ * second. It exists from the first context until some seconds after the last. It asks NVML, and the driver only about pools; all signals are blocked in it but those of its own faults, and it holds no lock while it asks. */
 #ifndef SOFTSLICE_SHIM_WATCH_H
 #define SOFTSLICE_SHIM_WATCH_H
 
 #include "process.h"
 
-/* A context was charged: have the thread. Where no thread can be made there is none, and calls alone read. */
-void watch_start(void);
+/* A context on a quota device was charged: have the thread, and if it was by the driver's figure (`known`), have it read that. Where no thread can be
+ * made there is none, and calls alone read. */
+void watch_start(int device, bool known);
 
 /* Read soon. False where there is no thread to do it. */
 bool watch_poke(void);

@@ -41,7 +41,8 @@ struct quota_device {
     uint32_t share_own, share_admin;
     bool
         share_open; /* whether share_own binds this process alone is for the first member's share to say, which may have come later */
-    uint32_t refusals; /* atomic: refusals so far; the first is logged */
+    uint32_t refusals;            /* atomic: refusals so far; the first is logged */
+    uint64_t refused, refused_at; /* atomic: the largest refusal of the last minutes, and when that was (clock_now(), 0: never) */
 };
 
 /* A process's quota. Zero-filled is "not set up"; lives in MADV_WIPEONFORK memory. */
@@ -82,6 +83,9 @@ bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, enum
 
 /* Refuse the `asked` bytes: counts the event and logs one line at the first: who asked for how much and what for, what is used. -ENOMEM. */
 int quota_refuse(struct quota *quota, unsigned device, uint64_t asked, enum quota_family family);
+
+/* The largest refusal of the last minutes, in bytes as they were asked for, and how many ns ago that was; 0 where there was none. */
+void quota_refused(const struct quota *quota, unsigned device, uint64_t *bytes, uint64_t *ago);
 
 /* The driver succeeded: keep the charge, at `actual` bytes if that is not 0 (pitch, contexts), and fill `record`'s bytes, device,
  * family, small (0); the caller sets key and context and puts it into records. */
