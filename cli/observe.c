@@ -484,7 +484,7 @@ int observe(const struct observe_request *request, struct observe *seen, char er
     struct timespec now;
     int result;
 
-    memset(seen, 0, sizeof(*seen));
+    *seen = (struct observe){.with_members = !request->without_members};
     *error = '\0';
     if (request->tenant &&
         (!*request->tenant || *request->tenant == '.' || strchr(request->tenant, '/') || strlen(request->tenant) > NAME_MAX)) {

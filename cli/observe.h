@@ -57,6 +57,7 @@ struct observe {
     uint64_t when;  /* CLOCK_REALTIME, ns */
     uint64_t clock; /* clock_now(), for rates between two of them */
     unsigned tenants, gpus;
+    bool with_members;                 /* they were asked for */
     unsigned omitted, members_omitted; /* beyond OBSERVE_TENANTS and OBSERVE_MEMBERS */
     struct observe_tenant *tenant;     /* by state directory, then by name */
     struct observe_gpu *gpu;           /* those NVML shows in its order, then others by UUID */
@@ -85,6 +86,9 @@ void observe_free(struct observe *seen);
 
 /* The same as a document: docs/status.schema.json. The caller puts it (json_object_put). NULL: out of memory. */
 struct json_object *observe_json(const struct observe *seen);
+
+/* The same with what share of the time since an earlier look each device of a tenant was busy and throttled; `before` may be NULL. */
+struct json_object *observe_json_since(const struct observe *before, const struct observe *seen);
 
 /* The UUID of a device as people name it: GPU-<uuid>, MIG-<uuid>, or the number that NVML (nvidia-smi) has for it. 0, or -errno with one line. */
 int observe_device(const char *text, uint8_t uuid[16], char error[OBSERVE_ERROR_MAX]);

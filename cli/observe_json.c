@@ -11,6 +11,7 @@
 
 /* json-c tells that it is out of memory by NULL from its makers, and by a status from what adds. The first failure is kept. */
 struct writer {
+    const struct observe *before, *seen;
     bool failed;
 };
 
@@ -101,9 +102,20 @@ static struct json_object *vram_object(struct writer *writer, const struct ledge
     return object;
 }
 
-static struct json_object *compute_object(struct writer *writer, const struct ledger_device_state *state)
+/* A share of 0 to 1, in percent with three digits. */
+static struct json_object *percent(double share)
 {
+    char digits[32];
+
+    snprintf(digits, sizeof(digits), "%.3f", 100 * share);
+    return json_object_new_double_s(100 * share, digits);
+}
+
+static struct json_object *compute_object(struct writer *writer, const struct observe_tenant *tenant, unsigned device)
+{
+    const struct ledger_device_state *state = &tenant->view.device[device];
     struct json_object *object = json_object_new_object();
+    double busy, throttled;
     char share[16];
 
     snprintf(share, sizeof(share), "%u.%02u", state->share / 100, state->share % 100);
@@ -117,25 +129,28 @@ static struct json_object *compute_object(struct writer *writer, const struct le
     put(writer, object, "nr_throttled", number(state->nr_throttled));
     put(writer, object, "turns_taken", number(state->turns_taken));
     put(writer, object, "turns_lost", number(state->turns_lost));
+    if (writer->before && observe_rate(writer->before, writer->seen, tenant, device, &busy, &throttled)) {
+        put(writer, object, "busy_percent", percent(busy));
+        put(writer, object, "throttled_percent", percent(throttled));
+    }
     return object;
 }
 
-static struct json_object *device_object(struct writer *writer, const struct observe *seen, const struct observe_tenant *tenant,
-                                         unsigned device)
+static struct json_object *device_object(struct writer *writer, const struct observe_tenant *tenant, unsigned device)
 {
     const struct ledger_device_state *state = &tenant->view.device[device];
     struct json_object *object = json_object_new_object();
     char own[OBSERVE_UUID];
 
-    put(writer, object, "gpu", text(uuid_text(seen, state->uuid, own)));
+    put(writer, object, "gpu", text(uuid_text(writer->seen, state->uuid, own)));
     if (observe_counts_vram(tenant))
         put(writer, object, "vram", vram_object(writer, state));
     if (state->compute)
-        put(writer, object, "compute", compute_object(writer, state));
+        put(writer, object, "compute", compute_object(writer, tenant, device));
     return object;
 }
 
-static struct json_object *member_object(struct writer *writer, const struct observe *seen, const struct observe_tenant *tenant,
+static struct json_object *member_object(struct writer *writer, const struct observe_tenant *tenant,
                                          const struct observe_member *member)
 {
     struct json_object *object = json_object_new_object(), *devices = json_object_new_array();
@@ -151,7 +166,7 @@ static struct json_object *member_object(struct writer *writer, const struct obs
     for (unsigned i = 0; i < tenant->view.devices && observe_counts_vram(tenant); i++) {
         struct json_object *device = json_object_new_object();
 
-        put(writer, device, "gpu", text(uuid_text(seen, tenant->view.device[i].uuid, own)));
+        put(writer, device, "gpu", text(uuid_text(writer->seen, tenant->view.device[i].uuid, own)));
         put(writer, device, "committed_bytes", number(member->device[i].committed));
         put(writer, device, "tentative_bytes", number(member->device[i].tentative));
         put(writer, device, "spilled_bytes", number(member->device[i].spilled));
@@ -161,8 +176,7 @@ static struct json_object *member_object(struct writer *writer, const struct obs
     return object;
 }
 
-static void put_view(struct writer *writer, const struct observe *seen, const struct observe_tenant *tenant,
-                     struct json_object *object)
+static void put_view(struct writer *writer, const struct observe_tenant *tenant, struct json_object *object)
 {
     struct json_object *armed = json_object_new_array(), *devices = json_object_new_array(), *members;
 
@@ -173,17 +187,17 @@ static void put_view(struct writer *writer, const struct observe *seen, const st
         append(writer, armed, text("compute"));
     put(writer, object, "armed", armed);
     for (unsigned i = 0; i < tenant->view.devices; i++)
-        append(writer, devices, device_object(writer, seen, tenant, i));
+        append(writer, devices, device_object(writer, tenant, i));
     put(writer, object, "devices", devices);
-    if (!tenant->member)
+    if (!writer->seen->with_members)
         return;
     members = json_object_new_array();
     for (unsigned i = 0; i < tenant->members; i++)
-        append(writer, members, member_object(writer, seen, tenant, &tenant->member[i]));
+        append(writer, members, member_object(writer, tenant, &tenant->member[i]));
     put(writer, object, "members", members);
 }
 
-static struct json_object *tenant_object(struct writer *writer, const struct observe *seen, const struct observe_tenant *tenant)
+static struct json_object *tenant_object(struct writer *writer, const struct observe_tenant *tenant)
 {
     struct json_object *object = json_object_new_object();
 
@@ -196,7 +210,7 @@ static struct json_object *tenant_object(struct writer *writer, const struct obs
     if (tenant->problem)
         put(writer, object, "unreadable", text(tenant->reason));
     else
-        put_view(writer, seen, tenant, object);
+        put_view(writer, tenant, object);
     return object;
 }
 
@@ -212,21 +226,23 @@ static struct json_object *time_text(uint64_t when)
     return json_object_new_string(whole);
 }
 
-struct json_object *observe_json(const struct observe *seen)
+struct json_object *observe_json_since(const struct observe *before, const struct observe *seen)
 {
     struct json_object *object = json_object_new_object(), *gpus = json_object_new_array(), *tenants = json_object_new_array(),
                        *warnings = json_object_new_array();
-    struct writer writer = {0};
+    struct writer writer = {before, seen, false};
 
     put(&writer, object, "version", json_object_new_int(DOCUMENT_VERSION));
     put(&writer, object, "softslice", text(SOFTSLICE_VERSION));
     put(&writer, object, "time", time_text(seen->when));
     put(&writer, object, "clock_ns", number(seen->clock));
+    if (before && seen->clock > before->clock)
+        put(&writer, object, "interval_ns", number(seen->clock - before->clock));
     for (unsigned i = 0; i < seen->gpus; i++)
         append(&writer, gpus, gpu_object(&writer, &seen->gpu[i]));
     put(&writer, object, "gpus", gpus);
     for (unsigned i = 0; i < seen->tenants; i++)
-        append(&writer, tenants, tenant_object(&writer, seen, &seen->tenant[i]));
+        append(&writer, tenants, tenant_object(&writer, &seen->tenant[i]));
     put(&writer, object, "tenants", tenants);
     put(&writer, object, "omitted", number(seen->omitted));
     for (char **complaint = seen->complaints; complaint && *complaint; complaint++)
@@ -236,4 +252,9 @@ struct json_object *observe_json(const struct observe *seen)
         return object;
     json_object_put(object);
     return NULL;
+}
+
+struct json_object *observe_json(const struct observe *seen)
+{
+    return observe_json_since(NULL, seen);
 }
