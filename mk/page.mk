@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+# The exporter's page as an object: $(page_obj).
+
+page_obj := $(BUILD)/cli/exporter/page_html.o
+
+$(page_obj:.o=.c): cli/exporter/page.html scripts/embed-page
+	@mkdir -p $(@D)
+	$(call say,PAGE,$@)
+	$(Q)scripts/embed-page $< >$@
+$(page_obj): $(page_obj:.o=.c)
+	$(call say,CC,$<)
+	$(Q)$(COMPILE) -Icli/exporter -c -o $@ $<
