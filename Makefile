@@ -178,6 +178,7 @@ compdb: ## Write compile_commands.json (needs bear)
 clean: ## Remove everything built and everything fetched
 	rm -rf build compile_commands.json
 
+include mk/page.mk
 include mk/test.mk
 
 .PHONY: help all needed-to-build install uninstall fmt docs compdb clean

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The exporter's page as an object: $(page_obj).
+# The page that the exporter serves, as an object of it.
 
 page_obj := $(BUILD)/cli/exporter/page_html.o
 
@@ -10,3 +10,4 @@ $(page_obj:.o=.c): cli/exporter/page.html scripts/embed-page
 $(page_obj): $(page_obj:.o=.c)
 	$(call say,CC,$<)
 	$(Q)$(COMPILE) -Icli/exporter -c -o $@ $<
+$(exporter): $(page_obj)

@@ -110,7 +110,7 @@ def history(status, points=150, refused_at=None):
         return {"tenant": tenant_["tenant"], "directory": tenant_["state_directory"], "gpu": device_["gpu"],
                 "busy": [0.25 + 0.2 * math.sin(k / 9) if k % 40 > 4 else None for k in range(points)], "throttled": [0.125] * points,
                 "current": [device_["vram"].get("current_bytes")] * points,
-                "refused": [int(refused_at is not None and k >= refused_at) for k in range(points)]}
+                "refused": [int(k == refused_at) for k in range(points)]}
 
     return {"interval_seconds": 1, "omitted": 0, "when": [1.8e9 + k for k in range(points)],
             "series": [one(t, d) for t in status["tenants"] for d in t.get("devices", [])]}
