@@ -27,8 +27,7 @@ static uint64_t saturate(unsigned __int128 sum)
     return sum > UINT64_MAX ? UINT64_MAX : (uint64_t)sum;
 }
 
-/* Everything charged on a device. */
-static uint64_t total(const struct ledger *ledger, unsigned device)
+uint64_t ledger_total(const struct ledger *ledger, unsigned device)
 {
     const struct ledger_hold *hold = ledger_holds(ledger, device);
     uint32_t used = ledger_used(ledger);
@@ -110,7 +109,7 @@ static bool try_reserve(const struct ledger *ledger, unsigned device, uint64_t b
 
     if (!begin_asking(ledger, device, bytes, suspended))
         return true;
-    sum = total(ledger, device);
+    sum = ledger_total(ledger, device);
     if (sum <= limit) {
         note_peak(ledger, device, sum);
         return true;
@@ -219,7 +218,7 @@ bool ledger_fits_without_dead(const struct ledger *ledger, unsigned device, uint
     if (alive > limit - bytes)
         return false;
     /* What others are asking for is no matter of the dead: there have to be some, or to have been a moment ago. */
-    return settled(ledger, device, false, &fingerprint) > alive || total(ledger, device) <= limit - bytes ||
+    return settled(ledger, device, false, &fingerprint) > alive || ledger_total(ledger, device) <= limit - bytes ||
            clock_now() - ledger_last_burial(ledger, device) < JUST_NOW;
 }
 
@@ -240,7 +239,7 @@ void ledger_settle(struct ledger *ledger, unsigned device, uint64_t reserved, ui
     if (reserved)
         take_off(&own->tentative, reserved);
     if (actual > reserved)
-        note_peak(ledger, device, total(ledger, device));
+        note_peak(ledger, device, ledger_total(ledger, device));
 }
 
 void ledger_refund(struct ledger *ledger, unsigned device, uint64_t bytes)
@@ -254,7 +253,7 @@ uint64_t ledger_current(struct ledger *ledger, unsigned device)
     if (!ledger_usable(ledger, device))
         return 0;
     ledger_look(ledger);
-    return total(ledger, device);
+    return ledger_total(ledger, device);
 }
 
 uint64_t ledger_own(const struct ledger *ledger, unsigned device)

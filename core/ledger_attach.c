@@ -323,6 +323,7 @@ static int take_slot(struct attach *attach)
     ledger_store(&slot->since, since);
     take_more(made, since);
     ledger_store(&slot->state, LEDGER_SLOT_TAKEN);
+    ledger_tell_member(made, made->slot, LEDGER_JOINED, -1, 0);
     return 0;
 }
 
@@ -470,6 +471,7 @@ void ledger_detach(struct ledger *ledger)
 
     if (!ledger->file)
         return;
+    ledger_tell_left(ledger);
     ledger_withdraw_answer(ledger, true);
     for (uint32_t i = 0; i < ledger->devices; i++) {
         struct ledger_hold *hold = &ledger_holds(ledger, i)[ledger->slot];

@@ -91,6 +91,7 @@ bool ledger_find_dead(struct ledger *ledger, uint32_t slot)
             ledger_clear_slot(ledger, slot);
         return false;
     }
+    ledger_tell_end(ledger, slot, LEDGER_DIED);
     end_all_restoring(ledger, slot);
     ledger_clear_busy(ledger, slot);
     for (uint32_t i = 0; i < ledger->devices; i++) {

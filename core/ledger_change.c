@@ -34,6 +34,43 @@ static bool is_meant(const struct ledger *ledger, uint32_t device, const uint8_t
     return ledger_load(&entry->complete) == LEDGER_COMPLETE && (!uuid || memcmp(words, uuid, sizeof(words)) == 0);
 }
 
+static void tell(struct ledger *ledger, enum ledger_kind kind, uint32_t device, uint64_t before, uint64_t after)
+{
+    struct ledger_told told = {.kind = kind,
+                               .bytes = before,
+                               .limit = after,
+                               .current = kind == LEDGER_SET_VRAM ? ledger_total(ledger, device) : 0,
+                               .pid = (uint32_t)getpid(),
+                               .pid_namespace = ledger->pid_namespace,
+                               .uid = getuid()};
+
+    ledger_tell_of(ledger, &told, (int)device);
+}
+
+static void change_limit(struct ledger *ledger, uint32_t device, uint64_t limit)
+{
+    uint64_t before = ledger_limit(ledger, device);
+
+    ledger_set_limit(ledger, device, limit);
+    tell(ledger, LEDGER_SET_VRAM, device, before, ledger_limit(ledger, device));
+}
+
+static void change_share(struct ledger *ledger, uint32_t device, uint32_t share)
+{
+    uint64_t before = ledger_share(ledger, device);
+
+    ledger_set_share(ledger, device, share);
+    tell(ledger, LEDGER_SET_COMPUTE, device, before, share);
+}
+
+static void change_weight(struct ledger *ledger, uint32_t device, uint32_t weight)
+{
+    uint64_t before = ledger_weight(ledger, device);
+
+    ledger_set_weight(ledger, device, weight);
+    tell(ledger, LEDGER_SET_WEIGHT, device, before, weight);
+}
+
 /* Each value is one word, so that a member sees the old one or the new one. */
 static int apply(struct ledger *ledger, const uint8_t uuid[16], const struct ledger_change *change)
 {
@@ -43,11 +80,11 @@ static int apply(struct ledger *ledger, const uint8_t uuid[16], const struct led
         if (!is_meant(ledger, i, uuid))
             continue;
         if (change->vram)
-            ledger_set_limit(ledger, i, change->limit);
+            change_limit(ledger, i, change->limit);
         if (change->compute)
-            ledger_set_share(ledger, i, change->share);
+            change_share(ledger, i, change->share);
         if (change->weighted)
-            ledger_set_weight(ledger, i, change->weight);
+            change_weight(ledger, i, change->weight);
         count++;
     }
     return count ? count : -ENODEV;
@@ -57,7 +94,7 @@ static int apply(struct ledger *ledger, const uint8_t uuid[16], const struct led
 static int change_locked(int fd, const struct ledger_header *header, const uint8_t uuid[16], const struct ledger_change *change,
                          struct ledger_view *before)
 {
-    struct ledger ledger = {.size = header->file_size};
+    struct ledger ledger = {.size = header->file_size, .pid_namespace = compat_inode("/proc/self/ns/pid")};
     int result = ledger_read_all(fd, header, before);
     void *file;
 

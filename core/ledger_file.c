@@ -28,7 +28,11 @@ void ledger_header_init(struct ledger_header *header, uint32_t slots)
     header->compute_stride = sizeof(struct ledger_compute);
     header->busy_offset = header->compute_offset + LEDGER_DEVICES * header->compute_stride;
     header->busy_stride = sizeof(uint64_t);
-    header->file_size = (header->busy_offset + LEDGER_DEVICES * slots * header->busy_stride + 4095) & ~4095U;
+    header->event_offset = (header->busy_offset + LEDGER_DEVICES * slots * header->busy_stride + 63) & ~63U;
+    header->event_stride = sizeof(struct ledger_event_entry);
+    header->event_count = slots > 1 ? LEDGER_RING : LEDGER_RING_OWN;
+    header->event_origin = (uint32_t)sys_random();
+    header->file_size = (header->event_offset + header->event_count * header->event_stride + 4095) & ~4095U;
     header->lock_attach = LEDGER_LOCK_ATTACH;
     header->lock_slots = LEDGER_LOCK_SLOTS;
     header->check = ledger_checksum(header, LEDGER_CONSTANT_SIZE - 8);
@@ -49,6 +53,9 @@ void ledger_take_header(struct ledger *ledger, const struct ledger_header *heade
     ledger->compute_stride = header->compute_stride;
     ledger->busy_offset = header->busy_offset;
     ledger->busy_stride = header->busy_stride;
+    ledger->event_offset = header->event_offset;
+    ledger->event_stride = header->event_stride;
+    ledger->event_lane = header->event_count / LEDGER_LANES;
 }
 
 static bool section_fits(uint64_t offset, uint64_t count, uint64_t stride, uint64_t least, uint64_t begin, uint64_t end)
@@ -63,14 +70,22 @@ static bool later_sections_fit(const struct ledger_header *header, uint64_t size
     uint64_t cells = (uint64_t)header->devices * header->slots;
 
     if (!header->extra_offset)
-        return !header->compute_offset;
+        return !header->compute_offset && !header->event_offset;
     if (header->slot_stride < sizeof(struct ledger_slot) + sizeof(struct ledger_slot_more) ||
         !section_fits(header->extra_offset, cells, header->extra_stride, sizeof(struct ledger_extra), 0,
                       header->compute_offset ? header->compute_offset : size))
         return false;
-    return !header->compute_offset || (section_fits(header->compute_offset, header->devices, header->compute_stride,
-                                                    sizeof(struct ledger_compute), 0, header->busy_offset) &&
-                                       section_fits(header->busy_offset, cells, header->busy_stride, sizeof(uint64_t), 0, size));
+    if (!header->compute_offset)
+        return !header->event_offset;
+    if (!section_fits(header->compute_offset, header->devices, header->compute_stride, sizeof(struct ledger_compute), 0,
+                      header->busy_offset) ||
+        !section_fits(header->busy_offset, cells, header->busy_stride, sizeof(uint64_t), 0,
+                      header->event_offset ? header->event_offset : size))
+        return false;
+    return !header->event_offset ||
+           (header->event_count && header->event_count % LEDGER_LANES == 0 && header->event_count <= LEDGER_RING_CAP &&
+            section_fits(header->event_offset, header->event_count, header->event_stride, sizeof(struct ledger_event_entry), 0,
+                         size));
 }
 
 const char *ledger_header_fault(const struct ledger_header *header, const void *constant, uint64_t size)

@@ -99,6 +99,9 @@ void ledger_end_restoring(uint64_t *committed, uint32_t slot);
 
 /* ---- ledger.c */
 
+/* Everything charged on a device, the dead who are not buried yet with it. */
+uint64_t ledger_total(const struct ledger *ledger, unsigned device);
+
 /* ledger_reserve() for what another member's suspended word has: 0 with that counted as tentative (or in no need of it), or -ENOMEM. */
 int ledger_reserve_suspended(struct ledger *ledger, unsigned device, uint64_t *suspended, uint64_t cap);
 
@@ -109,6 +112,20 @@ int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *he
 
 /* ledger_read() of what was opened. */
 int ledger_read_all(int fd, const struct ledger_header *header, struct ledger_view *view);
+
+/* Read all of `size` bytes: 0, or -errno. */
+int ledger_read_bytes(int fd, void *buffer, size_t size, uint64_t offset);
+
+/* ---- ledger_events.c */
+
+/* Tell of anybody; time, count and UUID are not the caller's to fill. */
+void ledger_tell_of(struct ledger *ledger, const struct ledger_told *told, int device);
+
+/* Tell of a slot's owner. */
+void ledger_tell_member(struct ledger *ledger, unsigned slot, enum ledger_kind kind, int device, uint64_t bytes);
+
+/* Tell of the end of a slot's owner, once: of each device on which it has something, or of none. `kind` is LEDGER_DIED or LEDGER_LEFT. */
+void ledger_tell_end(struct ledger *ledger, unsigned slot, enum ledger_kind kind);
 
 /* ---- ledger_ask.c */
 

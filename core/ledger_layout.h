@@ -12,7 +12,10 @@
  * Minor version 2 added struct ledger_compute, the busy words and the mark of who knows of them. In an older file there is no compute share: each
  * process keeps to its own. An older library neither resets what they say when it begins a tenant anew nor marks its slot.
  *
- * `replaced` of a device is a word that older libraries leave as it is, 0 in a new file: who cannot tell what was replaced keeps to its own limit. */
+ * `replaced` of a device is a word that older libraries leave as it is, 0 in a new file: who cannot tell what was replaced keeps to its own limit.
+ *
+ * Minor version 3 added the ring of events and `told` in a slot. In an older file nothing is told, and what an older library does in this one is not told
+ * either, but for the deaths of its members. */
 #ifndef SOFTSLICE_CORE_LEDGER_LAYOUT_H
 #define SOFTSLICE_CORE_LEDGER_LAYOUT_H
 
@@ -24,7 +27,7 @@
 
 #define LEDGER_MAGIC UINT64_C(0x52454744454c5353) /* "SSLEDGER" */
 #define LEDGER_MAJOR 1
-#define LEDGER_MINOR 2
+#define LEDGER_MINOR 3
 
 /* Locks are on bytes far behind the file's end, so that they never collide with a lock on its content. The first is held while a
  * process attaches, slot i's owner holds the byte LEDGER_LOCK_SLOTS + i for as long as it lives. Who buries a slot has a read lock on
@@ -36,7 +39,14 @@
 #define LEDGER_CONSTANT_SIZE 128
 #define LEDGER_SLOTS_CAP     4096                 /* what a reader accepts from another minor version */
 #define LEDGER_FILE_CAP      (UINT64_C(64) << 20) /* the same for the file's size */
+#define LEDGER_RING_CAP      65536                /* the same for the entries of its ring of events */
 #define LEDGER_BYTES_CAP     (UINT64_C(1) << 47)  /* limits and single charges are below it: 128 TiB */
+
+#define LEDGER_RING     1024 /* entries that a named tenant's file is made with */
+#define LEDGER_RING_OWN 64   /* the same of a process-own tenant */
+
+/* Half of the ring is for what can come in storms (refusals, physical out-of-memory), half for all else, so that none of that is pushed out by them. */
+enum { LEDGER_LANE_SELDOM, LEDGER_LANE_OFTEN, LEDGER_LANES };
 
 /* The constant part is written before the file is published and never after; `check` is over all of it in front of `check`. */
 struct ledger_header {
@@ -52,10 +62,14 @@ struct ledger_header {
     uint32_t extra_offset, extra_stride;     /* 0, 0: no extras, and no struct ledger_slot_more */
     uint32_t compute_offset, compute_stride; /* 0, 0: no struct ledger_compute and no busy words */
     uint32_t busy_offset, busy_stride;
-    uint64_t reserved[3];
+    uint32_t event_offset, event_stride; /* 0, 0: no ring of events */
+    uint32_t event_count;                /* entries, an even number: half of them for each lane */
+    uint32_t event_origin;               /* by chance: tells this file from one that had its name and inode before */
+    uint32_t reserved[2];
     uint64_t check;
     uint64_t asked; /* grows by one with each ledger_ask() */
-    uint64_t reserved_mutable[7];
+    uint64_t event_next[LEDGER_LANES]; /* the next ticket of each lane; grows only, also from life to life of the tenant */
+    uint64_t reserved_mutable[5];
     uint32_t slots_used; /* slots above were never taken in this life of the tenant; grows only, reset by a first live member */
     uint32_t reserved_used[15];
 };
@@ -85,7 +99,7 @@ struct ledger_slot {
     uint32_t pid; /* in the owner's PID namespace: for people */
     uint32_t uid;
     uint64_t since; /* CLOCK_REALTIME ns */
-    uint64_t reserved;
+    uint64_t told;  /* the `since` of the owner whose end was told, or will not be */
 };
 
 #define LEDGER_SLOT_TAKEN UINT64_C(0x4e454b41545f5353)
@@ -160,6 +174,24 @@ struct ledger_compute {
 /* Of a slot on a device: busy_offset + (device * slots + slot) * busy_stride. One word: 0 while its owner has no work there, else clock_now() when
  * it last said that it has. */
 
+/* One entry of the ring: event_offset + (lane * (event_count / 2) + ticket % (event_count / 2)) * event_stride.
+ *
+ * Who has something to tell takes the lane's next ticket, sets `sequence` to 0, writes the other words, and last `sequence`, to the ticket plus 1. A
+ * writer that is killed half-way loses this entry alone; one that was overtaken by a whole round may mix its words with another's: then the check
+ * in `counted` is wrong, and the entry is nobody's. Readers take an entry for whole where `sequence` is what they expect and the check is good. */
+struct ledger_event_entry {
+    uint64_t sequence;
+    uint64_t
+        counted;   /* bits 0-31: how many of these at once, which its writer alone may raise later; 32-63: ledger_event_check() */
+    uint64_t time; /* CLOCK_REALTIME ns */
+    uint64_t bytes, limit, current; /* by kind: enum ledger_kind */
+    uint64_t who;                   /* bits 0-31: pid, in its own PID namespace; 32-63: the inode of that, 0 unknown */
+    uint64_t what; /* bits 0-31: uid; 32-39: enum ledger_kind; 40-47: device, or LEDGER_RING_NOWHERE; 48-55: bits 8-15 of that
+                                     * device's key, which another device in its place has not; 56-63: enum quota_family of what was refused */
+};
+
+#define LEDGER_RING_NOWHERE 255
+
 #define LEDGER_AT(type, member, offset)                                                                                            \
     _Static_assert(offsetof(struct ledger_##type, member) == (offset), "layout of " #type "." #member)
 
@@ -184,10 +216,15 @@ LEDGER_AT(header, compute_offset, 80);
 LEDGER_AT(header, compute_stride, 84);
 LEDGER_AT(header, busy_offset, 88);
 LEDGER_AT(header, busy_stride, 92);
-LEDGER_AT(header, reserved, 96);
+LEDGER_AT(header, event_offset, 96);
+LEDGER_AT(header, event_stride, 100);
+LEDGER_AT(header, event_count, 104);
+LEDGER_AT(header, event_origin, 108);
+LEDGER_AT(header, reserved, 112);
 LEDGER_AT(header, check, LEDGER_CONSTANT_SIZE - 8);
 LEDGER_AT(header, asked, 128);
-LEDGER_AT(header, reserved_mutable, 136);
+LEDGER_AT(header, event_next, 136);
+LEDGER_AT(header, reserved_mutable, 152);
 LEDGER_AT(header, slots_used, 192);
 LEDGER_AT(device, key, 0);
 LEDGER_AT(device, uuid, 8);
@@ -202,6 +239,7 @@ LEDGER_AT(slot, state, 0);
 LEDGER_AT(slot, pid, 8);
 LEDGER_AT(slot, uid, 12);
 LEDGER_AT(slot, since, 16);
+LEDGER_AT(slot, told, 24);
 LEDGER_AT(slot_more, tag, 0);
 LEDGER_AT(slot_more, pid_namespace, 8);
 LEDGER_AT(slot_more, died, 16);
@@ -210,6 +248,14 @@ LEDGER_AT(hold, tentative, 0);
 LEDGER_AT(hold, committed, 8);
 LEDGER_AT(extra, spilled, 0);
 LEDGER_AT(extra, reserved, 8);
+LEDGER_AT(event_entry, sequence, 0);
+LEDGER_AT(event_entry, counted, 8);
+LEDGER_AT(event_entry, time, 16);
+LEDGER_AT(event_entry, bytes, 24);
+LEDGER_AT(event_entry, limit, 32);
+LEDGER_AT(event_entry, current, 40);
+LEDGER_AT(event_entry, who, 48);
+LEDGER_AT(event_entry, what, 56);
 LEDGER_AT(compute, share, 0);
 LEDGER_AT(compute, weight, 8);
 LEDGER_AT(compute, account, 64);
@@ -236,6 +282,7 @@ _Static_assert(sizeof(struct ledger_slot_more) == 32, "size of a slot's second p
 _Static_assert(sizeof(struct ledger_hold) == 16, "size of a hold");
 _Static_assert(sizeof(struct ledger_extra) == 16, "size of an extra");
 _Static_assert(sizeof(struct ledger_compute) == 320, "size of what a device has for compute");
+_Static_assert(sizeof(struct ledger_event_entry) == 64, "size of an entry of the ring of events");
 _Static_assert(LEDGER_EVENTS <= 8, "events of a device");
 
 /* A bijection of 64-bit words: two different inputs never give one output. */
@@ -255,6 +302,14 @@ static inline uint64_t ledger_checksum(const void *data, size_t size)
     for (size_t i = 0; i < size / 8; i++)
         sum = ledger_mix(sum ^ words[i]) + i;
     return sum;
+}
+
+/* Of an entry that has its sequence (or will have), but for its count. */
+static inline uint64_t ledger_event_check(const struct ledger_event_entry *entry)
+{
+    uint64_t sum = ledger_checksum(&entry->time, sizeof(*entry) - offsetof(struct ledger_event_entry, time));
+
+    return ledger_mix(sum ^ ledger_mix(entry->sequence)) >> 32;
 }
 
 static inline uint64_t ledger_key(const uint64_t uuid[2])

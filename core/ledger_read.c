@@ -8,7 +8,7 @@
 #include "ledger_sys.h"
 #include "softslice/clock.h"
 
-static int read_all(int fd, void *buffer, size_t size, uint64_t offset)
+int ledger_read_bytes(int fd, void *buffer, size_t size, uint64_t offset)
 {
     ssize_t got = sys_pread(fd, buffer, size, offset);
 
@@ -35,9 +35,9 @@ static int read_rows(int fd, uint64_t offset, uint32_t stride, void *rows, size_
     int result = 0;
 
     if (stride == distance && size == distance)
-        return read_all(fd, rows, count * size, offset);
+        return ledger_read_bytes(fd, rows, count * size, offset);
     for (unsigned i = 0; i < count && result == 0; i++)
-        result = read_all(fd, (char *)rows + i * distance, size, offset + (uint64_t)i * stride);
+        result = ledger_read_bytes(fd, (char *)rows + i * distance, size, offset + (uint64_t)i * stride);
     return result;
 }
 
@@ -102,8 +102,8 @@ static int read_holds(int fd, const struct ledger_header *header, const struct l
     for (unsigned i = 0; i < view->devices && result == 0; i++) {
         uint64_t row = (uint64_t)places->at[i] * header->slots + first;
 
-        result = read_all(fd, batch->hold[i], count * sizeof(struct ledger_hold),
-                          header->hold_offset + row * sizeof(struct ledger_hold));
+        result = ledger_read_bytes(fd, batch->hold[i], count * sizeof(struct ledger_hold),
+                                   header->hold_offset + row * sizeof(struct ledger_hold));
         if (!header->extra_offset)
             memset(batch->extra[i], 0, sizeof(batch->extra[i]));
         else if (result == 0)
@@ -216,8 +216,8 @@ static int read_compute(int fd, const struct ledger_header *header, const struct
 {
     for (unsigned i = 0; i < view->devices && header->compute_offset; i++) {
         struct ledger_compute compute;
-        int result =
-            read_all(fd, &compute, sizeof(compute), header->compute_offset + (uint64_t)places->at[i] * header->compute_stride);
+        int result = ledger_read_bytes(fd, &compute, sizeof(compute),
+                                       header->compute_offset + (uint64_t)places->at[i] * header->compute_stride);
 
         if (result < 0)
             return result;

@@ -32,16 +32,16 @@ void ledger_end_restoring(uint64_t *committed, uint32_t slot)
         ;
 }
 
-/* Whether `slot` was at it. */
-static bool finish_restoring(uint64_t *committed, uint32_t slot)
+/* What it was at, if `slot` was at it; else 0. */
+static uint64_t finish_restoring(uint64_t *committed, uint32_t slot)
 {
     uint64_t before = ledger_load(committed);
 
     do {
         if (ledger_restorer(before) != slot + 1)
-            return false;
+            return 0;
     } while (!exchange(committed, &before, before & LEDGER_SUSPENDED_BYTES));
-    return true;
+    return before;
 }
 
 int ledger_find(const struct ledger *ledger, uint32_t pid, struct ledger_peer *peer)
@@ -78,15 +78,27 @@ void ledger_suspend(struct ledger *ledger, const struct ledger_peer *peer)
     for (uint32_t i = 0; i < ledger->devices; i++) {
         uint64_t *word = committed_of(ledger, i, peer), before = ledger_load(word);
 
-        while (is_there(ledger, peer) && before && before <= LEDGER_SUSPENDED_BYTES &&
-               !exchange(word, &before, before | LEDGER_SUSPENDED))
-            ;
+        while (is_there(ledger, peer) && before && before <= LEDGER_SUSPENDED_BYTES) {
+            if (!exchange(word, &before, before | LEDGER_SUSPENDED))
+                continue;
+            ledger_tell_member(ledger, peer->slot, LEDGER_CHECKPOINTED, (int)i, before);
+            break;
+        }
     }
 }
 
 bool ledger_is_suspended(const struct ledger *ledger, unsigned device)
 {
     return ledger_usable(ledger, device) && ledger_load(&ledger_holds(ledger, device)[ledger->slot].committed) & LEDGER_SUSPENDED;
+}
+
+static bool finish(struct ledger *ledger, uint32_t device, const struct ledger_peer *peer)
+{
+    uint64_t word = finish_restoring(committed_of(ledger, device, peer), ledger->slot);
+
+    if (word)
+        ledger_tell_member(ledger, peer->slot, LEDGER_RESTORED, (int)device, ledger_committed_bytes(word));
+    return word;
 }
 
 int ledger_resume(struct ledger *ledger, const struct ledger_peer *peer, const uint64_t cap[LEDGER_DEVICES],
@@ -108,7 +120,7 @@ int ledger_resume(struct ledger *ledger, const struct ledger_peer *peer, const u
         if (result)
             ledger_end_restoring(committed_of(ledger, device, peer), ledger->slot);
         else
-            resumed += finish_restoring(committed_of(ledger, device, peer), ledger->slot);
+            resumed += finish(ledger, device, peer);
     }
     return result ? result : resumed;
 }
@@ -118,7 +130,11 @@ void ledger_resume_anyway(struct ledger *ledger, const struct ledger_peer *peer)
     for (uint32_t i = 0; i < ledger->devices; i++) {
         uint64_t *word = committed_of(ledger, i, peer), before = ledger_load(word);
 
-        while (is_there(ledger, peer) && before & LEDGER_SUSPENDED && !exchange(word, &before, before & LEDGER_SUSPENDED_BYTES))
-            ;
+        while (is_there(ledger, peer) && before & LEDGER_SUSPENDED) {
+            if (!exchange(word, &before, before & LEDGER_SUSPENDED_BYTES))
+                continue;
+            ledger_tell_member(ledger, peer->slot, LEDGER_RESTORED, (int)i, ledger_committed_bytes(before));
+            break;
+        }
     }
 }

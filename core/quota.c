@@ -168,6 +168,7 @@ int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota
 
     ledger_count(&quota->ledger, (unsigned)device->index, LEDGER_EVENT_REFUSED);
     remember_refusal(device, asked);
+    ledger_tell_storm(&quota->ledger, LEDGER_REFUSED, (unsigned)device->index, asked, quota_limit(quota, index), family);
     if (__atomic_fetch_add(&device->refusals, 1, __ATOMIC_RELAXED))
         return -ENOMEM;
     log_warn("%s%s%s%s: refused %s%s: %s of %s in use%s%s%s", named ? "tenant \"" : "", quota->tenant, named ? "\", " : "",
@@ -269,6 +270,7 @@ bool quota_retry_oom(struct quota *quota, unsigned device, unsigned *attempt)
 
     if (*attempt == 0) {
         ledger_count(&quota->ledger, index, LEDGER_EVENT_OOM);
+        ledger_tell_storm(&quota->ledger, LEDGER_OOM, index, 0, quota_limit(quota, device), 0);
         ledger_current(&quota->ledger, index); /* buries who died unnoticed */
     }
     burial = ledger_last_burial(&quota->ledger, index);

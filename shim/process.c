@@ -2,6 +2,7 @@
 /* Attaches the process to its tenant and keeps what it holds. */
 #include "process.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -296,6 +297,24 @@ static CUresult refuse_without_memory(const struct config *config)
     return config->on_error == CONFIG_OPEN ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
 }
 
+/* What ends without this has died, as far as anybody can tell. Nothing is given back here: the driver has it still. */
+static void tell_left(void)
+{
+    struct process *p = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
+    struct membership *membership = p ? __atomic_load_n(&p->membership, __ATOMIC_ACQUIRE) : NULL;
+
+    if (membership)
+        ledger_tell_left(&membership->quota.ledger);
+}
+
+static void tell_left_at_exit(void)
+{
+    static uint32_t registered; /* a forked child has its parent's handlers */
+
+    if (!__atomic_exchange_n(&registered, 1, __ATOMIC_RELAXED))
+        atexit(tell_left);
+}
+
 static void tell_joined(const struct membership *m)
 {
     char uuid[UNITS_TEXT_MAX], limit[UNITS_TEXT_MAX];
@@ -348,6 +367,7 @@ CUresult process_attach(void)
         ledger_detach(&mine->quota.ledger);
         munmap(mine, sizeof(*mine));
     } else {
+        tell_left_at_exit();
         tell_joined(mine);
     }
     return CUDA_SUCCESS;

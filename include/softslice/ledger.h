@@ -27,6 +27,30 @@
 
 struct ledger_header; /* the mapped layout: core/ledger_layout.h */
 
+/* What is told of a tenant in its ring of events; they stand in the file, and are only appended to. `bytes`, `limit` and `current` of each: */
+enum ledger_kind {
+    LEDGER_REFUSED = 1, /* an allocation: what was asked for, the limit in force, what the tenant had */
+    LEDGER_OOM,         /* the GPU itself was full: 0, the limit in force, what the tenant had */
+    LEDGER_DIED, /* a member went without an exit (killed, crashed, _exit, exec): what it had there; its slot's `since`; what the tenant has */
+    LEDGER_LEFT,        /* a member exited: the same, what it had still being counted */
+    LEDGER_JOINED,      /* a member came: 0; its slot's `since`; 0 */
+    LEDGER_SET_VRAM,    /* somebody set the limit: the one before, the new one (LEDGER_NO_LIMIT: none), what the tenant had */
+    LEDGER_SET_COMPUTE, /* the same of the share, in hundredths of a percent: before, new, 0 */
+    LEDGER_SET_WEIGHT,  /* the same of the weight: before (0: none), new, 0 */
+    LEDGER_CHECKPOINTED, /* a member: what it had there, which leaves the total; its slot's `since`; what the tenant has without it */
+    LEDGER_RESTORED,     /* a member: the same, with it */
+    LEDGER_KINDS
+};
+
+/* Of a kind that can come in storms, on a device: where the last of them was told, so that those within LEDGER_STORM_NS are one with a count. */
+struct ledger_storm {
+    uint64_t until;   /* clock_now() */
+    uint64_t entry;   /* the check of the entry in bits 32-63, its index plus 1 below; 0: none */
+    uint64_t pending; /* to be added to a count */
+};
+
+#define LEDGER_STORM_NS UINT64_C(100000000)
+
 /* A process's handle. All zeros is "not attached", so it can live in a MADV_WIPEONFORK page: a forked child owns no slot until it
  * attaches itself; its parent's stays. No other member than `error` is for callers. */
 struct ledger {
@@ -41,6 +65,8 @@ struct ledger {
     uint32_t device_offset, slot_offset, hold_offset;
     uint32_t extra_offset, extra_stride;                               /* 0: the file is of version 1.0 */
     uint32_t compute_offset, compute_stride, busy_offset, busy_stride; /* 0: it is older than 1.2 */
+    uint32_t event_offset, event_stride, event_lane;                   /* 0: it is older than 1.3; entries of a lane */
+    struct ledger_storm storm[2][LEDGER_DEVICES];                      /* refusals, physical out-of-memory */
     bool first;                                                        /* no other member lived when this one attached */
     bool first_to_share;                                               /* the same for members that know of shares */
     char path[PATH_MAX];          /* of the file, to find the dead; "" where it could not be learned */
@@ -118,6 +144,19 @@ enum ledger_event { LEDGER_EVENT_REFUSED, LEDGER_EVENT_OOM, LEDGER_EVENT_BURIED,
 
 /* Count an event, as memory.events does. */
 void ledger_count(struct ledger *ledger, unsigned device, enum ledger_event event);
+
+/* ---- what happens, told to whoever watches: ledger_events.c. No lock, and no system call but the clock's; in a file older than 1.3 nothing is told */
+
+/* Tell of this process (`device` -1: of no device in particular). Keeps errno. */
+void ledger_tell(struct ledger *ledger, enum ledger_kind kind, int device, uint64_t bytes, uint64_t limit, uint64_t current);
+
+/* Tell of a refusal or a physical out-of-memory (LEDGER_REFUSED, LEDGER_OOM); `family` is an enum quota_family. Those of one process and
+ * device within LEDGER_STORM_NS of the first are one event with a count, whose bytes are the first one's. */
+void ledger_tell_storm(struct ledger *ledger, enum ledger_kind kind, unsigned device, uint64_t bytes, uint64_t limit,
+                       unsigned family);
+
+/* This process exits: tell so, once, and not that it died. It may go on using the ledger. */
+void ledger_tell_left(struct ledger *ledger);
 
 /* Say what this process has armed (LEDGER_ARMS_*, beside what it said before). */
 void ledger_arm(struct ledger *ledger, unsigned arms);
@@ -286,5 +325,33 @@ unsigned ledger_members_list(struct ledger *ledger, unsigned device, struct ledg
 
 /* The same from outside, like ledger_read(). Their number, or -errno; -ENOENT too where the tenant does not know the device. */
 int ledger_read_members(int dirfd, const char *name, const uint8_t uuid[16], struct ledger_member *list, unsigned size);
+
+/* Something that was told. */
+struct ledger_told {
+    enum ledger_kind kind;
+    uint64_t time; /* CLOCK_REALTIME, ns */
+    uint64_t bytes, limit, current;
+    uint32_t count;         /* how many of them at once; 1 but for refusals and physical out-of-memory */
+    uint32_t pid, uid;      /* of whom it is told, the pid in its own PID namespace; of a LEDGER_SET_*: who set it */
+    uint64_t pid_namespace; /* its inode; 0 unknown */
+    unsigned family;        /* enum quota_family of what was refused */
+    bool on_device;         /* and then */
+    uint8_t uuid[16];
+};
+
+/* How far somebody has read. All zeros: from the oldest that is there. */
+struct ledger_cursor {
+    uint64_t file_device, file_inode, file_origin; /* of whose ring this is: another file is read from its beginning */
+    uint64_t next[2], awaited[2], waiting_since[2];
+    uint64_t lost;    /* overwritten before they were read, or never written whole */
+    uint64_t damaged; /* scribbled over */
+    bool began;
+};
+
+/* Read on in a tenant's ring, like ledger_read(): the number of events, at most `size`, in the order in which each lane of it was written, not in that of
+ * time; what is left if it is `size` comes with the next call. What is being told right now is left for the next call too, unless `all`: entries
+ * that are not whole, for a second, and counts that may still grow. -errno as ledger_read(), or -EOPNOTSUPP where the file is older than 1.3. */
+int ledger_read_events(int dirfd, const char *name, struct ledger_cursor *cursor, bool all, struct ledger_told *list,
+                       unsigned size);
 
 #endif

@@ -187,7 +187,10 @@ static void versions(void)
     header.compute_stride = 512;
     header.busy_offset = header.compute_offset + header.devices * header.compute_stride;
     header.busy_stride = 16;
-    header.file_size = header.busy_offset + (uint64_t)header.devices * header.slots * header.busy_stride + 65536;
+    header.event_offset = header.busy_offset + header.devices * header.slots * header.busy_stride;
+    header.event_stride = 128;
+    header.event_count = 30;
+    header.file_size = header.event_offset + (uint64_t)header.event_count * header.event_stride + 65536;
     check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
     write_header(&header);
     check(!refused("minor", 0), "%s", other->error);
@@ -197,7 +200,7 @@ static void versions(void)
     end();
 
     /* Good by its checksum, and impossible. */
-    for (unsigned i = 0; i < 16; i++) {
+    for (unsigned i = 0; i < 23; i++) {
         begin(false);
         memcpy(&header, intact, sizeof(header));
         header.slots = i == 0 ? 0 : i == 1 ? UINT32_MAX : header.slots;
@@ -212,6 +215,9 @@ static void versions(void)
         header.compute_stride = i == 12 ? 256 : header.compute_stride;
         header.busy_offset = i == 13 ? header.compute_offset : i == 14 ? (uint32_t)header.file_size : header.busy_offset;
         header.busy_stride = i == 15 ? 4 : header.busy_stride;
+        header.event_offset = i == 16 ? header.busy_offset : i == 17 ? (uint32_t)header.file_size : header.event_offset;
+        header.event_stride = i == 18 ? 32 : i == 19 ? 68 : header.event_stride;
+        header.event_count = i == 20 ? 0 : i == 21 ? 63 : i == 22 ? header.event_count + 4096 : header.event_count;
         write_header(&header);
         check(refused("impossible", i), "impossible header %u is accepted", i);
         end();
@@ -235,24 +241,42 @@ static void no_compute(void)
           "a reader sees what there is not");
 }
 
-/* The same of version 1.1. */
-static void middle_version(void)
+/* No ring of events: nothing is told, and a reader is told so. */
+static void no_events(void)
+{
+    struct ledger_cursor cursor = {0};
+    struct ledger_told told;
+
+    ledger_tell(member, LEDGER_JOINED, -1, 0, 0, 0);
+    ledger_tell_storm(member, LEDGER_REFUSED, device, 1, 1, 0);
+    ledger_tell_left(member);
+    check(ledger_read_events(dir, "damaged", &cursor, true, &told, 1) == -EOPNOTSUPP, "there are events");
+}
+
+/* The same of version 1.1, and 1.2 between them. */
+static void middle_version(uint16_t minor)
 {
     struct ledger_header header;
 
     begin(false);
     memcpy(&header, intact, sizeof(header));
-    header.minor = 1;
-    header.file_size = (header.compute_offset + 4095) & ~UINT64_C(4095);
-    header.compute_offset = header.compute_stride = header.busy_offset = header.busy_stride = 0;
+    header.minor = minor;
+    header.file_size = ((minor == 1 ? header.compute_offset : header.event_offset) + 4095) & ~UINT64_C(4095);
+    header.event_offset = header.event_stride = header.event_count = 0;
+    if (minor == 1)
+        header.compute_offset = header.compute_stride = header.busy_offset = header.busy_stride = 0;
     check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
     write_header(&header);
     device = (unsigned)test_attach(member, dir, "damaged", LIMIT);
     test_hold(member, (int)device, HELD);
     check(!refused("middle", 0), "%s", other->error);
-    no_compute();
+    no_events();
+    if (minor == 1)
+        no_compute();
+    else
+        check(ledger_account(member, device) && ledger_busy_word(member, device), "there is no account");
     end();
-    printf("version 1.1: read and joined\n");
+    printf("version 1.%u: read and joined\n", minor);
 }
 
 /* A file of version 1.0, as the library before this one made it. */
@@ -268,7 +292,7 @@ static void former_version(void)
     header.slot_stride = 32;
     header.hold_offset = header.slot_offset + header.slots * header.slot_stride;
     header.extra_offset = header.extra_stride = header.compute_offset = header.compute_stride = 0;
-    header.busy_offset = header.busy_stride = 0;
+    header.busy_offset = header.busy_stride = header.event_offset = header.event_stride = header.event_count = 0;
     header.file_size = (header.hold_offset + (uint64_t)header.devices * header.slots * header.hold_stride + 4095) & ~UINT64_C(4095);
     check(ftruncate(file, 0) == 0 && ftruncate(file, (off_t)header.file_size) == 0, "%s", strerror(errno));
     write_header(&header);
@@ -283,6 +307,7 @@ static void former_version(void)
     check(ledger_read_members(dir, "damaged", test_uuid, list, 4) == 1 && list[0].committed == HELD && list[0].spilled == 0,
           "its members cannot be listed from outside");
     no_compute();
+    no_events();
     end();
     printf("version 1.0: read and joined\n");
 }
@@ -379,7 +404,8 @@ int main(void)
     scribbled();
     versions();
     former_version();
-    middle_version();
+    middle_version(1);
+    middle_version(2);
     former_library();
     shares();
     holes();
