@@ -14,7 +14,21 @@ static int run(int argc, char **argv, struct cli_error *error)
 const struct command command_top = {
     .name = "top",
     .summary = "watch the tenants: bars of VRAM and busy share",
-    .usage = "top [OPTION]...",
-    .help = "Show the tenants of this machine as they change.\n",
+    .usage = "top [--batch] [--interval S] [--iterations N] [--sort KEY] [--tenant NAME] [--device DEVICE]",
+    .help =
+        "Show the tenants as they change: VRAM of each and of each GPU, the share of the time in which it had work and in which\n"
+        "it was throttled, refusals. The keys are on the last line, and h explains what is shown.\n"
+        "\n"
+        "    --interval S      look every S seconds (2)\n"
+        "    --batch           plain columns instead of a screen, a block for each interval: for pipes and files\n"
+        "    --iterations N    end after N times\n"
+        "    --sort KEY        tenant, gpu, processes, current (the default), limit, peak, busy, throttled, compute, weight,\n"
+        "                      refused, new (since the time before), state\n"
+        "    --tenant NAME     this one alone\n"
+        "    --device DEVICE   this GPU alone: GPU-<uuid>, or the number that nvidia-smi gives it\n"
+        "    --state-dir DIR   this state directory instead of the one in use; may be given more than once\n"
+        "    --root DIR        all state directories in this one, as containers have them; may be given more than once\n"
+        "\n"
+        "Exit status: 0; 1 if there is nothing of what was asked for; 125 if used wrongly, or the terminal is none to draw on.\n",
     .run = run,
 };

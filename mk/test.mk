@@ -40,7 +40,8 @@ test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets) $(oth
 $(BUILD)/tests/unit/%: tests/unit/%.c $(core_obj)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -Icore -Itests $(INIH_FLAGS) -o $@ $< $(core_obj) $(INIH) -lcriterion -lpthread -ldl
+	$(Q)$(COMPILE) -MF $@.d -Icore -Icli -Itests $(INIH_FLAGS) -o $@ $< $(filter %.o,$^) $(INIH) -lcriterion -lpthread -ldl
+$(BUILD)/tests/unit/test_top: $(BUILD)/cli/top/model.o $(BUILD)/cli/top/text.o
 $(BUILD)/tests/ledger/%: tests/ledger/%.c $(core_obj)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)

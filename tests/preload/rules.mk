@@ -27,7 +27,9 @@ $(BUILD)/tests/snippets/%: tests/snippets/%.c $(sim) $(sim_nvml)
 $(BUILD)/tests/programs/%: tests/programs/%.c $(sim)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(COMPILE) -MF $@.d -o $@ $< -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
+	$(Q)$(COMPILE) -MF $@.d -o $@ $< $(program_objects) -L$(BUILD)/sim -Wl,--as-needed -l:libcuda.so.1 -lpthread -ldl
+$(BUILD)/tests/programs/tenants: $(core_obj)
+$(BUILD)/tests/programs/tenants: program_objects := $(core_obj) $(INIH)
 $(BUILD)/tests/preload/types: tests/preload/types.cpp shim/hooks.def
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
