@@ -9,6 +9,7 @@
 #include "softslice/clock.h"
 
 #define PATIENCE UINT64_C(1000000000) /* ns that a process may be joining */
+#define ATTEMPTS 16                   /* while somebody replaces the folder */
 
 /* While it is held nobody begins the tenant anew, which would undo half of a change. */
 static int lock(int fd)
@@ -116,18 +117,59 @@ static int change_locked(int fd, const struct ledger_header *header, const uint8
     return result;
 }
 
+/* Where everybody may join, everybody can write the file; to change its limits is its owner's. One that has a second name may be somebody else's, put
+ * there for root to change. */
+static int may_change(int fd)
+{
+    struct stat status;
+    int result = sys_fstat(fd, &status);
+
+    if (result < 0)
+        return result;
+    if (geteuid() != 0 && status.st_uid != geteuid())
+        return -EPERM;
+    return geteuid() == 0 && status.st_nlink > 1 ? -EMLINK : 0;
+}
+
+/* Whether the name still leads to what was opened: changing a file that nobody joins any more would be told as success. */
+static bool still_named(int dirfd, const char *name, int fd)
+{
+    struct ledger_header header;
+    struct stat opened, named;
+    int again = ledger_open(dirfd, name, O_RDONLY, &header);
+    bool same = again >= 0 && sys_fstat(fd, &opened) == 0 && sys_fstat(again, &named) == 0 && opened.st_ino == named.st_ino &&
+                opened.st_dev == named.st_dev;
+
+    if (again >= 0)
+        sys_close(again);
+    return same;
+}
+
+static int change_named(int dirfd, const char *name, const uint8_t uuid[16], const struct ledger_change *change,
+                        struct ledger_view *before)
+{
+    struct ledger_header header;
+    int fd = ledger_open(dirfd, name, O_RDWR, &header), result;
+
+    if (fd < 0)
+        return fd;
+    result = may_change(fd);
+    if (result >= 0)
+        result = lock(fd);
+    if (result >= 0)
+        result = still_named(dirfd, name, fd) ? change_locked(fd, &header, uuid, change, before) : -ESTALE;
+    sys_close(fd);
+    return result;
+}
+
 int ledger_change(int dirfd, const char *name, const uint8_t uuid[16], const struct ledger_change *change,
                   struct ledger_view *before)
 {
-    struct ledger_header header;
-    int saved = errno, fd = ledger_open(dirfd, name, O_RDWR, &header), result = fd;
+    int saved = errno, result = -ESTALE;
 
-    memset(before, 0, sizeof(*before));
-    if (fd >= 0) {
-        result = lock(fd);
-        if (result >= 0)
-            result = change_locked(fd, &header, uuid, change, before);
-        sys_close(fd);
+    for (unsigned i = 0; i < ATTEMPTS && result == -ESTALE; i++) {
+        memset(before, 0, sizeof(*before));
+        result = change_named(dirfd, name, uuid, change, before);
     }
     errno = saved;
     return result;

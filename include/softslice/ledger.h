@@ -283,8 +283,9 @@ struct ledger_change {
 
 /* Change a running tenant's ledger from outside, on one device or (`uuid` NULL) on all that it knows. Nobody joins or leaves meanwhile. The number of
  * devices, with *before as ledger_read() saw it; or, with nothing changed, -errno as ledger_read(), or: -ESRCH (no live member), -ENODEV (it does not
- * know the device, or none at all), -EOPNOTSUPP (no live member has armed what is meant: before->arms), -EACCES, -EROFS,
- * -EAGAIN (a process kept the attach lock for a second). */
+ * know the device, or none at all), -EOPNOTSUPP (no live member has armed what is meant: before->arms), -EPERM (the file is another user's, and the caller
+ * is not root), -EMLINK (to root: it has a second name, so it may be another tenant's), -EACCES, -EROFS, -EAGAIN (a process kept the attach lock for a
+ * second), -ESTALE (its folder keeps being replaced). A file of another user can be cut short while it is mapped here: SIGBUS is the caller's. */
 int ledger_change(int dirfd, const char *name, const uint8_t uuid[16], const struct ledger_change *change,
                   struct ledger_view *before);
 

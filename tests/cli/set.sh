@@ -31,13 +31,25 @@ try "$softslice" set
 expect_refusal 'no tenant is named'
 try "$softslice" set team
 expect_refusal 'nothing to set'
-for bad in vram=3GB vram=0 vram=25% vram=abc vram= vram=0=1GiB compute=0% compute=101% compute=-5 compute=abc compute=30 weight=0 weight=10001 \
+for bad in vram=3GB vram=0 vram=0% vram=101% vram=none vram=MAX vram=abc vram= vram=0=1GiB compute=0% compute=101% compute=-5 compute=abc compute=30 weight=0 weight=10001 \
     weight=-5 weight=abc weight=1.5 weight= mode=share period=1s tenant; do
     try "$softslice" set team "$bad"
     expect_refusal "${bad%%=*}"
 done
 try "$softslice" set team vram=1GiB vram=2GiB
 expect_refusal 'vram is given twice'
+try "$softslice" set team --vram 1GiB vram=2GiB
+expect_refusal 'vram is given twice'
+try "$softslice" set --compute 30 team
+expect_refusal "compute='30': not a share"
+try "$softslice" set --compute
+expect_refusal 'needs a value'
+try "$softslice" set --root /a --state-dir /b team vram=1GiB
+expect_refusal 'name two places'
+try "$softslice" set --state-dir /a --state-dir /b team vram=1GiB
+expect_refusal 'state-dir is given twice'
+try "$softslice" set --root '' team vram=1GiB
+expect_refusal 'root needs a value'
 try "$softslice" set --device x team vram=1GiB
 expect_refusal "'x' is not a device"
 try "$softslice" set --device
@@ -71,6 +83,63 @@ expect_out '^1728$'
 try "$softslice" set --device "$device" team vram=1GiB
 expect_out "^$device vram: 1 GiB, was 2 GiB$"
 
+# As options, before the name or after it.
+try "$softslice" set --vram 640MiB team --device "$device"
+expect_status 0
+expect_out "^$device vram: 640 MiB, was 1 GiB$"
+try "$softslice" set team --device="$device" --vram=1GiB
+expect_out "^$device vram: 1 GiB, was 640 MiB$"
+
+# Less than is in use: that stays, and no more is granted.
+try "$softslice" set team --vram 128MiB
+expect_status 0
+expect_quiet
+expect_out "^$device vram: 128 MiB, was 1 GiB$"
+expect_out "^$device vram: current use is 192 MiB: nothing new is granted until it falls below 128 MiB$"
+[ "$(printf '%s\n' "$out" | wc -l)" = 3 ] || fail "expected one GPU to be over its budget"
+try room
+expect_status 1
+expect_err 'error 2'
+try "$softslice" set team --vram 192MiB
+expect_no_out 'nothing new'
+
+# Of the GPU's memory; and no limit but that.
+try "$softslice" set team --vram 12.5%
+expect_status 0
+expect_out "^$device vram: 1 GiB, was 192 MiB$"
+try env LD_LIBRARY_PATH=/nowhere "$softslice" set team --vram 50%
+expect_status 1
+expect_err 'NVML does not say how much memory GPU-.* has: write a size'
+try "$softslice" set team vram=max
+expect_status 0
+expect_out "^$device vram: max, was 1 GiB$"
+try room
+expect_out '^7872$'
+try "$softslice" set team --vram 1GiB
+expect_out "^$device vram: 1 GiB, was max$"
+
+# In a directory that is named, and below a root.
+try env SOFTSLICE_STATE_DIR=/nowhere "$softslice" set team --state-dir "$SOFTSLICE_STATE_DIR/" --vram 1GiB
+expect_status 0
+try "$softslice" set --state-dir "$TEST_TMP/none" team --vram 1GiB
+expect_status 1
+expect_err "state directory $TEST_TMP/none: No such file"
+ln -s "$SOFTSLICE_STATE_DIR" "$TEST_TMP/link"
+for option in --state-dir --root; do
+    try "$softslice" set $option "$TEST_TMP/link/" team --vram 1GiB
+    expect_status 1
+    expect_err "link/?: .*link"
+done
+try "$softslice" set --root "$TEST_TMP" team --vram 1GiB
+expect_status 0
+expect_out "^$device vram: 1 GiB, was 1 GiB$"
+try "$softslice" set --root "$TEST_TMP" other --vram 1GiB
+expect_status 1
+expect_err "^softslice: set: --root $TEST_TMP: there is no tenant 'other'$"
+cp -r "$SOFTSLICE_STATE_DIR" "$TEST_TMP/ended"
+try "$softslice" set --root "$TEST_TMP" team --vram 1GiB
+expect_status 0
+
 # Refused: nothing is changed, of the other value neither.
 for change in compute=30% weight=5; do
     try "$softslice" set team $change vram=4GiB
@@ -96,6 +165,10 @@ try "$softslice" set team compute=12.5% weight=200
 expect_status 0
 expect_out "^$uuid compute: 12.5%, was 50%$"
 expect_out "^$uuid weight: 200, was none$"
+try "$softslice" set team --weight 100 compute=max
+expect_out "^$uuid compute: 100%, was 12.5%$"
+expect_out "^$uuid weight: 100, was 200$"
+try "$softslice" set team compute=12.5% weight=200
 try "$softslice" set team compute=100% weight=1 vram=512MiB
 expect_out "^$uuid compute: 100%, was 12.5%$"
 expect_out "^$uuid weight: 1, was 200$"
@@ -118,6 +191,9 @@ INI
         try unshare -rm sh -c "$sealed" sh "$TEST_TMP/admin.ini" "$softslice" set team $change
         expect_status 1
         expect_err "^softslice: set: ${change%%=*} is above what the admin allows.*softslice.ini"
+        try unshare -rm sh -c "$sealed" sh "$TEST_TMP/admin.ini" "$softslice" set team vram=max compute=max
+        expect_status 0
+        try "$softslice" set team vram=256MiB
         try "$softslice" set team vram=512MiB compute=50% weight=100
         expect_out 'vram: 512 MiB, was 256 MiB'
     done

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which tenant and which GPU `softslice set` is to change. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "../shim/defined.h"
+#include "observe.h"
+#include "set.h"
+
+/* ---- the state directory */
+
+/* The admin changes tenants of other users, whose directories nobody else would work in: it is enough that this is one, and no link. */
+static int open_directory(const char *name, char path[PATH_MAX])
+{
+    size_t length = strlen(name);
+    int fd;
+
+    while (length > 1 && name[length - 1] == '/')
+        length--;
+    if (!length || length >= PATH_MAX) {
+        errno = length ? ENAMETOOLONG : ENOENT;
+        return -1;
+    }
+    memmove(path, name, length);
+    path[length] = '\0';
+    fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == ENOTDIR && readlink(path, (char[1]){0}, 1) >= 0)
+        errno = ELOOP;
+    return fd;
+}
+
+static int open_named(const char *what, const char *name, char path[PATH_MAX], int *status, struct cli_error *error)
+{
+    int fd = open_directory(name, path);
+
+    *status = SET_REFUSED;
+    if (fd < 0)
+        cli_fail(error, 0, "set: %s %s: %s", what, name,
+                 errno == ELOOP ? "a symbolic link, which is not followed" : strerror(errno));
+    return fd;
+}
+
+/* In how many directories something of the tenant runs; their names, as far as there is room, and the last of them. */
+static unsigned count_running(const struct observe *seen, char *names, size_t size, const char **last)
+{
+    unsigned count = 0;
+    size_t length = 0;
+
+    *names = '\0';
+    for (unsigned i = 0; i < seen->tenants; i++) {
+        if (!seen->tenant[i].problem && !seen->tenant[i].view.members)
+            continue;
+        *last = seen->tenant[i].directory;
+        if (length < size)
+            length += (size_t)snprintf(names + length, size - length, "%s%s", count ? ", " : "", *last);
+        count++;
+    }
+    return count;
+}
+
+static int find_below_root(const struct set_request *request, char path[PATH_MAX], int *status, struct cli_error *error)
+{
+    struct observe_request look = {.roots = (const char *const[]){request->root, NULL},
+                                   .tenant = request->tenant,
+                                   .without_members = true,
+                                   .without_nvml = true};
+    char why[OBSERVE_ERROR_MAX], names[512];
+    int result, fd = -1;
+    const char *found = NULL;
+    unsigned count;
+    struct observe seen;
+
+    *status = SET_REFUSED;
+    result = observe(&look, &seen, why);
+    if (result < 0)
+        return cli_fail(error, -1, "set: --root %s: %s", request->root, why);
+    count = count_running(&seen, names, sizeof(names), &found);
+    if (count == 1)
+        fd = open_named("state directory", found, path, status, error);
+    else if (count)
+        cli_fail(error, 0, "set: tenant '%s' is in %u state directories below %s: name one with --state-dir (%s)", request->tenant,
+                 count, request->root, names);
+    else
+        cli_fail(error, 0, "set: --root %s: tenant '%s' has ended: nothing of it runs", request->root, request->tenant);
+    observe_free(&seen);
+    return fd;
+}
+
+int set_find_directory(const struct set_request *request, const struct config *config, char path[PATH_MAX], int *status,
+                       struct cli_error *error)
+{
+    static struct ledger ledger;
+    int fd;
+
+    if (request->root)
+        return find_below_root(request, path, status, error);
+    if (request->state_dir)
+        return open_named("state directory", request->state_dir, path, status, error);
+    fd = ledger_state_dir(&ledger, config->state_dir, path, PATH_MAX);
+    *status = SET_REFUSED;
+    if (fd < 0)
+        cli_fail(error, 0, "set: %s", ledger.error);
+    return fd;
+}
+
+/* ---- GPUs */
+
+/* The driver's own function, where this command runs with softslice preloaded too. */
+static void *find(void *library, const char *name)
+{
+    struct link_map *map = NULL;
+
+    return library && dlinfo(library, RTLD_DI_LINKMAP, &map) == 0 && map ? defined_in(map->l_addr, map->l_ld, name) : NULL;
+}
+
+/* Print the UUID of a CUDA ordinal to `to`, in a process of its own: a driver that is loaded starts things. */
+static void tell_uuid(unsigned ordinal, int to)
+{
+    void *cuda = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    int (*init)(unsigned) = (int (*)(unsigned))find(cuda, "cuInit");
+    int (*get)(int *, int) = (int (*)(int *, int))find(cuda, "cuDeviceGet");
+    int (*get_uuid)(uint8_t *, int) = (int (*)(uint8_t *, int))find(cuda, "cuDeviceGetUuid_v2");
+    uint8_t uuid[16];
+    int device;
+
+    if (!get_uuid)
+        get_uuid = (int (*)(uint8_t *, int))find(cuda, "cuDeviceGetUuid");
+    if (init && get && get_uuid && init(0) == 0 && get(&device, (int)ordinal) == 0 && get_uuid(uuid, device) == 0 &&
+        write(to, uuid, sizeof(uuid)) == sizeof(uuid))
+        _exit(0);
+    _exit(1);
+}
+
+int set_find_uuid(struct set_request *request, struct cli_error *error)
+{
+    int ends[2], status = 1;
+    ssize_t size;
+    pid_t child;
+
+    if (request->device.kind != UNITS_DEVICE_ORDINAL)
+        return 0;
+    if (pipe(ends) < 0 || (child = fork()) < 0)
+        return cli_fail(error, CLI_FAILED, "set: cannot ask the driver for its GPUs: %s", strerror(errno));
+    if (child == 0)
+        tell_uuid(request->device.ordinal, ends[1]);
+    close(ends[1]);
+    size = read(ends[0], request->device.uuid, sizeof(request->device.uuid));
+    close(ends[0]);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (size != (ssize_t)sizeof(request->device.uuid) || status)
+        return cli_fail(error, SET_REFUSED, "set: the driver here has no GPU %u: name it by its UUID (GPU-<uuid>)",
+                        request->device.ordinal);
+    request->device.kind = UNITS_DEVICE_UUID;
+    return 0;
+}
+
+uint64_t set_physical(const char *path, const char *tenant, const uint8_t uuid[16])
+{
+    struct observe_request look = {
+        .directories = (const char *const[]){path, NULL}, .tenant = tenant, .without_members = true, .ended = true};
+    const struct observe_gpu *gpu;
+    char why[OBSERVE_ERROR_MAX];
+    struct observe seen;
+    uint64_t total;
+
+    if (observe(&look, &seen, why) < 0)
+        return 0;
+    gpu = observe_find_gpu(&seen, uuid);
+    total = gpu ? gpu->total : 0;
+    observe_free(&seen);
+    return total;
+}
