@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""holder.py WORD...: a program that does to its GPUs what the words say, prints "ready", and holds what it has until standard input ends.
+
+    take:GPU:BYTES       allocates
+    refused:GPU:BYTES    asks for so much, and has to be refused
+    launch:GPU:US:COUNT  launches COUNT kernels of US microseconds, one after the other, and waits for the last
+    free:GPU             frees the newest allocation that is left on that GPU
+"""
+import ctypes
+import sys
+
+cuda = ctypes.CDLL("libcuda.so.1")
+contexts, blocks = {}, {}
+
+
+def must(error, expected=0):
+    if error != expected:
+        sys.exit("%s: error %d" % (word, error))
+
+
+def use(gpu):
+    if gpu not in contexts:
+        device, context = ctypes.c_int(), ctypes.c_void_p()
+        must(cuda.cuDeviceGet(ctypes.byref(device), gpu))
+        must(cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
+        contexts[gpu] = context
+    must(cuda.cuCtxSetCurrent(contexts[gpu]))
+
+
+def take(gpu, size, expected=0):
+    block = ctypes.c_uint64()
+    must(cuda.cuMemAlloc_v2(ctypes.byref(block), ctypes.c_size_t(size)), expected)
+    blocks.setdefault(gpu, []).append(block)
+
+
+def launch(us, count):
+    module, function = ctypes.c_void_p(), ctypes.c_void_p()
+    must(cuda.cuModuleLoadData(ctypes.byref(module), b"an image"))
+    must(cuda.cuModuleGetFunction(ctypes.byref(function), module, b"kernel__%dus" % us))
+    for _ in range(count):
+        must(cuda.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, None, None, None))
+    must(cuda.cuCtxSynchronize())
+
+
+word = "cuInit"
+must(cuda.cuInit(0))
+for word in sys.argv[1:]:
+    verb, gpu, *numbers = word.split(":")
+    numbers = [int(number) for number in numbers]
+    use(int(gpu))
+    if verb == "take":
+        take(int(gpu), *numbers)
+    elif verb == "refused":
+        take(int(gpu), *numbers, expected=2)
+        blocks[int(gpu)].pop()
+    elif verb == "launch":
+        launch(*numbers)
+    elif verb == "free":
+        must(cuda.cuMemFree_v2(blocks[int(gpu)].pop()))
+    else:
+        sys.exit("%s: not understood" % word)
+print("ready", flush=True)
+sys.stdin.read()

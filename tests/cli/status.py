@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 240
+"""`softslice status`: two tenants on two GPUs, with numbers that are not round, are shown as the simulated GPUs' own books have them, in the table and
+in the document; and whatever else stands in a state directory is named or left out, with bounded memory and without a crash."""
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+COMMAND, SIM, TMP = os.environ["TEST_COMMAND"], os.environ["TEST_SIM"], os.environ["TEST_TMP"]
+MIB, GIB = 1 << 20, 1 << 30
+TIMELINE = os.path.join(TMP, "timeline")
+os.environ.update(SOFTSIM_GPUS="2", SOFTSIM_MEM=str(8 * GIB), SOFTSIM_CONTEXT_BYTES=str(200 * MIB), SOFTSIM_TIMELINE=TIMELINE, SOFTSLICE_LOG="off")
+STATE = os.environ["SOFTSLICE_STATE_DIR"]
+
+
+def check(holds, *what):
+    if not holds:
+        sys.exit("FAILED: " + " ".join(map(str, what)))
+
+
+def status(*arguments, fails=None, **options):
+    """Its output; with `fails`, its error output instead, which has to be one line."""
+    done = subprocess.run(options.pop("before", []) + [COMMAND, "status", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+                          timeout=60, **options)
+    output, errors = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
+    check(done.returncode == (fails or 0), arguments, "ended with", done.returncode, errors)
+    check(all(c >= " " or c == "\n" for c in output + errors), arguments, "control characters", repr(output), repr(errors))
+    if fails:
+        check(errors.count("\n") == 1 and errors.startswith("softslice: ") and not output, arguments, repr(errors), output)
+    return errors if fails else output
+
+
+def document(*arguments, **options):
+    found = json.loads(status("--json", *arguments, **options))
+    if validate:
+        validate(found)
+    return found
+
+
+def schema_validator():
+    packages = subprocess.run([os.path.join(ROOT, "scripts", "python-packages"), "jsonschema", "jsonschema<4.18"], stdout=subprocess.PIPE, text=True,
+                              check=False).stdout.strip()
+    if not packages:
+        return None
+    sys.path.insert(0, packages)
+    import jsonschema  # pylint: disable=import-outside-toplevel,import-error
+    with open(os.path.join(ROOT, "docs", "status.schema.json"), encoding="utf-8") as text:
+        schema = json.load(text)
+    jsonschema.Draft7Validator.check_schema(schema)
+    return jsonschema.Draft7Validator(schema).validate
+
+
+@contextlib.contextmanager
+def holding(options, *words, before=()):
+    """A tenant's program that has done what holder.py was told."""
+    program = subprocess.Popen([COMMAND, "run", *options, "--", *before, sys.executable, os.path.join(HERE, "holder.py"), *words], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    said = program.stdout.readline()
+    check(said == "ready\n", options, "said", repr(said))
+    try:
+        yield program
+    finally:
+        program.stdin.close()
+        check(program.wait(60) == 0, options, "ended with", program.returncode)
+
+
+class Process(ctypes.Structure):
+    _fields_ = [("pid", ctypes.c_uint), ("used", ctypes.c_ulonglong), ("gpu_instance", ctypes.c_uint), ("compute_instance", ctypes.c_uint)]
+
+
+class Memory(ctypes.Structure):
+    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
+
+
+class Books:
+    """What the simulated GPUs say of themselves, without softslice: bytes by GPU and process, GPU time by GPU and process."""
+
+    def __init__(self):
+        nvml = ctypes.CDLL(os.path.join(SIM, "libnvidia-ml.so.1"))
+        assert nvml.nvmlInit_v2() == 0
+        self.uuid, self.used, self.total, self.held = [], [], [], []
+        for gpu in range(2):
+            device, uuid, memory = ctypes.c_void_p(), ctypes.create_string_buffer(96), Memory()
+            count, processes = ctypes.c_uint(64), (Process * 64)()
+            assert nvml.nvmlDeviceGetHandleByIndex_v2(gpu, ctypes.byref(device)) == 0
+            assert nvml.nvmlDeviceGetUUID(device, uuid, 96) == 0
+            assert nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0
+            assert nvml.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(count), processes) == 0
+            self.uuid.append(uuid.value.decode())
+            self.used.append(memory.used)
+            self.total.append(memory.total)
+            self.held.append({processes[i].pid: processes[i].used for i in range(count.value)})
+
+    @staticmethod
+    def busy(gpu, pid):
+        total = 0
+        with open(TIMELINE, encoding="ascii") as lines:
+            for line in lines:
+                its_gpu, its_pid, begin, end = map(int, line.split())
+                total += end - begin if (its_gpu, its_pid) == (gpu, pid) else 0
+        return total
+
+
+def by_name(found):
+    names = [tenant["tenant"] for tenant in found["tenants"]]
+    check(names == sorted(names), "order", names)
+    return {tenant["tenant"]: tenant for tenant in found["tenants"]}
+
+
+def rows_of(table, head):
+    """The rows of one of the tables, as lists of cells; `head` begins its first line."""
+    lines = table.split("\n")
+    start = next((i for i, line in enumerate(lines) if line.startswith(head)), None)
+    check(start is not None, "no table", head, table)
+    rows = []
+    for line in lines[start + 1:]:
+        if not line:
+            break
+        rows.append([cell for cell in line.replace(" GiB", "GiB").split(" ") if cell])
+    return rows
+
+
+def gib(size):
+    return "%.2fGiB" % (size / GIB)
+
+
+def compare_books(programs):
+    """Table, document and books, for the two tenants."""
+    found, books, table = document("--members", "--interval", "0.1"), Books(), status("--members")
+    check([gpu["uuid"] for gpu in found["gpus"]] == books.uuid, "GPUs", found["gpus"])
+    check([gpu["memory_used_bytes"] for gpu in found["gpus"]] == books.used, "used", found["gpus"], books.used)
+    check([gpu["memory_total_bytes"] for gpu in found["gpus"]] == books.total, "total", found["gpus"])
+    check([row[3:] for row in rows_of(table, "GPU ")] == [[gib(u), gib(t)] for u, t in zip(books.used, books.total)] or
+          [row[-2:] for row in rows_of(table, "GPU ")] == [[gib(u), gib(t)] for u, t in zip(books.used, books.total)], "GPU table", table)
+    tenants, rows = by_name(found), rows_of(table, "TENANT  GPU")
+    check(sorted(tenants) == sorted(programs), "tenants", list(tenants))
+    for name, program in programs.items():
+        tenant = tenants[name]
+        check(tenant["processes"] == 1 and tenant["state_directory"] == STATE and tenant["uid"] == os.geteuid(), tenant)
+        check([member["host_pid"] for member in tenant["members"]] == [program.pid], name, "members", tenant["members"])
+        for device in tenant["devices"]:
+            gpu = books.uuid.index(device["gpu"])
+            vram, held = device["vram"], books.held[gpu][program.pid]
+            check(vram["current_bytes"] == held, name, gpu, "current", vram, held)
+            check(vram["peak_bytes"] >= held and vram["tentative_bytes"] == 0, name, gpu, vram)
+            own = [part for part in tenant["members"][0]["devices"] if part["gpu"] == device["gpu"]]
+            check([part["committed_bytes"] for part in own] == [held], name, gpu, "its member", own)
+            row = [row for row in rows if row[:2] == [name, str(gpu)]]
+            check(len(row) == 1, "rows", rows)
+            check(row[0][2] == gib(held) and row[0][4] == gib(vram["peak_bytes"]), name, gpu, row, vram)
+            check(row[0][3] == (gib(vram["limit_bytes"]) if "limit_bytes" in vram else "-"), name, gpu, row)
+            check(row[0][8:] == ["1", str(vram["events"]["refused"])], name, gpu, row, vram)
+    return tenants, books, rows
+
+
+def two_tenants():
+    busy = {}
+    with holding(["--tenant", "zeta", "--vram", "1GiB", "--compute", "37.5%"], "take:0:123456789", "take:1:98765433", "refused:0:1073741824",
+                 "refused:0:1073741825", "launch:0:1234:99", "launch:1:777:33") as zeta, \
+            holding(["--tenant", "alpha", "--vram", "0=1573741824"], "take:0:1234567", "take:1:7654321", "free:1") as alpha:
+        tenants, books, rows = compare_books({"zeta": zeta, "alpha": alpha})
+        first, second = tenants["zeta"]["devices"]
+        check(tenants["zeta"]["armed"] == ["vram", "compute"] and tenants["alpha"]["armed"] == ["vram"], "armed")
+        check(first["vram"]["events"]["refused"] == 2 and second["vram"]["events"]["refused"] == 0, "refused", first, second)
+        check(first["vram"]["limit_bytes"] == GIB, first)
+        limits = {device["gpu"]: device["vram"].get("limit_bytes") for device in tenants["alpha"]["devices"]}
+        check(limits == {books.uuid[0]: 1573741824, books.uuid[1]: None}, "limits", limits)
+        for gpu, device in enumerate((first, second)):
+            compute = device["compute"]
+            busy[gpu, zeta.pid] = compute["busy_ns"]
+            check(compute["share_percent"] == 37.5 and "weight" not in compute, compute)
+            check(0 < compute["nr_throttled"] <= compute["nr_periods"] and compute["throttled_ns"] > 0, compute)
+            check(compute["busy_percent"] == 0 and compute["throttled_percent"] == 0, compute)
+        check(all("compute" not in device for device in tenants["alpha"]["devices"]), "alpha has no compute")
+        check([row[5:8] for row in rows] == [["-", "-", "-"]] * 2 + [["37.50%", "0.0%", "0.0%"]] * 2, "shares", rows)
+
+        # One tenant, one GPU.
+        check(list(by_name(document("--tenant", "zeta"))) == ["zeta"], "--tenant")
+        for word in ("1", books.uuid[1]):
+            one = document("--device", word)
+            check([gpu["uuid"] for gpu in one["gpus"]] == [books.uuid[1]], "--device", one["gpus"])
+            check([[d["gpu"] for d in tenant["devices"]] for tenant in one["tenants"]] == [[books.uuid[1]]] * 2, "--device", one)
+        check("members" not in one["tenants"][0] and "interval_ns" not in one and "busy_percent" not in one["tenants"][1]["devices"][0]["compute"], one)
+        check("there is no tenant 'nobody'" in status("--tenant", "nobody", fails=1), "nobody")
+        check("no GPU 7" in status("--device", "7", fails=1), "--device 7")
+        check("shows that GPU" in status("--device", "GPU-00000000-0000-0000-0000-000000000001", fails=1), "unknown GPU")
+        without = dict(os.environ, SOFTSIM_NVML="absent")
+        bare = document(env=without)
+        check(sorted(gpu["uuid"] for gpu in bare["gpus"]) == sorted(books.uuid), "without NVML", bare["gpus"])
+        check(all(set(gpu) == {"uuid"} for gpu in bare["gpus"]), "without NVML", bare["gpus"])
+        # A budget is shown to programs with the library in front of them, not to who asks for the GPUs.
+        inside = subprocess.run([COMMAND, "run", "--tenant", "zeta", "--", COMMAND, "status", "--json"], stdout=subprocess.PIPE, check=True, timeout=60)
+        check([gpu["memory_used_bytes"] for gpu in json.loads(inside.stdout)["gpus"]] == Books().used, "under softslice run")
+    for (gpu, pid), told in busy.items():
+        had = Books.busy(gpu, pid) # complete at a program's end
+        check(abs(told - had) <= had / 10 + 5e6 and had > 2e7, "busy", gpu, told, had)
+    check(document()["tenants"] == [], "after their end")
+    ended = by_name(document("--all", "--members"))
+    check(sorted(ended) == ["alpha", "zeta"] and ended["zeta"]["processes"] == 0 and ended["zeta"]["members"] == [], "--all", ended)
+    check(ended["zeta"]["devices"][0]["vram"]["current_bytes"] == 0 and "compute" not in ended["zeta"]["devices"][0], "--all", ended)
+    check("No tenants in " + STATE in status(), "no tenants")
+    check(list(by_name(document("--tenant", "zeta"))) == ["zeta"], "by name, after its end")
+
+
+def used_wrongly():
+    for arguments, why in ((["team"], "not understood"), (["--bogus"], "unknown"), (["--device", "x"], "not a device"), (["--interval", "-1"], "interval"),
+                           (["--interval", "1s"], "interval"), (["--interval", "nan"], "interval"), (["--tenant", "a", "--tenant", "b"], "twice"),
+                           (["--tenant", ""], "empty"), (["--state-dir"], "needs a value"), (["--state-dir", ""], "empty")):
+        check(why in status(*arguments, fails=125), arguments)
+    for arguments, why in ((["--tenant", "../zeta"], "not a tenant's name"), (["--state-dir", "/nowhere\n\033[1m"], "No such file"),
+                           (["--root", "/nowhere"], "No such file"), (["--state-dir", os.path.join(STATE, "zeta", "ledger")], "Not a directory")):
+        check(why in status(*arguments, fails=1), arguments)
+    # One that is there is shown, the other one told of.
+    found = document("--state-dir", STATE, "--state-dir", "/nowhere/\033[1m", "--root", "/nowhere", "--all")
+    check(len(found["tenants"]) == 2 and len(found["warnings"]) == 2 and "\ufffd[1m" in found["warnings"][0], found["warnings"])
+    full = subprocess.run([COMMAND, "status"], stdout=open("/dev/full", "w", encoding="ascii"), stderr=subprocess.PIPE, check=False, timeout=60)
+    check(full.returncode == 125 and b"cannot write" in full.stderr, "a full device", full)
+
+
+def folder(name, directory=STATE):
+    path = os.path.join(os.fsencode(directory), os.fsencode(name))
+    os.mkdir(path)
+    return path
+
+
+def damaged():
+    """Whatever stands where a ledger should is named, and nothing of it is believed."""
+    with open(os.path.join(STATE, "zeta", "ledger"), "rb") as file:
+        good = file.read()
+
+    def broken(name, content):
+        with open(os.path.join(folder(name), b"ledger"), "wb") as file:
+            file.write(content)
+
+    broken("d-empty", b"")
+    broken("d-short", good[:100])
+    broken("d-text", b"hello\033[31m\n" * 1000)
+    broken("d-truncated", good[:len(good) // 2])
+    broken("d-header", good[:40] + b"\xff" + good[41:])
+    broken("d-version", good[:8] + b"\x09" + good[9:])
+    broken("d-limit", good[:4096 + 32] + b"\xff" * 8 + good[4096 + 40:])
+    broken("good\033[31m\n", good)
+    broken(b"g\xff\xc3\xa9\xe2\x80\xaeood", good)
+    os.mkfifo(os.path.join(folder("d-fifo"), b"ledger"))
+    os.symlink(os.path.join(STATE, "zeta", "ledger"), os.path.join(folder("d-link"), b"ledger"))
+    os.mkdir(os.path.join(folder("d-folder"), b"ledger"))
+    with open(os.path.join(folder("d-huge"), b"ledger"), "wb") as file:
+        file.truncate(1 << 40)
+    os.symlink("zeta", os.path.join(STATE, "d-folder-link"))
+    folder("no-ledger")
+    for name in ("a file", ".hidden"):
+        with open(os.path.join(STATE, name), "w", encoding="ascii") as file:
+            file.write("x")
+    tenants = by_name(document("--all"))
+    why = {name: tenant.get("unreadable") for name, tenant in tenants.items()}
+    expected = {"d-empty": "truncated", "d-short": "truncated", "d-text": "not a ledger", "d-truncated": "truncated", "d-header": "scribbled",
+                "d-version": "major version", "d-limit": "scribbled", "d-fifo": "regular file", "d-link": "symbolic link", "d-folder": "regular file",
+                "d-huge": "larger than any", "d-folder-link": "symbolic link"}
+    for name, word in expected.items():
+        check(word in (why.pop(name, None) or ""), name, tenants.get(name))
+    check(why == dict.fromkeys(["alpha", "zeta", "good\ufffd[31m\ufffd", "g\ufffd\xe9\ufffd\ufffd\ufffdood"]), "the rest", why)
+    table = status("--all")
+    check(all(name + "  cannot be read: " in table for name in expected), table)
+    for name in expected:
+        path = os.path.join(STATE, name)
+        if os.path.islink(path):
+            os.unlink(path)
+        else:
+            shutil.rmtree(path)
+    return good
+
+
+def changing(good):
+    """Ledgers that come, go and shrink while they are read."""
+    done = threading.Event()
+
+    def change():
+        path = os.path.join(STATE, "fleeting")
+        while not done.is_set():
+            os.makedirs(path, exist_ok=True)
+            with open(os.path.join(path, "ledger"), "wb") as file:
+                file.write(good)
+                file.flush()
+                for size in (4096, 200, 0):
+                    file.truncate(size)
+            shutil.rmtree(path)
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(100):
+            tenants = by_name(document("--all"))
+            check("zeta" in tenants and "unreadable" not in tenants["zeta"], "while another one changes", tenants)
+    finally:
+        done.set()
+        changer.join()
+
+
+def labels():
+    """All state directories in a root, and whose they are."""
+    root = os.path.join(TMP, "root")
+    os.mkdir(root)
+    for name in ("one", "two", "three", "four", "five"):
+        os.mkdir(os.path.join(root, name))
+        shutil.copytree(os.path.join(STATE, "zeta"), os.path.join(root, name, "zeta"))
+
+    def write(name, text, mode=0o644):
+        path = os.path.join(root, name, "labels.ini")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+
+    good = "[labels]\npod = trainer-0\nnamespace = team.a\ncontainer = main\n"
+    write("one", good)
+    write("two", "[labels]\npod = x\nnamespace = a/b\n")
+    write("three", good, 0o666)
+    os.symlink("../one/labels.ini", os.path.join(root, "four", "labels.ini"))
+    os.symlink("one", os.path.join(root, "link"))
+    os.mkfifo(os.path.join(root, "five", "labels.ini"))
+    found = document("--root", root, "--all")
+    named = {os.path.basename(tenant["state_directory"]): [tenant.get(key) for key in ("pod", "namespace", "container")] for tenant in found["tenants"]}
+    nothing = [None] * 3
+    check(named == {"one": ["trainer-0", "team.a", "main"], "two": nothing, "three": nothing, "four": nothing, "five": nothing}, "labels", named)
+    told = "\n".join(found["warnings"])
+    check(len(found["warnings"]) == 5 and "two/labels.ini:3: a name has" in told and "three/labels.ini: everybody" in told and
+          "four/labels.ini: a symbolic link" in told and "five/labels.ini: not a regular file" in told and "/link" in told, "warnings", told)
+    table = status("--root", root, "--all")
+    check("\n" + root + "/one: team.a/trainer-0/main\nzeta " in table and "\n" + root + "/two\nzeta " in table, table)
+    if os.geteuid() == 0:
+        os.chown(os.path.join(root, "one", "labels.ini"), 1234, 1234)
+        found = document("--root", root, "--all")
+        check("one/labels.ini: belongs to uid 1234" in "\n".join(found["warnings"]), "another user's labels", found["warnings"])
+
+
+def others():
+    """Tenants whose files may not be read are named with the reason."""
+    path = os.path.join(STATE, "alpha")
+    if os.geteuid() == 0 and shutil.which("setpriv"):
+        before = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        if subprocess.run(before + ["test", "-x", COMMAND], check=False).returncode or subprocess.run(before + ["ls", STATE], stdout=subprocess.DEVNULL,
+                                                                                                     stderr=subprocess.DEVNULL, check=False).returncode:
+            os.chmod(STATE, 0o755)
+    elif os.geteuid() == 0:
+        return
+    else:
+        before = []
+    os.chmod(path, 0o000)
+    if subprocess.run(before + [COMMAND, "version"], stdout=subprocess.DEVNULL, check=False).returncode == 0 and \
+            subprocess.run(before + ["ls", STATE], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+        tenant = by_name(document("--all", "--state-dir", STATE, before=before))["alpha"]
+        check("permission denied: it belongs to uid %d" % os.geteuid() in tenant["unreadable"], tenant)
+    os.chmod(path, 0o700)
+
+
+def namespaces():
+    """A member in a PID namespace of its own has the number there and the one here."""
+    words = ["unshare", "-rpf", "--mount-proc"]
+    if subprocess.run(words + ["true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        print("no PID namespaces here")
+        return
+    with holding(["--tenant", "apart", "--vram", "1GiB"], "take:0:1234567", before=words) as program:
+        member = by_name(document("--members"))["apart"]["members"][0]
+        with open("/proc/%d/task/%d/children" % (program.pid, program.pid), encoding="ascii") as children:
+            child = int(children.read())
+        check(member["pid"] == 1 and member["host_pid"] == child and member["command"].startswith("python"), member, child)
+        table = status("--members")
+        check(["apart", str(child), "1"] in [line.split()[:3] for line in table.split("\n")], table)
+
+
+def very_many():
+    """10,000 tenants in bounded memory; what is beyond is counted."""
+    many = os.path.join(TMP, "many")
+    os.mkdir(many)
+    for i in range(10050):
+        os.mkdir("%s/t%05d" % (many, i))
+        os.link(os.path.join(STATE, "zeta", "ledger"), "%s/t%05d/ledger" % (many, i))
+    found = json.loads(status("--json", "--all", "--members", "--state-dir", many,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (512 * MIB, 512 * MIB))))
+    check(len(found["tenants"]) == 10000 and found["omitted"] == 50, "many", len(found["tenants"]), found["omitted"])
+
+
+validate = schema_validator()
+started = time.monotonic()
+two_tenants()
+used_wrongly()
+content = damaged()
+changing(content)
+labels()
+others()
+namespaces()
+very_many()
+if not validate:
+    print("pip could not bring jsonschema; all else is as it should be")
+    sys.exit(77)
+print("all as the books say, in %.0f s" % (time.monotonic() - started))
