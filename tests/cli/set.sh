@@ -200,6 +200,40 @@ INI
 fi
 end
 
+# Several at once: each is done, one after the other.
+begin --tenant team --vram 1GiB --compute 50%
+setters=
+for i in 1 2 3 4 5 6 7 8; do
+    "$softslice" set team --vram $i"GiB" --compute $i% --weight $i >"$TEST_TMP/set$i" &
+    setters="$setters $!"
+done
+for setter in $setters; do
+    wait "$setter" || fail "a setter among several was refused"
+done
+try "$softslice" set team --weight 100
+[ "$(cat "$TEST_TMP"/set? | grep -c 'vram: .*, was 1 GiB$')" -ge 2 ] || fail "no two began with what there was"
+last=${out##*was }
+last=${last%%[!0-9]*}
+try "$softslice" set team --vram 1GiB --compute 50%
+expect_out "vram: 1 GiB, was $last GiB"
+expect_out "compute: 50%, was $last%"
+end
+
+# Tenants that end meanwhile: changed, or told to have ended, and the next life begins with its own.
+(for i in 1 2 3 4 5 6 7 8; do "$softslice" run --tenant brief --vram 1GiB -- sh -c "$taker 64 </dev/null"; done) >"$TEST_TMP/lives" &
+lives=$!
+while kill -0 $lives 2>/dev/null; do
+    try "$softslice" set brief --vram 512MiB
+    case $status in
+    0) expect_out 'vram: 512 MiB, was' ;;
+    1) expect_err "there is no tenant 'brief'|has ended|uses no GPU|has vram armed" ;;
+    *) fail "changed, or refused" ;;
+    esac
+done
+[ "$(sort -u "$TEST_TMP/lives")" = 64 ] || fail "a life had less than its own: $(cat "$TEST_TMP/lives")"
+try "$softslice" run --tenant brief --vram 1GiB -- sh -c "$taker </dev/null"
+expect_out '^896$'
+
 # A tenant with compute alone has no budget to change.
 begin --tenant team --compute 50%
 try "$softslice" set team compute=20%

@@ -123,6 +123,49 @@ Test(ledger_change, waits_for_who_joins)
     cr_assert_eq(ledger_change(dir, "tenant", NULL, &all, &before), 2);
 }
 
+/* Whether a process has the tenant's file open. */
+static bool has_open(pid_t pid)
+{
+    char path[64], target[PATH_MAX];
+    bool found = false;
+
+    for (int fd = 3; fd < 64 && !found; fd++) {
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+        ssize_t length = readlink(path, target, sizeof(target) - 1);
+        target[length > 0 ? length : 0] = '\0';
+        found = fd != dir && strstr(target, "/tenant/ledger");
+    }
+    return found;
+}
+
+/* The folder is replaced by another one while somebody is joining: what is changed is what has the name then. */
+Test(ledger_change, finds_what_has_the_name)
+{
+    static struct ledger other;
+    int fd;
+
+    cr_assert_eq(ledger_attach(&other, dir, "other"), 0, "%s", other.error);
+    cr_assert_eq(ledger_add_device(&other, uuid, LIMIT), 0);
+    ledger_arm(&other, LEDGER_ARMS_VRAM | LEDGER_ARMS_COMPUTE);
+    fd = open(scratch_path("tenant/ledger"), O_RDWR | O_CLOEXEC);
+    cr_assert(fd >= 0 && sys_lock(fd, LEDGER_LOCK_ATTACH, 1) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(fd);
+        _exit(ledger_change(dir, "tenant", NULL, &all, &before) == 1 ? 0 : 1);
+    }
+    while (!has_open(pid))
+        usleep(1000);
+    cr_assert(renameat(dir, "tenant", dir, "gone") == 0 && renameat(dir, "other", dir, "tenant") == 0);
+    close(fd);
+    int status = 1;
+    cr_assert(waitpid(pid, &status, 0) == pid);
+    cr_assert_eq(status, 0);
+    cr_assert_eq(ledger_limit(&other, 0), 77);
+    cr_assert_eq(ledger_limit(&a, device), LIMIT);
+    ledger_detach(&other);
+}
+
 Test(ledger_change, repairs_no_damage)
 {
     int fd = open(scratch_path("tenant/ledger"), O_RDWR | O_CLOEXEC);
