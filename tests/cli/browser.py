@@ -44,7 +44,12 @@ class Browser:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, exception, *_):
+        if exception:
+            try:
+                print("The page shows:\n" + self.eval("document.body.innerText") + "\nand its console: %s" % self.complaints(), flush=True)
+            except (BrowserError, OSError):
+                pass
         try:
             self.session = None
             self.call("Browser.close")
@@ -155,7 +160,8 @@ class Browser:
         """Errors and warnings on the console, exceptions, what a policy refused."""
         found = [e["params"]["exceptionDetails"].get("exception", {}).get("description", "exception") for e in self.events
                  if e["method"] == "Runtime.exceptionThrown"]
-        found += [e["params"]["entry"]["text"] for e in self.events if e["method"] == "Log.entryAdded" and e["params"]["entry"]["level"] in ("error", "warning")]
+        entries = [e["params"]["entry"] for e in self.events if e["method"] == "Log.entryAdded"]
+        found += [entry["text"] for entry in entries if entry["level"] in ("error", "warning")]
         return found + [str([a.get("value") for a in e["params"]["args"]]) for e in self.events
                         if e["method"] == "Runtime.consoleAPICalled" and e["params"]["type"] in ("error", "warning", "assert")]
 
