@@ -9,6 +9,7 @@
 
 #include "exporter.h"
 #include "listen.h"
+#include "page.h"
 #include "softslice/clock.h"
 
 #define CONNECTIONS     128
@@ -17,11 +18,6 @@
 #define CONNECTION_SIZE (32 * 1024)           /* bytes of a request's head, more is refused */
 #define ANSWERS_MAX     (size_t)(64 << 20)    /* bytes of answers that are on their way; beyond it new ones wait */
 #define SLOW_READER     UINT64_C(10000000000) /* ns; who takes longer to read an answer may lose it */
-
-/* The page at `/`, which is built in where its object is. */
-extern const unsigned char page_html[] __attribute__((weak));
-extern const unsigned page_html_size __attribute__((weak));
-extern const char page_policy[] __attribute__((weak)); /* the Content-Security-Policy that it wants */
 
 #define NOTHING_ALLOWED "default-src 'none'; frame-ancestors 'none'"
 #define PLAIN           "text/plain; charset=utf-8"
@@ -278,9 +274,6 @@ static enum MHD_Result send_made(struct MHD_Connection *connection, struct MHD_R
 
 static enum MHD_Result send_page(struct MHD_Connection *connection)
 {
-    if (!page_html)
-        return send_once(connection, MHD_HTTP_OK,
-                         words("softslice exporter\n/metrics\n/api/v1/status\n/api/v1/history\n/healthz\n"));
     return send_once(
         connection, MHD_HTTP_OK,
         with_headers(MHD_create_response_from_buffer(page_html_size, (void *)(uintptr_t)page_html, MHD_RESPMEM_PERSISTENT),
