@@ -19,7 +19,7 @@ test_programs := $(unit_tests) $(ledger_tests) $(sim_tests) $(preload_tests) $(c
 
 demo: ## Two tenants on one GPU (simulated where no idle one is there), with and without softslice
 	@scripts/setup build
-	@$(AGAIN) all
+	@$(AGAIN) all $(BUILD)/tests/share/load
 	@scripts/demo
 
 check: ## All tests on the simulated GPU, and the static checks; installs what they need

@@ -11,5 +11,7 @@ expect_out '^ +greedy +8 GiB .*CUDA_ERROR_OUT_OF_MEMORY at its budget$'
 expect_out '^ +neighbour +8 GiB .* finished$'
 expect_out '^ +greedy +none .*once the GPU was full$'
 expect_out '^ +neighbour +none .*CUDA_ERROR_OUT_OF_MEMORY'
+expect_out '^ +training +30 % .* [0-9]+ %$'
+expect_out '^ +service +none .* [0-9]+ %$'
 expect_out 'No figure below comes from real hardware'
 done_testing
