@@ -120,7 +120,10 @@ $(BUILD)/bench/libcuda.so.1: $(wildcard bench/null_driver/*.c)
 $(BUILD)/bench/%: bench/%.c $(core_obj) $(BUILD)/bench/libcuda.so.1
 	@mkdir -p $(@D)
 	$(call say,BENCH,$@)
-	$(Q)$(COMPILE) -MF $@.d -Icore $(CUDA_FLAGS) -o $@ $< $(core_obj) $(INIH) -lpthread -ldl
+	$(Q)$(COMPILE) -MF $@.d -Icore $(CUDA_FLAGS) -o $@ $< $(bench_objects) $(core_obj) $(INIH) $(bench_libraries) -lpthread -ldl
+$(BUILD)/bench/observe: $(program_obj)
+$(BUILD)/bench/observe: bench_objects = $(program_obj)
+$(BUILD)/bench/observe: bench_libraries = $(JSON)
 
 # ---- real hardware: with what is built already where nothing can be built
 

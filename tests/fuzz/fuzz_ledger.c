@@ -69,6 +69,49 @@ static void write_file(const uint8_t *data, size_t size)
     close(fd);
 }
 
+/* What was told of members while the file was read. */
+struct heard {
+    const struct ledger_view *view;
+    unsigned live, dead, last;
+    uint64_t spilled[LEDGER_DEVICES];
+};
+
+static void hear(void *context, const struct ledger_seen *member)
+{
+    struct heard *heard = context;
+
+    MUST(member->slot < LEDGER_SLOTS_CAP && (heard->live + heard->dead == 0 || member->slot > heard->last));
+    MUST(!member->dead || !member->arms);
+    heard->last = member->slot;
+    heard->live += !member->dead;
+    heard->dead += member->dead;
+    for (unsigned i = 0; i < heard->view->devices; i++) {
+        if (__builtin_add_overflow(heard->spilled[i], member->device[i].spilled, &heard->spilled[i]))
+            heard->spilled[i] = UINT64_MAX;
+    }
+}
+
+/* Every slot's owner seems to live. */
+static void read_with_members(void)
+{
+    static struct ledger_view view, again;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)LEDGER_LOCK_SLOTS, .l_len = LEDGER_SLOTS_CAP};
+    struct heard heard = {.view = &view};
+    int fd = openat(state_dir, "fuzzed/ledger", O_RDWR | O_CLOEXEC), result;
+
+    MUST(fd >= 0 && fcntl(fd, F_OFD_SETLK, &lock) == 0);
+    result = ledger_read_whole(state_dir, "fuzzed", &view, hear, &heard);
+    MUST(result <= 0 && view.devices <= LEDGER_DEVICES);
+    MUST(result < 0 || heard.live == view.members);
+    for (unsigned i = 0; result == 0 && i < view.devices; i++)
+        MUST(view.device[i].spilled == heard.spilled[i] && view.device[i].tentative <= view.device[i].current);
+    MUST(result != -EPROTO || *ledger_read_fault(state_dir, "fuzzed"));
+    MUST(ledger_read(state_dir, "fuzzed", &again) == result);
+    /* A dead member's bytes may have left the totals in between. */
+    MUST(result < 0 || heard.dead || memcmp(&view, &again, sizeof(view)) == 0);
+    close(fd);
+}
+
 static void check_device(struct ledger *ledger, unsigned device)
 {
     struct ledger_device_state told;
@@ -120,6 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MUST(view.device[i].share <= SHARE_WHOLE && view.device[i].weight <= 10000);
     MUST(ledger_change(state_dir, "fuzzed", NULL, &change, &view) < 0); /* nobody lives in it */
     MUST(errno == 4711);
+    read_with_members();
     join();
     return 0;
 }
