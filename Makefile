@@ -147,7 +147,7 @@ $(BUILD)/%.o: %.S | needed-to-build
 put = mkdir -p '$(DESTDIR)$(dir $(3))' && install -m $(1) '$(2)' '$(DESTDIR)$(3).new' && mv -f '$(DESTDIR)$(3).new' '$(DESTDIR)$(3)'
 man_pages := $(wildcard docs/man/*.1 docs/man/*.5)
 installed = $(PREFIX)/lib/softslice/libsoftslice.so $(PREFIX)/bin/softslice $(patsubst %,$(PREFIX)/libexec/softslice/%,$(notdir $(programs_too))) \
-            $(PREFIX)/share/softslice/softslice.ini $(PREFIX)/share/softslice/status.schema.json \
+            $(PREFIX)/share/softslice/softslice.ini $(PREFIX)/share/softslice/status.schema.json $(PREFIX)/share/softslice/explain.schema.json \
             $(foreach page,$(man_pages),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
 one_word = $(if $(word 2,x$(DESTDIR)$(PREFIX)x),$(error DESTDIR and PREFIX cannot have a blank: LD_PRELOAD could not name the library))
@@ -157,6 +157,7 @@ install: $(lib) $(command) $(programs_too) ## Install under PREFIX (/usr/local),
 	$(Q)$(call put,755,$(command),$(PREFIX)/bin/softslice)
 	$(Q)$(foreach program,$(programs_too),$(call put,755,$(program),$(PREFIX)/libexec/softslice/$(notdir $(program))) &&) :
 	$(Q)$(call put,644,docs/status.schema.json,$(PREFIX)/share/softslice/status.schema.json)
+	$(Q)$(call put,644,docs/explain.schema.json,$(PREFIX)/share/softslice/explain.schema.json)
 	$(Q)$(call put,644,examples/softslice.ini,$(PREFIX)/share/softslice/softslice.ini)
 	$(Q)$(foreach page,$(man_pages),$(call put,644,$(page),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) &&) :
 	@printf '  %s\n' $(installed:%='$(DESTDIR)%')

@@ -2,6 +2,7 @@
 /* Where a tenant's bytes are, as a JSON document: docs/explain.schema.json describes it. What is not known is left out. */
 #include <json-c/json.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "explain.h"
 
@@ -37,6 +38,18 @@ static struct json_object *text(const char *value)
     char clean[8192];
 
     return json_object_new_string(observe_text(clean, sizeof(clean), value, false));
+}
+
+static struct json_object *time_text(uint64_t when)
+{
+    time_t seconds = (time_t)(when / 1000000000);
+    char stamp[32], all[64];
+    struct tm utc;
+
+    gmtime_r(&seconds, &utc);
+    strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(all, sizeof(all), "%s.%09uZ", stamp, (unsigned)(when % 1000000000));
+    return text(all);
 }
 
 static struct json_object *kinds(struct writer *writer, const struct explain_device *device)
@@ -180,7 +193,8 @@ struct json_object *explain_json(const struct explained *explained)
     struct writer writer = {.failed = false};
 
     put(&writer, object, "version", json_object_new_int(DOCUMENT_VERSION));
-    put(&writer, object, "when_ns", number(explained->seen.when));
+    put(&writer, object, "softslice", text(SOFTSLICE_VERSION));
+    put(&writer, object, "time", time_text(explained->seen.when));
     put(&writer, object, "tenant", text(explained->tenant->name));
     put(&writer, object, "state_directory", text(explained->tenant->directory));
     if (explained->not_asked)

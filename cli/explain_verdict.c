@@ -162,7 +162,9 @@ static void judge_caches(struct look *look, const struct explained_member *membe
     if (!device)
         return;
     if (pools >= NOTABLE)
-        say(look->verdict, "%s are cached by memory pools of %s: cuMemPoolTrimTo (torch.cuda.empty_cache()) gives them back",
+        say(look->verdict,
+            "%s are cached by memory pools of %s: cuMemPoolTrimTo (torch.cuda.empty_cache()) gives "
+            "them back, as softslice does before it refuses that process",
             sized(pools), named(member));
     if (graphs >= NOTABLE)
         say(look->verdict, "%s are kept for graphs of %s: cuDeviceGraphMemTrim gives them back", sized(graphs), named(member));

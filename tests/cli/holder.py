@@ -4,6 +4,7 @@
     take:GPU:BYTES       allocates
     refused:GPU:BYTES    asks for so much, and has to be refused
     launch:GPU:US:COUNT  launches COUNT kernels of US microseconds, one after the other, and waits for the last
+    cache:GPU:BYTES      allocates from a memory pool that keeps what is freed, and frees it
     free:GPU             frees the newest allocation that is left on that GPU
 """
 import ctypes
@@ -42,6 +43,16 @@ def launch(us, count):
     must(cuda.cuCtxSynchronize())
 
 
+def cache(gpu, size):
+    device, pool, block, everything = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_uint64(), ctypes.c_uint64(2**64 - 1)
+    must(cuda.cuDeviceGet(ctypes.byref(device), gpu))
+    must(cuda.cuDeviceGetDefaultMemPool(ctypes.byref(pool), device))
+    must(cuda.cuMemPoolSetAttribute(pool, 4, ctypes.byref(everything)))  # CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+    must(cuda.cuMemAllocAsync(ctypes.byref(block), ctypes.c_size_t(size), None))
+    must(cuda.cuMemFreeAsync(block, None))
+    must(cuda.cuStreamSynchronize(None))
+
+
 word = "cuInit"
 must(cuda.cuInit(0))
 for word in sys.argv[1:]:
@@ -53,6 +64,8 @@ for word in sys.argv[1:]:
     elif verb == "refused":
         take(int(gpu), *numbers, expected=2)
         blocks[int(gpu)].pop()
+    elif verb == "cache":
+        cache(int(gpu), *numbers)
     elif verb == "launch":
         launch(*numbers)
     elif verb == "free":
