@@ -285,20 +285,18 @@ static void add_tenant(struct look *look, int directory, const char *path, const
 static void read_directory(struct look *look, int directory, const char *named)
 {
     const char *path = append(&look->seen->directories, strdup(named));
-    struct observe_labels labels;
+    struct observe_labels labels = {0};
     struct names names = {0};
     struct stat status;
-    char what[128];
+    char what[128] = "its owner is not known";
     int result = 0;
 
     if (!path) {
         look->no_memory = true;
         return;
     }
-    if (fstat(directory, &status) < 0 || !observe_labels_read(directory, status.st_uid, &labels, what)) {
+    if (fstat(directory, &status) < 0 || !observe_labels_read(directory, status.st_uid, &labels, what))
         observe_complain(look->seen, "%s/%s", path, what);
-        memset(&labels, 0, sizeof(labels));
-    }
     if (look->request->tenant) {
         add_tenant(look, directory, path, look->request->tenant, &labels);
     } else {

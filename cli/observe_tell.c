@@ -69,9 +69,12 @@ void observe_uuid_text(const uint8_t uuid[16], char text[OBSERVE_UUID])
     snprintf(text, OBSERVE_UUID, "%.*s", OBSERVE_UUID - 1, units_format_uuid(wide, uuid));
 }
 
-static const struct observe_tenant *find_tenant(const struct observe *seen, const struct observe_tenant *same)
+/* Looked for from `place` on, where it is if nobody came or went. */
+static const struct observe_tenant *find_tenant(const struct observe *seen, const struct observe_tenant *same, size_t place)
 {
-    for (unsigned i = 0; i < seen->tenants; i++) {
+    for (size_t n = 0; n < seen->tenants; n++) {
+        size_t i = (place + n) % seen->tenants;
+
         if (strcmp(seen->tenant[i].name, same->name) == 0 && strcmp(seen->tenant[i].directory, same->directory) == 0)
             return &seen->tenant[i];
     }
@@ -82,7 +85,8 @@ bool observe_rate(const struct observe *before, const struct observe *now, const
                   double *busy, double *throttled)
 {
     const struct ledger_device_state *new = &tenant->view.device[device];
-    const struct observe_tenant *was = new->compute && now->clock > before->clock ? find_tenant(before, tenant) : NULL;
+    const struct observe_tenant *was =
+        new->compute && now->clock > before->clock ? find_tenant(before, tenant, (size_t)(tenant - now->tenant)) : NULL;
 
     for (unsigned i = 0; was && i < was->view.devices; i++) {
         const struct ledger_device_state *old = &was->view.device[i];
