@@ -67,7 +67,7 @@ struct ledger_header {
     uint32_t event_origin;               /* by chance: tells this file from one that had its name and inode before */
     uint32_t reserved[2];
     uint64_t check;
-    uint64_t asked; /* grows by one with each ledger_ask() */
+    uint64_t asked;                    /* grows by one with each ledger_ask() */
     uint64_t event_next[LEDGER_LANES]; /* the next ticket of each lane; grows only, also from life to life of the tenant */
     uint64_t reserved_mutable[5];
     uint32_t slots_used; /* slots above were never taken in this life of the tenant; grows only, reset by a first live member */

@@ -107,7 +107,7 @@ refused "another tenant's too"
 mkfifo "$own/evil/ledger"
 refused 'damaged or none'
 mkdir "$own/evil/ledger"
-refused 'Is a directory'
+refused 'damaged or none: not a regular file'
 truncate -s 100 "$own/evil/ledger"
 refused 'damaged or none: truncated'
 truncate -s 1T "$own/evil/ledger" && refused 'damaged or none'

@@ -123,8 +123,8 @@ Test(ledger_change, waits_for_who_joins)
     cr_assert_eq(ledger_change(dir, "tenant", NULL, &all, &before), 2);
 }
 
-/* Whether a process has the tenant's file open. */
-static bool has_open(pid_t pid)
+/* Whether a process has opened the tenant's file, besides as `inherited`. */
+static bool has_open(pid_t pid, int inherited)
 {
     char path[64], target[PATH_MAX];
     bool found = false;
@@ -133,7 +133,7 @@ static bool has_open(pid_t pid)
         snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
         ssize_t length = readlink(path, target, sizeof(target) - 1);
         target[length > 0 ? length : 0] = '\0';
-        found = fd != dir && strstr(target, "/tenant/ledger");
+        found = fd != inherited && strstr(target, "/tenant/ledger");
     }
     return found;
 }
@@ -150,13 +150,12 @@ Test(ledger_change, finds_what_has_the_name)
     fd = open(scratch_path("tenant/ledger"), O_RDWR | O_CLOEXEC);
     cr_assert(fd >= 0 && sys_lock(fd, LEDGER_LOCK_ATTACH, 1) == 0);
     pid_t pid = fork();
-    if (pid == 0) {
-        close(fd);
+    if (pid == 0)
         _exit(ledger_change(dir, "tenant", NULL, &all, &before) == 1 ? 0 : 1);
-    }
-    while (!has_open(pid))
+    while (!has_open(pid, fd))
         usleep(1000);
     cr_assert(renameat(dir, "tenant", dir, "gone") == 0 && renameat(dir, "other", dir, "tenant") == 0);
+    sys_unlock(fd, LEDGER_LOCK_ATTACH);
     close(fd);
     int status = 1;
     cr_assert(waitpid(pid, &status, 0) == pid);
