@@ -182,6 +182,24 @@ checked = subprocess.run(["promtool", "check", "metrics"], input=exporter.ask("/
 check(checked.returncode == 0, "promtool, with odd names: " + checked.stdout.decode())
 print("odd names")
 
+# ---- directories of containers: whose they are is in the labels
+
+ROOM = os.path.join(TMP, "containers")
+for name in ("one", "two"):
+    os.makedirs(os.path.join(ROOM, name), 0o700)
+    with open(os.path.join(ROOM, name, "labels.ini"), "w", encoding="ascii") as file:
+        file.write("[labels]\npod = %s-0\nnamespace = team-a\ncontainer = main\n" % name)
+    hold("default", vram="300MiB", env=dict(os.environ, SOFTSLICE_STATE_DIR=os.path.join(ROOM, name)))
+contained = Exporter("--root", ROOM, "--hami-names")
+told = contained.metrics()
+for name in ("one", "two"):
+    labels = {"tenant": "default", "directory": os.path.join(ROOM, name), "namespace": "team-a", "pod": name + "-0", "container": "main"}
+    check(value(told, "softslice_memory_limit_bytes", gpu=GPU, **labels) == str(300 * MiB), "the limit in the container " + name)
+    labels = {"tenant": "default", "podname": name + "-0", "podnamespace": "team-a", "ctrname": "main", "deviceuuid": GPU}
+    check(value(told, "vGPU_device_memory_limit_in_bytes", **labels) == str(300 * MiB), "HAMi's name for the limit in the container " + name)
+check(contained.stop() == 0, "the end")
+print("containers")
+
 # ---- HTTP
 
 for path, wanted in (("/", 200), ("/healthz", 200), ("/metrics?x=y", 200), ("/metrics/", 404), ("/..%2f..%2fetc/passwd", 404), ("/x" * 4000, 404)):

@@ -57,10 +57,10 @@ def run_options(vram, compute, weight):
     return [word for name, value in pairs if value for word in (name, value)]
 
 
-def hold(tenant, mib=64, vram=None, compute=None, weight=None):
+def hold(tenant, mib=64, vram=None, compute=None, weight=None, env=None):
     """A member that holds memory in pieces of 64 MiB until it is killed."""
     process = begin([COMMAND, "run", "--tenant", tenant] + run_options(vram, compute, weight) + ["--"] + TAKER + [str(mib)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
     process.got = int(process.stdout.readline())
     return process
 
