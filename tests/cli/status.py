@@ -3,8 +3,6 @@
 # timeout: 240
 """`softslice status`: two tenants on two GPUs, with numbers that are not round, are shown as the simulated GPUs' own books have them, in the table and
 in the document; and whatever else stands in a state directory is named or left out, with bounded memory and without a crash."""
-import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -13,18 +11,11 @@ import sys
 import threading
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+from books import COMMAND, GIB, HERE, Books, check, holding, two_gpus
+
 ROOT = os.path.dirname(os.path.dirname(HERE))
-COMMAND, SIM, TMP = os.environ["TEST_COMMAND"], os.environ["TEST_SIM"], os.environ["TEST_TMP"]
-MIB, GIB = 1 << 20, 1 << 30
-TIMELINE = os.path.join(TMP, "timeline")
-os.environ.update(SOFTSIM_GPUS="2", SOFTSIM_MEM=str(8 * GIB), SOFTSIM_CONTEXT_BYTES=str(200 * MIB), SOFTSIM_TIMELINE=TIMELINE, SOFTSLICE_LOG="off")
-STATE = os.environ["SOFTSLICE_STATE_DIR"]
-
-
-def check(holds, *what):
-    if not holds:
-        sys.exit("FAILED: " + " ".join(map(str, what)))
+TMP, STATE = os.environ["TEST_TMP"], os.environ["SOFTSLICE_STATE_DIR"]
+two_gpus()
 
 
 def status(*arguments, fails=None, **options):
@@ -57,57 +48,6 @@ def schema_validator():
         schema = json.load(text)
     jsonschema.Draft7Validator.check_schema(schema)
     return jsonschema.Draft7Validator(schema).validate
-
-
-@contextlib.contextmanager
-def holding(options, *words, before=()):
-    """A tenant's program that has done what holder.py was told."""
-    program = subprocess.Popen([COMMAND, "run", *options, "--", *before, sys.executable, os.path.join(HERE, "holder.py"), *words], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
-    said = program.stdout.readline()
-    check(said == "ready\n", options, "said", repr(said))
-    try:
-        yield program
-    finally:
-        program.stdin.close()
-        check(program.wait(60) == 0, options, "ended with", program.returncode)
-
-
-class Process(ctypes.Structure):
-    _fields_ = [("pid", ctypes.c_uint), ("used", ctypes.c_ulonglong), ("gpu_instance", ctypes.c_uint), ("compute_instance", ctypes.c_uint)]
-
-
-class Memory(ctypes.Structure):
-    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
-
-
-class Books:
-    """What the simulated GPUs say of themselves, without softslice: bytes by GPU and process, GPU time by GPU and process."""
-
-    def __init__(self):
-        nvml = ctypes.CDLL(os.path.join(SIM, "libnvidia-ml.so.1"))
-        assert nvml.nvmlInit_v2() == 0
-        self.uuid, self.used, self.total, self.held = [], [], [], []
-        for gpu in range(2):
-            device, uuid, memory = ctypes.c_void_p(), ctypes.create_string_buffer(96), Memory()
-            count, processes = ctypes.c_uint(64), (Process * 64)()
-            assert nvml.nvmlDeviceGetHandleByIndex_v2(gpu, ctypes.byref(device)) == 0
-            assert nvml.nvmlDeviceGetUUID(device, uuid, 96) == 0
-            assert nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0
-            assert nvml.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(count), processes) == 0
-            self.uuid.append(uuid.value.decode())
-            self.used.append(memory.used)
-            self.total.append(memory.total)
-            self.held.append({processes[i].pid: processes[i].used for i in range(count.value)})
-
-    @staticmethod
-    def busy(gpu, pid):
-        total = 0
-        with open(TIMELINE, encoding="ascii") as lines:
-            for line in lines:
-                its_gpu, its_pid, begin, end = map(int, line.split())
-                total += end - begin if (its_gpu, its_pid) == (gpu, pid) else 0
-        return total
 
 
 def by_name(found):
@@ -201,8 +141,7 @@ def two_tenants():
         inside = subprocess.run([COMMAND, "run", "--tenant", "zeta", "--", COMMAND, "status", "--json"], stdout=subprocess.PIPE, check=True, timeout=60)
         check([gpu["memory_used_bytes"] for gpu in json.loads(inside.stdout)["gpus"]] == Books().used, "under softslice run")
     for (gpu, pid), told in busy.items():
-        had = Books.busy(gpu, pid) # complete at a program's end
-        check(abs(told - had) <= had / 10 + 5e6 and had > 2e7, "busy", gpu, told, had)
+        books.check_busy(gpu, pid, told)
     check(document()["tenants"] == [], "after their end")
     ended = by_name(document("--all", "--members"))
     check(sorted(ended) == ["alpha", "zeta"] and ended["zeta"]["processes"] == 0 and ended["zeta"]["members"] == [], "--all", ended)
