@@ -3,7 +3,10 @@
  *
  *   core steps LIVE         ns of each step of an allocation (reserve, keep, put) and of a free (take, refund) of a random one of
  *                           LIVE blocks of 2 MiB; medians of rounds, each step timed over many blocks
+ *   core visit LIVE         what `softslice explain` does to a process with LIVE records: ms of a visit of all; then of a free and an allocation, without and
+ *                           with visits one after the other in another thread: ns at the median and at 99.9 %, and us of the longest
  *   core memory             ns of one dependent random read in 64 MiB: what one trip to memory costs on this machine */
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -124,6 +127,74 @@ static int steps(size_t live)
     return 0;
 }
 
+static uint32_t visiting, visits;
+
+static void add_up(void *argument, const struct record *record)
+{
+    *(uint64_t *)argument += record->bytes;
+}
+
+static void *visit_on(void *argument)
+{
+    uint64_t sum = 0;
+
+    for (; __atomic_load_n(&visiting, __ATOMIC_RELAXED); visits++)
+        records_visit(records, add_up, &sum);
+    (void)argument;
+    return NULL;
+}
+
+/* Each on its own, of random records that stay. */
+static void churn(const uint64_t *keys, size_t live, double *ns, size_t count)
+{
+    uint64_t seed = 88172645463325252u;
+    struct record record, old;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t key = keys[bench_random(&seed) % live];
+        double start = bench_now();
+
+        if (!records_take(records, key, &record) || records_put(records, &record, &old) != 0)
+            exit(1);
+        ns[i] = bench_now() - start;
+    }
+    printf("\t%.0f\t%.0f\t%.1f", bench_quantile(ns, count, 0.5), bench_quantile(ns, count, 0.999),
+           bench_quantile(ns, count, 1) / 1000);
+}
+
+static int visit(size_t live)
+{
+    const size_t count = 1000000;
+    uint64_t next = UINT64_C(1) << 40, sum = 0, *keys = bench_need(calloc(live, sizeof(*keys)), "memory");
+    double *ns = bench_need(calloc(count, sizeof(*ns)), "memory"), best = 0;
+    struct record old;
+    pthread_t thread;
+
+    records = map(records_size());
+    for (size_t i = 0; i < live; i++) {
+        struct record record = {.key = keys[i] = (next += BYTES), .bytes = BYTES, .context = 1};
+
+        if (records_put(records, &record, &old) != 0)
+            return 1;
+    }
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        double start = bench_now();
+
+        records_visit(records, add_up, &sum);
+        best = !round || bench_now() - start < best ? bench_now() - start : best;
+    }
+    printf("%.2f", best / 1e6);
+    churn(keys, live, ns, count);
+    visiting = 1;
+    if (pthread_create(&thread, NULL, visit_on, NULL) != 0)
+        return 1;
+    churn(keys, live, ns, count);
+    __atomic_store_n(&visiting, 0, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    printf("\t%u visits\n", visits);
+    return sum == 0;
+}
+
 static int memory(void)
 {
     const size_t size = 64 << 20;
@@ -149,6 +220,8 @@ int main(int argc, char **argv)
         return steps(strtoul(argv[2], NULL, 0));
     if (argc == 2 && !strcmp(argv[1], "memory"))
         return memory();
-    fprintf(stderr, "usage: core steps LIVE | core memory\n");
+    if (argc == 3 && !strcmp(argv[1], "visit"))
+        return visit(strtoul(argv[2], NULL, 0));
+    fprintf(stderr, "usage: core steps LIVE | core visit LIVE | core memory\n");
     return 2;
 }

@@ -11,7 +11,7 @@ struct explained_member {
     uint32_t slot, pid, host_pid; /* host_pid: in this PID namespace, 0 unknown */
     uint64_t since, pid_namespace;
     char command[16]; /* "" unknown */
-    bool dead, suspended;
+    bool dead, suspended, stopped;
     struct {
         uint64_t committed, tentative, spilled; /* by the ledger */
     } device[LEDGER_DEVICES];                   /* as in the tenant's view */

@@ -154,55 +154,10 @@ static void note_bytes(struct explained *explained, int directory)
     free(list);
 }
 
-/* ---- asking */
+/* ---- who they are */
 
-static bool await_one(int directory, const char *tenant, struct explained_member *member, uint64_t request)
+static void name_members(struct explained *explained, const struct observe_tenant *tenant)
 {
-    struct explain answer;
-
-    if (explain_read(directory, tenant, member->slot, member->since, request, &answer) < 0)
-        return false;
-    member->answer = malloc(sizeof(answer));
-    if (member->answer)
-        *member->answer = answer;
-    return member->answer;
-}
-
-static void ask(struct explained *explained, int directory, const char *tenant)
-{
-    uint64_t request, end = clock_now() + PATIENCE;
-    int result = ledger_ask(directory, tenant, &request);
-    bool missing = true;
-
-    if (result < 0) {
-        explained->not_asked = result == -EACCES || result == -EPERM ? "its ledger belongs to another user"
-                               : result == -EROFS                    ? "its file system is read-only"
-                                                                     : strerror(-result);
-        return;
-    }
-    while (missing) {
-        bool late = clock_now() >= end;
-
-        missing = false;
-        for (unsigned i = 0; i < explained->members; i++) {
-            struct explained_member *member = &explained->member[i];
-
-            if (!member->answer && !member->dead && !await_one(directory, tenant, member, request) && !member->suspended)
-                missing = true;
-        }
-        if (late)
-            break;
-        if (missing)
-            nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
-    }
-}
-
-/* ---- who they are, and why one does not answer */
-
-static void name_members(struct explained *explained)
-{
-    const struct observe_tenant *tenant = explained->tenant;
-
     for (unsigned i = 0; i < explained->members; i++) {
         struct explained_member *member = &explained->member[i];
 
@@ -232,6 +187,55 @@ static bool is_stopped(uint32_t pid)
     return stopped;
 }
 
+/* ---- asking */
+
+static bool await_one(int directory, const char *tenant, struct explained_member *member, uint64_t request)
+{
+    struct explain answer;
+
+    if (explain_read(directory, tenant, member->slot, member->since, request, &answer) < 0)
+        return false;
+    member->answer = malloc(sizeof(answer));
+    if (member->answer)
+        *member->answer = answer;
+    return member->answer;
+}
+
+static void ask(struct explained *explained, int directory, const char *tenant)
+{
+    uint64_t request, end = clock_now() + PATIENCE;
+    int result = ledger_ask(directory, tenant, &request);
+    bool missing = true;
+
+    for (unsigned i = 0; i < explained->members; i++)
+        explained->member[i].stopped = is_stopped(explained->member[i].host_pid);
+
+    if (result < 0) {
+        explained->not_asked = result == -EACCES || result == -EPERM ? "its ledger belongs to another user"
+                               : result == -EROFS                    ? "its file system is read-only"
+                                                                     : strerror(-result);
+        return;
+    }
+    while (missing) {
+        bool late = clock_now() >= end;
+
+        missing = false;
+        for (unsigned i = 0; i < explained->members; i++) {
+            struct explained_member *member = &explained->member[i];
+
+            if (!member->answer && !member->dead && !await_one(directory, tenant, member, request) && !member->suspended &&
+                !member->stopped)
+                missing = true; /* worth waiting for */
+        }
+        if (late)
+            break;
+        if (missing)
+            nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
+    }
+}
+
+/* ---- why one does not answer */
+
 static const char *why_silent(const struct explained *explained, const struct explained_member *member)
 {
     if (member->dead)
@@ -240,7 +244,7 @@ static const char *why_silent(const struct explained *explained, const struct ex
         return "it could not be asked";
     if (member->suspended)
         return "it is checkpointed";
-    if (is_stopped(member->host_pid))
+    if (member->stopped || is_stopped(member->host_pid))
         return "it is stopped";
     return "it has no context yet, or runs with an older softslice, or is busy";
 }
@@ -281,7 +285,7 @@ static int interview(const struct observe_request *request, struct explained *ex
     struct observe first;
     int result;
 
-    brief.without_members = brief.without_nvml = true;
+    brief.without_nvml = true;
     result = look_at_tenant(&brief, &first, error);
     if (result < 0)
         return result;
@@ -291,6 +295,8 @@ static int interview(const struct observe_request *request, struct explained *ex
     if (result < 0)
         snprintf(error, OBSERVE_ERROR_MAX, "tenant '%.100s': %s", request->tenant, strerror(-result));
     else
+        name_members(explained, first.tenant);
+    if (result == 0)
         ask(explained, directory, request->tenant);
     observe_free(&first);
     return result;
@@ -314,7 +320,7 @@ int explain_collect(const struct observe_request *request, struct explained *exp
 
     if (directory >= 0)
         note_bytes(explained, directory);
-    name_members(explained);
+    name_members(explained, explained->tenant);
     for (unsigned i = 0; i < explained->members; i++)
         if (!explained->member[i].answer)
             explained->member[i].why = why_silent(explained, &explained->member[i]);

@@ -18,6 +18,7 @@
 #define LARGE_SLOTS 1024 /* from here on the newest record waits: some 100,000 records in all */
 #define BATCH       64   /* records handed to a callback for one hold of the lock */
 #define WINDOW      128  /* homes that a visit looks at for one hold of the lock */
+#define REST_NS     20000
 
 _Static_assert(sizeof(struct record) == 32, "two records in a cache line");
 _Static_assert(WINDOW <= FIRST_SLOTS, "a window lies in the smallest table");
@@ -499,18 +500,31 @@ static void visit_window(const struct shard *shard, uint64_t mask, uint64_t at,
     }
 }
 
+/* From shard to shard: one that is locked again as soon as it is free keeps out those who wait for it. And with rests: who works on until the scheduler puts
+ * it aside has one locked then. */
 void records_visit(struct records *records, void (*visit)(void *argument, const struct record *record), void *argument)
 {
-    for (unsigned i = 0; i < SHARDS; i++) {
-        struct shard *shard = &records->shard[i];
-        uint64_t mask = __atomic_load_n(&shard->mask, __ATOMIC_RELAXED) | (WINDOW - 1);
+    uint64_t mask[SHARDS], most = 0;
+    int saved = errno;
 
-        for (uint64_t at = 0; at <= mask; at += WINDOW) {
+    for (unsigned i = 0; i < SHARDS; i++) {
+        mask[i] = __atomic_load_n(&records->shard[i].mask, __ATOMIC_RELAXED) | (WINDOW - 1);
+        most = mask[i] > most ? mask[i] : most;
+    }
+    for (uint64_t at = 0; at <= most; at += WINDOW) {
+        for (unsigned i = 0; i < SHARDS; i++) {
+            struct shard *shard = &records->shard[i];
+
+            if (at > mask[i])
+                continue;
             lock_take(&shard->lock);
-            visit_window(shard, mask, at, visit, argument);
+            visit_window(shard, mask[i], at, visit, argument);
             lock_give(&shard->lock);
         }
+        if (at + WINDOW <= most)
+            compat_sleep(REST_NS);
     }
+    errno = saved;
 }
 
 size_t records_count(struct records *records)
