@@ -55,7 +55,7 @@ struct command {
 };
 
 extern const struct command command_run, command_set, command_status, command_explain, command_top, command_exporter,
-    command_config, command_doctor, command_version, command_help;
+    command_config, command_doctor, command_cdi, command_version, command_help;
 extern const struct command *const commands[]; /* NULL-terminated */
 
 const struct command *command_find(const char *name);

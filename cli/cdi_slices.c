@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The menu of slices: [slice NAME] sections of an ini file, each a budget or, with `replicas`, several of one size. */
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "cdi.h"
+#include "softslice/ini.h"
+
+#define REPLICAS_MAX 1000
+
+bool cdi_is_name(const char *name)
+{
+    size_t length = strlen(name);
+
+    if (!length || length >= CONFIG_TENANT_MAX || strcmp(name, CDI_TURNS) == 0)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        char c = name[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+        if (!plain && (i == 0 || i == length - 1 || !strchr("-._", c)))
+            return false;
+    }
+    return true;
+}
+
+struct cdi_budget *cdi_add(struct cdi_budgets *budgets, const char *name, const char *said_by, struct cli_error *error)
+{
+    struct cdi_budget *grown, *added;
+
+    if (!cdi_is_name(name)) {
+        cli_fail(error, -1,
+                 "cdi: %s '%s': not a name for a device (letters, digits and - . _ between them, %d at most, not '" CDI_TURNS "')",
+                 said_by, name, CONFIG_TENANT_MAX - 1);
+        return NULL;
+    }
+    for (unsigned i = 0; i < budgets->count; i++) {
+        if (strcmp(budgets->budget[i].name, name) == 0) {
+            cli_fail(error, -1, "cdi: %s '%s': there are two of this name", said_by, name);
+            return NULL;
+        }
+    }
+    grown = budgets->count < CDI_BUDGETS_MAX ? realloc(budgets->budget, (budgets->count + 1) * sizeof(*grown)) : NULL;
+    if (!grown) {
+        cli_fail(error, -1, "cdi: too many budgets");
+        return NULL;
+    }
+    budgets->budget = grown;
+    added = &grown[budgets->count++];
+    memset(added, 0, sizeof(*added));
+    snprintf(added->name, sizeof(added->name), "%s", name);
+    return added;
+}
+
+int cdi_limit(struct cdi_budget *budget, struct cli_error *error, const char *format, ...)
+{
+    size_t used = strlen(budget->limits), room = sizeof(budget->limits) - used;
+    va_list args;
+    int length;
+
+    va_start(args, format);
+    length = vsnprintf(budget->limits + used, room, format, args);
+    va_end(args);
+    if (length >= 0 && (size_t)length < room)
+        return 0;
+    budget->limits[used] = '\0';
+    return cli_fail(error, -1, "cdi: too many limits for '%s'", budget->name);
+}
+
+/* ---- reading */
+
+struct slice {
+    struct cdi_budget budget;
+    unsigned line, replicas; /* 0: not said */
+    bool limited;
+};
+
+struct reading {
+    struct cdi_budgets *budgets;
+    struct slice slice;
+    bool in_slice;
+    unsigned slices;
+    struct cli_error *error;
+    const char *path;
+};
+
+static void fail_at(struct reading *reading, unsigned line, const char *what)
+{
+    if (!*reading->error->text)
+        cli_fail(reading->error, -1, "cdi: %s:%u: %s", reading->path, line, what);
+}
+
+/* What was read of a section becomes budgets. */
+static void finish(struct reading *reading)
+{
+    const struct slice *slice = &reading->slice;
+    char said_by[PATH_MAX + 32], name[2 * CONFIG_TENANT_MAX];
+
+    if (!reading->in_slice || *reading->error->text)
+        return;
+    reading->in_slice = false;
+    if (!slice->limited) {
+        fail_at(reading, slice->line, "a slice has a limit: vram, compute or weight");
+        return;
+    }
+    snprintf(said_by, sizeof(said_by), "%s:%u: slice", reading->path, slice->line);
+    for (unsigned i = 0; i < (slice->replicas ? slice->replicas : 1); i++) {
+        struct cdi_budget *budget;
+
+        snprintf(name, sizeof(name), slice->replicas ? "%s-%u" : "%s", slice->budget.name, i);
+        budget = cdi_add(reading->budgets, name, said_by, reading->error);
+        if (!budget)
+            return;
+        memcpy(budget->limits, slice->budget.limits, sizeof(budget->limits));
+    }
+}
+
+static const char *on_section(void *context, const char *section, unsigned line)
+{
+    struct reading *reading = context;
+
+    finish(reading);
+    if (strncmp(section, "slice ", 6) != 0)
+        return NULL;
+    memset(&reading->slice, 0, sizeof(reading->slice));
+    reading->slice.line = line;
+    reading->in_slice = true;
+    reading->slices++;
+    snprintf(reading->slice.budget.name, sizeof(reading->slice.budget.name), "%s", section + 6);
+    return NULL;
+}
+
+static const char *on_value(void *context, const char *key, const char *value, unsigned line)
+{
+    static const char *const taken[] = {"vram",     "compute",     "weight", "mode",    "managed",  "spill",
+                                        "headroom", "keep_asleep", "period", "quantum", "max_stall"};
+    struct reading *reading = context;
+
+    (void)line;
+    if (!reading->in_slice)
+        return NULL;
+    if (strcmp(key, "replicas") == 0) {
+        char *end;
+        unsigned long count = strtoul(value, &end, 10);
+
+        if (*value < '0' || *value > '9' || *end || count < 1 || count > REPLICAS_MAX)
+            return "replicas is a whole number from 1 to 1000";
+        reading->slice.replicas = (unsigned)count;
+        return NULL;
+    }
+    for (unsigned i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
+        if (strcmp(key, taken[i]) != 0)
+            continue;
+        reading->slice.limited |= i < 3;
+        return cdi_limit(&reading->slice.budget, reading->error, "%s = %s\n", key, value) ? "too many limits" : NULL;
+    }
+    return "a slice has no such key (vram, compute, weight, mode, replicas, ...)";
+}
+
+static void on_error(void *context, unsigned line, const char *what)
+{
+    fail_at(context, line, what);
+}
+
+int cdi_slices(struct cdi_budgets *budgets, const char *path, struct cli_error *error)
+{
+    static const struct ini_events events = {on_section, on_value, on_error};
+    struct reading reading = {.budgets = budgets, .error = error, .path = path};
+    struct ini_file file;
+    const char *what;
+
+    if (ini_file_open(&file, path, &what) < 0)
+        return cli_fail(error, -1, "cdi: --slices %s: %s", path, what);
+    ini_file_parse(&file, &events, &reading);
+    finish(&reading);
+    ini_file_close(&file);
+    if (!*error->text && !reading.slices)
+        return cli_fail(error, -1, "cdi: --slices %s: there is no [slice NAME] section in it", path);
+    return *error->text ? -1 : 0;
+}
