@@ -59,7 +59,7 @@ static void draw_head(const struct screen *screen)
     int at = 0;
 
     attron(A_BOLD);
-    if (COLS >= 60)
+    if (COLS >= 100)
         at = add_part(at, "softslice top");
     if (localtime_r(&seconds, &local) && strftime(text, sizeof(text), "%H:%M:%S", &local))
         at = add_part(at, text);

@@ -394,7 +394,7 @@ static int edge(double bytes, double whole, int width)
 /* One tenant's part: cells from..until are its allotment, those up to `used` are in use. */
 static void divide(struct top_cell *cell, int from, int used, int until, bool limited, bool any, unsigned tag)
 {
-    if (any && used == from && until > from)
+    if (any && used <= from && until > from)
         used = from + 1;
     for (int i = from; i < until; i++)
         cell[i] = (struct top_cell){i >= used ? TOP_CELL_ROOM : i == from ? TOP_CELL_FIRST : TOP_CELL_USED, tag};
@@ -410,6 +410,7 @@ static double allotment(const struct ledger_device_state *device)
 void top_model_bar(const struct top_model *model, const struct top_gpu *gpu, struct top_cell *cell, int width)
 {
     double whole = 0, done = 0;
+    bool few = gpu->tenants <= (unsigned)width / 4; /* then each that has something is shown, however little */
     int at = 0, until;
 
     memset(cell, 0, (size_t)width * sizeof(*cell));
@@ -424,10 +425,12 @@ void top_model_bar(const struct top_model *model, const struct top_gpu *gpu, str
         if (!is_counted(&model->all[i], gpu))
             continue;
         until = edge(done + allotment(device), whole, width);
+        if (until <= at && device->current && few && at < width)
+            until = at + 1;
         divide(cell, at, edge(done + (double)device->current, whole, width), until, device->limit != LEDGER_NO_LIMIT,
                device->current > 0, model->all[i].tag);
         done += allotment(device);
-        at = until;
+        at = until > at ? until : at;
     }
     until = edge(done + (double)gpu->other, whole, width);
     for (; at < until; at++)

@@ -25,18 +25,21 @@ enum kind {
     KINDS
 };
 
+#define NAME_ENOUGH  20 /* run-<pid>-<8 digits> */
+#define STATE_ENOUGH 21 /* two words */
+
 /* In the order of the screen. `rank`: which to leave out last. A column of figures is aligned to the right. */
 static const struct column {
     const char *title;
     int min, most, rank;
     bool figures;
 } columns[KINDS] = {
-    [TAG] = {"", 2, 2, 0, false},           [NAME] = {"TENANT", 8, 40, 1, false},    [PLACE] = {"WHERE", 8, 30, 11, false},
-    [GPU] = {"GPU", 3, 8, 8, true},         [PROCESSES] = {"PROCS", 5, 5, 12, true}, [VRAM_BAR] = {"VRAM", 8, 24, 5, false},
+    [TAG] = {"", 2, 2, 0, false},           [NAME] = {"TENANT", 8, 40, 1, false},    [PLACE] = {"WHERE", 8, 30, 4, false},
+    [GPU] = {"GPU", 3, 8, 7, true},         [PROCESSES] = {"PROCS", 5, 5, 12, true}, [VRAM_BAR] = {"VRAM", 8, 24, 6, false},
     [CURRENT] = {"CURRENT", 7, 7, 2, true}, [LIMIT] = {"LIMIT", 7, 7, 3, true},      [PEAK] = {"PEAK", 7, 7, 15, true},
-    [BUSY_BAR] = {"", 6, 20, 13, false},    [BUSY] = {"BUSY", 5, 5, 6, true},        [THROTTLED] = {"THROT", 5, 5, 7, true},
-    [COMPUTE] = {"SHARE", 6, 6, 10, true},  [WEIGHT] = {"WEIGHT", 6, 6, 14, true},   [REFUSED] = {"REFUSED", 8, 8, 9, true},
-    [STATE] = {"STATE", 11, 60, 4, false},
+    [BUSY_BAR] = {"", 6, 20, 13, false},    [BUSY] = {"BUSY", 5, 5, 8, true},        [THROTTLED] = {"THROT", 5, 5, 9, true},
+    [COMPUTE] = {"SHARE", 6, 6, 11, true},  [WEIGHT] = {"WEIGHT", 6, 6, 14, true},   [REFUSED] = {"REFUSED", 8, 8, 10, true},
+    [STATE] = {"STATE", 11, 60, 5, false},
 };
 
 /* ---- what is in a column */
@@ -181,20 +184,36 @@ static void widen(int width[KINDS], enum kind kind, int to, int *left)
     }
 }
 
-static void fit_columns(const struct screen *screen, int width[KINDS])
+/* How wide the texts of all rows are, so that scrolling moves no column. */
+static void measure(const struct top_model *model, int longest[KINDS], bool *weights)
 {
-    const struct top_model *model = &screen->top->model;
-    int left = COLS, longest[KINDS] = {0}, bars;
-    bool weights = false;
+    static const enum kind texts[] = {NAME, PLACE, STATE};
 
-    memset(width, 0, KINDS * sizeof(*width));
-    for (unsigned i = 0; i < model->alls; i++) {
+    memset(longest, 0, KINDS * sizeof(*longest));
+    *weights = false;
+    for (unsigned i = 0; i < model->rows; i++) {
         char gpu[TOP_GPU_MAX];
-        int length = (int)strlen(top_gpu_text(gpu, model->all[i].gpu));
+        int length = (int)strlen(top_gpu_text(gpu, model->row[i].gpu));
 
         longest[GPU] = length > longest[GPU] ? length : longest[GPU];
-        weights |= knows(&model->all[i], TOP_WEIGHT);
+        *weights |= knows(&model->row[i], TOP_WEIGHT);
+        for (unsigned j = 0; j < sizeof(texts) / sizeof(*texts); j++) {
+            wchar_t text[TEXT_MAX];
+
+            length = name(text, texts[j], &model->row[i], columns[texts[j]].most);
+            longest[texts[j]] = length > longest[texts[j]] ? length : longest[texts[j]];
+        }
     }
+}
+
+/* The columns that matter least are left out; before the lesser half of them comes, names have what they need to be told apart. */
+static void fit_columns(const struct screen *screen, int width[KINDS])
+{
+    int left = COLS, longest[KINDS], bars;
+    bool weights;
+
+    memset(width, 0, KINDS * sizeof(*width));
+    measure(&screen->top->model, longest, &weights);
     for (int rank = 0; rank < KINDS; rank++) {
         for (int i = 0; i < KINDS; i++) {
             /* The tag has its blank in it. */
@@ -206,18 +225,12 @@ static void fit_columns(const struct screen *screen, int width[KINDS])
                 left -= wanted + gap;
             }
         }
-    }
-    for (unsigned i = 0; i < screen->shown && screen->first + i < model->rows; i++) {
-        for (int kind = 0; kind < KINDS; kind++) {
-            wchar_t text[TEXT_MAX];
-            int length = columns[kind].most > columns[kind].min && (kind == NAME || kind == PLACE || kind == STATE)
-                             ? name(text, (enum kind)kind, &model->row[screen->first + i], columns[kind].most)
-                             : 0;
-
-            longest[kind] = length > longest[kind] ? length : longest[kind];
+        if (rank == columns[THROTTLED].rank) {
+            widen(width, NAME, longest[NAME] < NAME_ENOUGH ? longest[NAME] : NAME_ENOUGH, &left);
+            widen(width, PLACE, longest[PLACE] < NAME_ENOUGH ? longest[PLACE] : NAME_ENOUGH, &left);
         }
     }
-    widen(width, STATE, longest[STATE] < 21 ? longest[STATE] : 21, &left);
+    widen(width, STATE, longest[STATE] < STATE_ENOUGH ? longest[STATE] : STATE_ENOUGH, &left);
     widen(width, NAME, longest[NAME], &left);
     widen(width, PLACE, longest[PLACE], &left);
     widen(width, STATE, longest[STATE], &left);

@@ -314,6 +314,17 @@ Test(top, a_bar_is_divided_among_tenants)
         cr_assert_eq(strlen(bar(0, width)), width);
 }
 
+Test(top, a_bar_shows_the_least_of_few)
+{
+    add(&before, "a", 0, 1, LEDGER_NO_LIMIT);
+    add(&before, "b", 0, 1, LEDGER_NO_LIMIT);
+    add(&before, "c", 0, 40 * GIB, LEDGER_NO_LIMIT);
+    gpus[0].used = 0;
+    update(true);
+    cr_assert_str_eq(bar(0, 12), "abc###      ");
+    cr_assert_str_eq(bar(0, 11), "c#####     ");
+}
+
 /* Limits that come to more than there is are the whole; nothing is written beyond the cells. */
 Test(top, a_bar_takes_anything)
 {
