@@ -450,17 +450,35 @@ static int attach_work(void *argument)
     return 0;
 }
 
+/* Not on the stack, which may be a thread's smallest. */
+static int attach_apart(struct ledger *ledger, int dirfd, const char *name)
+{
+    struct attach *attach = mmap(NULL, sizeof(*attach), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int result;
+
+    if (attach == MAP_FAILED)
+        return ledger_fail(ledger, -ENOMEM, "no memory to join tenant %s", name ? name : "of its own");
+    attach->ledger = ledger;
+    attach->dirfd = dirfd;
+    attach->pid = getpid();
+    attach->tenant = name;
+    attach->fd = -1;
+    result = ledger_apart(attach_work, attach);
+    if (result == 0)
+        *ledger = attach->made;
+    munmap(attach, sizeof(*attach));
+    return result;
+}
+
 int ledger_attach(struct ledger *ledger, int dirfd, const char *name)
 {
-    struct attach attach = {.ledger = ledger, .dirfd = dirfd, .pid = getpid(), .tenant = name, .fd = -1};
     int saved = errno, result;
 
-    if (name && (!*name || *name == '.' || strchr(name, '/') || strlen(name) >= sizeof(attach.name) || ledger_name_is_own(name)))
+    if (name && (!*name || *name == '.' || strchr(name, '/') || strlen(name) >= sizeof(((struct attach *)NULL)->name) ||
+                 ledger_name_is_own(name)))
         return ledger_fail(ledger, -EINVAL, "tenant name \"%s\" cannot be used (proc- and 16 digits name a process of its own)",
                            name);
-    result = ledger_apart(attach_work, &attach);
-    if (result == 0)
-        *ledger = attach.made;
+    result = attach_apart(ledger, dirfd, name);
     errno = saved;
     return result;
 }
