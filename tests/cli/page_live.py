@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 300
-# unsanitized: it is the page that is tested
 """The page of the real exporter, with tenants on two simulated GPUs: what it shows is what /metrics says, and it asks nobody else for anything."""
 import os
 import re
