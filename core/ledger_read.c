@@ -21,13 +21,27 @@ struct seen {
     struct ledger_slot_more more; /* zeros where it has none */
 };
 
-/* What is read of several slots at once. */
-#define BATCH 32
+/* What is read of several slots at once: of as many as there is room for, with a program's smallest stack in mind. */
+#define BATCH 16
+#define HOLDS (2 * LEDGER_DEVICES)
 struct batch {
     struct seen seen[BATCH];
-    struct ledger_hold hold[LEDGER_DEVICES][BATCH]; /* by device of the view */
-    struct ledger_extra extra[LEDGER_DEVICES][BATCH];
+    struct ledger_hold hold[HOLDS]; /* hold_at() */
+    struct ledger_extra extra[HOLDS];
 };
+
+static unsigned batch_size(const struct ledger_view *view)
+{
+    unsigned fit = view->devices ? HOLDS / view->devices : BATCH;
+
+    return fit < BATCH ? fit : BATCH;
+}
+
+/* Where in a batch is what slot `row` of it holds on a device of the view. */
+static unsigned hold_at(const struct ledger_view *view, unsigned device, unsigned row)
+{
+    return device * batch_size(view) + row;
+}
 
 /* Read `count` rows of `size` bytes that lie `stride` apart, at once where that is their distance in `rows` too. */
 static int read_rows(int fd, uint64_t offset, uint32_t stride, void *rows, size_t size, size_t distance, unsigned count)
@@ -101,13 +115,14 @@ static int read_holds(int fd, const struct ledger_header *header, const struct l
 
     for (unsigned i = 0; i < view->devices && result == 0; i++) {
         uint64_t row = (uint64_t)places->at[i] * header->slots + first;
+        struct ledger_extra *extra = &batch->extra[hold_at(view, i, 0)];
 
-        result = ledger_read_bytes(fd, batch->hold[i], count * sizeof(struct ledger_hold),
+        result = ledger_read_bytes(fd, &batch->hold[hold_at(view, i, 0)], count * sizeof(struct ledger_hold),
                                    header->hold_offset + row * sizeof(struct ledger_hold));
         if (!header->extra_offset)
-            memset(batch->extra[i], 0, sizeof(batch->extra[i]));
+            memset(extra, 0, count * sizeof(*extra));
         else if (result == 0)
-            result = read_rows(fd, header->extra_offset + row * header->extra_stride, header->extra_stride, batch->extra[i],
+            result = read_rows(fd, header->extra_offset + row * header->extra_stride, header->extra_stride, extra,
                                sizeof(struct ledger_extra), sizeof(struct ledger_extra), count);
     }
     return result;
@@ -129,12 +144,12 @@ static void add_member(const struct ledger_header *header, const struct batch *b
     view->members += !dead;
     view->arms |= member->arms;
     for (unsigned i = 0; i < view->devices; i++) {
-        const struct ledger_hold *hold = &batch->hold[i][row];
+        const struct ledger_hold *hold = &batch->hold[hold_at(view, i, row)];
         struct ledger_device_state *state = &view->device[i];
 
         member->device[i].committed = ledger_committed_bytes(hold->committed);
         member->device[i].tentative = hold->tentative;
-        member->device[i].spilled = seen->more.tag && !dead ? batch->extra[i][row].spilled : 0;
+        member->device[i].spilled = seen->more.tag && !dead ? batch->extra[hold_at(view, i, row)].spilled : 0;
         member->device[i].suspended = hold->committed & LEDGER_SUSPENDED;
         add(&state->tentative, hold->tentative);
         add(&state->current, hold->tentative);
@@ -147,11 +162,12 @@ static int read_members(int fd, const struct ledger_header *header, const struct
                         ledger_hear *hear, void *context)
 {
     uint32_t used = slots_used(header);
+    unsigned most = batch_size(view);
     struct ledger_seen member;
     struct batch batch;
 
-    for (uint32_t first = 0; first < used; first += BATCH) {
-        unsigned count = used - first < BATCH ? used - first : BATCH;
+    for (uint32_t first = 0; first < used; first += most) {
+        unsigned count = used - first < most ? used - first : most;
         int counts[BATCH], any = 0, result = read_slots(fd, header, first, count, &batch);
 
         for (unsigned i = 0; i < count && result == 0; i++) {
