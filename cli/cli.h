@@ -54,8 +54,8 @@ struct command {
     int (*run)(int argc, char **argv, struct cli_error *error);
 };
 
-extern const struct command command_run, command_set, command_status, command_explain, command_top, command_exporter,
-    command_config, command_doctor, command_cdi, command_version, command_help;
+extern const struct command command_run, command_set, command_status, command_events, command_explain, command_top,
+    command_exporter, command_config, command_doctor, command_cdi, command_version, command_help;
 extern const struct command *const commands[]; /* NULL-terminated */
 
 const struct command *command_find(const char *name);

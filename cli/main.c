@@ -4,9 +4,9 @@
 
 #include "cli.h"
 
-const struct command *const commands[] = {&command_run,    &command_set,      &command_status, &command_explain,
-                                          &command_top,    &command_exporter, &command_cdi,    &command_config,
-                                          &command_doctor, &command_version,  &command_help,   NULL};
+const struct command *const commands[] = {
+    &command_run, &command_set,    &command_status, &command_events,  &command_explain, &command_top, &command_exporter,
+    &command_cdi, &command_config, &command_doctor, &command_version, &command_help,    NULL};
 
 const struct command *command_find(const char *name)
 {

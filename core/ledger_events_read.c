@@ -211,19 +211,121 @@ static int read_ring(struct reader *reader)
     return result;
 }
 
-int ledger_read_events(int dirfd, const char *name, struct ledger_cursor *cursor, bool all, struct ledger_told *list, unsigned size)
+/* ---- the dead of whom nobody has told */
+
+struct owner {
+    struct ledger_slot slot;
+    struct ledger_slot_more more;
+};
+
+static int read_owner(const struct reader *reader, uint32_t slot, struct owner *owner)
+{
+    const struct ledger_header *header = reader->header;
+
+    memset(owner, 0, sizeof(*owner));
+    return ledger_read_bytes(reader->fd, owner, header->extra_offset ? sizeof(*owner) : sizeof(owner->slot),
+                             header->slot_offset + (uint64_t)slot * header->slot_stride);
+}
+
+/* 1 if the owner of a slot died untold, 0, or -errno. */
+static int died(const struct reader *reader, uint32_t slot, struct owner *owner)
+{
+    uint64_t at, end, since;
+    int result = read_owner(reader, slot, owner);
+
+    if (result < 0 || owner->slot.state != LEDGER_SLOT_TAKEN || owner->slot.told == owner->slot.since)
+        return result;
+    since = owner->slot.since;
+    result = sys_locked(reader->fd, LEDGER_LOCK_SLOTS + slot, 1, &at, &end);
+    if (result)
+        return result < 0 ? result : 0;
+    /* It may have left, and another may have come, between the two. */
+    result = read_owner(reader, slot, owner);
+    return result < 0 ? result : owner->slot.state == LEDGER_SLOT_TAKEN && owner->slot.since == since && owner->slot.told != since;
+}
+
+static int tell_dead(struct reader *reader, uint32_t slot, const struct owner *owner)
+{
+    const struct ledger_header *header = reader->header;
+    struct ledger_told told = {.kind = LEDGER_DIED,
+                               .count = 1,
+                               .limit = owner->slot.since,
+                               .pid = owner->slot.pid,
+                               .uid = owner->slot.uid,
+                               .pid_namespace = owner->more.tag == owner->slot.since ? owner->more.pid_namespace : 0};
+    unsigned before = reader->count;
+
+    for (uint32_t i = 0; i < header->devices && i < LEDGER_DEVICES && reader->count < reader->size; i++) {
+        uint64_t key;
+        struct ledger_hold hold;
+        int result = ledger_read_bytes(reader->fd, &key, sizeof(key), header->device_offset + (uint64_t)i * header->device_stride);
+
+        if (result == 0 && !key)
+            break;
+        if (result == 0)
+            result = ledger_read_bytes(reader->fd, &hold, sizeof(hold),
+                                       header->hold_offset + ((uint64_t)i * header->slots + slot) * sizeof(hold));
+        if (result < 0)
+            return result;
+        told.bytes = hold.tentative + ledger_committed_bytes(hold.committed);
+        if (!told.bytes)
+            continue;
+        result = find_device(reader, i, key >> 8 & 0xff, &told);
+        if (result < 0)
+            return result;
+        reader->list[reader->count++] = told;
+    }
+    if (reader->count == before && reader->count < reader->size)
+        reader->list[reader->count++] = told;
+    return 0;
+}
+
+static int read_dead(struct reader *reader)
+{
+    uint32_t used = reader->header->slots_used < reader->header->slots ? reader->header->slots_used : reader->header->slots;
+    int result = 0;
+
+    for (uint32_t i = 0; i < used && reader->count < reader->size && result >= 0; i++) {
+        struct owner owner;
+
+        result = died(reader, i, &owner);
+        if (result > 0)
+            result = tell_dead(reader, i, &owner);
+    }
+    return result < 0 ? result : 0;
+}
+
+/* ---- */
+
+typedef int reading(struct reader *reader);
+
+static int read_with(int dirfd, const char *name, reading *function, struct reader *reader)
 {
     struct ledger_header header;
     int saved = errno, fd = ledger_open(dirfd, name, O_RDONLY, &header), result = fd;
 
     if (fd >= 0) {
-        struct reader reader = {
-            .fd = fd, .header = &header, .cursor = cursor, .all = all, .list = list, .size = size, .now = sys_now(CLOCK_REALTIME)};
-
-        result = read_ring(&reader);
+        reader->fd = fd;
+        reader->header = &header;
+        reader->now = sys_now(CLOCK_REALTIME);
+        result = function(reader);
         sys_close(fd);
-        result = result < 0 ? result : (int)reader.count;
+        result = result < 0 ? result : (int)reader->count;
     }
     errno = saved;
     return result;
+}
+
+int ledger_read_events(int dirfd, const char *name, struct ledger_cursor *cursor, bool all, struct ledger_told *list, unsigned size)
+{
+    struct reader reader = {.cursor = cursor, .all = all, .list = list, .size = size};
+
+    return read_with(dirfd, name, read_ring, &reader);
+}
+
+int ledger_read_dead(int dirfd, const char *name, struct ledger_told *list, unsigned size)
+{
+    struct reader reader = {.list = list, .size = size};
+
+    return read_with(dirfd, name, read_dead, &reader);
 }

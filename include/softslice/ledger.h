@@ -355,4 +355,8 @@ struct ledger_cursor {
 int ledger_read_events(int dirfd, const char *name, struct ledger_cursor *cursor, bool all, struct ledger_told *list,
                        unsigned size);
 
+/* Members that died and that no member has buried yet, for there may be none left: a LEDGER_DIED for each device on which one had something, or one of
+ * none, with time and `current` 0. A member's burial tells the same with the same `limit` later. At most `size`; how many, or -errno as ledger_read(). */
+int ledger_read_dead(int dirfd, const char *name, struct ledger_told *list, unsigned size);
+
 #endif

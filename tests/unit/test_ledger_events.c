@@ -83,6 +83,7 @@ Test(ledger_events, a_member_comes_and_goes)
 Test(ledger_events, who_is_killed_died_once)
 {
     struct ledger_cursor cursor = {0};
+    struct ledger_told unburied;
     int ready[2];
     char byte;
     pid_t pid;
@@ -105,15 +106,23 @@ Test(ledger_events, who_is_killed_died_once)
         _exit(1);
     }
     cr_assert(read(ready[0], &byte, 1) == 1);
+    cr_assert_eq(ledger_read_dead(state_dir, "a", told, LEDGER_RING), 0, "it is alive");
     cr_assert(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+    /* Before anybody buries it, who looks sees the same. */
+    cr_assert_eq(ledger_read_dead(state_dir, "a", told, LEDGER_RING), 1);
+    unburied = told[0];
+    cr_assert(unburied.kind == LEDGER_DIED && unburied.pid == (uint32_t)pid && unburied.bytes == 70 && unburied.on_device &&
+              memcmp(unburied.uuid, uuid, 16) == 0);
     cr_assert_eq(ledger_members(&member), 1);
     cr_assert_eq(ledger_members(&member), 1);
+    cr_assert_eq(ledger_read_dead(state_dir, "a", told, LEDGER_RING), 0);
     cr_assert_eq(read_with(&cursor, true), 2);
     cr_assert_eq(told[0].kind, LEDGER_JOINED);
     cr_assert_eq(told[1].kind, LEDGER_DIED);
     cr_assert_eq(told[1].pid, (uint32_t)pid);
     cr_assert_eq(told[1].bytes, 70);
     cr_assert_eq(told[1].limit, told[0].limit);
+    cr_assert_eq(told[1].limit, unburied.limit);
 }
 
 Test(ledger_events, a_change_says_who_and_what)
