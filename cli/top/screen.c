@@ -150,7 +150,7 @@ static void change_interval(struct screen *screen, int by)
             }
         }
     }
-    for (int i = COUNT; by < 0 && i-- > 0;) {
+    for (int i = COUNT - 1; by < 0 && i >= 0; i--) {
         if (steps[i] < *interval * 0.999) {
             *interval = steps[i];
             return;

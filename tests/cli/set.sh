@@ -31,8 +31,8 @@ try "$softslice" set
 expect_refusal 'no tenant is named'
 try "$softslice" set team
 expect_refusal 'nothing to set'
-for bad in vram=3GB vram=0 vram=0% vram=101% vram=none vram=MAX vram=abc vram= vram=0=1GiB compute=0% compute=101% compute=-5 compute=abc compute=30 weight=0 weight=10001 \
-    weight=-5 weight=abc weight=1.5 weight= mode=share period=1s tenant; do
+for bad in vram=3GB vram=0 vram=0% vram=101% vram=none vram=MAX vram=abc vram= vram=0=1GiB compute=0% compute=101% compute=-5 \
+    compute=abc compute=30 weight=0 weight=10001 weight=-5 weight=abc weight=1.5 weight= mode=share period=1s tenant; do
     try "$softslice" set team "$bad"
     expect_refusal "${bad%%=*}"
 done

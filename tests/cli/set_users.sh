@@ -171,7 +171,8 @@ cat >"$TEST_TMP/admin.ini" <<INI
 vram = 1280MiB
 INI
 # shellcheck disable=SC2016  # for the inner shell
-sealed='mount --make-rprivate / && mount -t tmpfs none /etc && mkdir /etc/softslice && cp "$1" /etc/softslice/softslice.ini && chmod 644 /etc/softslice/softslice.ini &&
+sealed='mount --make-rprivate / && mount -t tmpfs none /etc && mkdir /etc/softslice &&
+        cp "$1" /etc/softslice/softslice.ini && chmod 644 /etc/softslice/softslice.ini &&
     shift && exec "$@"'
 if unshare -m sh -c "$sealed" sh "$TEST_TMP/admin.ini" true 2>/dev/null; then
     begin "$own" $owner unshare -m sh -c "$sealed" sh "$TEST_TMP/admin.ini"
