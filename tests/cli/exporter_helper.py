@@ -78,8 +78,8 @@ def status():
 class Exporter:
     """The exporter on a free port."""
 
-    def __init__(self, *options, listen="127.0.0.1:0"):
-        self.process = begin([COMMAND, "exporter", "--listen", listen] + list(options), stdout=subprocess.PIPE, text=True)
+    def __init__(self, *options, listen="127.0.0.1:0", **how):
+        self.process = begin([COMMAND, "exporter", "--listen", listen] + list(options), stdout=subprocess.PIPE, text=True, **how)
         line = self.process.stdout.readline()
         found = re.fullmatch(r"listening on http://(.*):(\d+)/\n", line)
         check(found, "the exporter says %r" % line)
