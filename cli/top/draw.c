@@ -241,6 +241,24 @@ static bool draw_last(const struct screen *screen, bool wanted)
     return true;
 }
 
+/* What the look could not read or did not believe, where there is a line to spare. */
+static bool draw_warning(const struct screen *screen, int line)
+{
+    const struct top *top = screen->top;
+    char **complaints = top->seen[top->newest].complaints, text[512], more[32] = "";
+    unsigned count = 0;
+
+    while (top->any && complaints && complaints[count])
+        count++;
+    if (!count || LINES < 10)
+        return false;
+    if (count > 1)
+        snprintf(more, sizeof(more), " (and %u more)", count - 1);
+    snprintf(text, sizeof(text), "warning%s: %.400s", more, *complaints);
+    draw_bytes(line, 0, COLS, text);
+    return true;
+}
+
 void draw_screen(struct screen *screen)
 {
     int at = 1, last;
@@ -253,6 +271,7 @@ void draw_screen(struct screen *screen)
         return;
     }
     last = LINES - draw_last(screen, LINES >= 8);
+    last -= draw_warning(screen, last - 1);
     if (screen->page == PAGE_TENANTS) {
         at += draw_gpus(screen, at, (last - 3) / 2);
         table_draw(screen, at, last - at);

@@ -250,6 +250,24 @@ def one_tenant(terminal, tenants):
     tenants("leave", "single")
 
 
+def unreadable(terminal):
+    """What cannot be read is told, and the rest is shown."""
+    os.mkdir(STATE + "/broken", 0o700)
+    with open(STATE + "/broken/ledger", "wb") as file:
+        file.write(os.urandom(65536))
+    terminal.start(TOP + "--state-dir %s --state-dir %s/none" % (STATE, TMP))
+    screen = terminal.until(lambda screen: len(names(screen)) == 4)
+    check(re.search(r"broken +- +- +-.* unreadable", screen), "the damaged one", screen)
+    check(re.search(r"^warning: .*/none: No such file", screen, re.M), "the missing directory", screen)
+    terminal.resize(150, 24)
+    terminal.until(lambda screen: re.search(r"broken .* unreadable: .*ledger", screen), "why it is unreadable")
+    terminal.resize(80, 24)
+    done = run("top", "--batch", "--interval", "0.1", "--iterations", "1", "--state-dir", STATE, "--state-dir", TMP + "/none")
+    check("none: No such file" in done.stderr and done.stderr.count("\n") == 1, "so in --batch", done.stderr)
+    equal([line["STATE"] for line in blocks(done.stdout)[0][2] if line["TENANT"] == "broken"], ["unreadable"], "its row")
+    shutil.rmtree(STATE + "/broken")
+
+
 def terminals(terminal):
     for variables, words in (("TERM=dumb", "cannot move its cursor"), ("TERM=nonsense-1", "nothing is known of"), ("TERM=", "TERM is not set")):
         terminal.start("%s %s; echo ended $?; read line" % (variables, TOP))
@@ -452,6 +470,7 @@ def main():
         many(terminal, tenants)
         hostile(terminal, tenants)
         one_tenant(terminal, tenants)
+        unreadable(terminal)
         terminals(terminal)
         endings(terminal)
         stops(terminal)
