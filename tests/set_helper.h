@@ -11,7 +11,7 @@
 /* 0 bytes: no limit. `uuid` NULL: on all devices. 0 or -errno, as ledger_change(). */
 T_UNUSED static int t_set_vram(const uint8_t uuid[16], uint64_t bytes)
 {
-    static struct ledger_view before;
+    struct ledger_view before;
     struct ledger_change change = {.vram = true, .limit = bytes ? bytes : LEDGER_NO_LIMIT};
     int directory = open(getenv("SOFTSLICE_STATE_DIR"), O_PATH | O_DIRECTORY | O_CLOEXEC), result;
 

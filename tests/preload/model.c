@@ -1,31 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A random walk over every way to take device memory, on two GPUs and several threads, with granularity, context size and pool chunks drawn by
- * lot. After every thousand operations all threads rest, and on each GPU must hold: what the GPU has in use <= what the ledger says <= the
- * same + what is loose (struct object) + SLACK, and the GPU is never over the budget but by what is UNTOLD.
+ * lot, while the budgets are changed below them. After every thousand operations all threads rest, the budgets are what they were, and on each GPU
+ * must hold: what the GPU has in use <= what the ledger says <= the same + what is loose (struct object) + SLACK, and the GPU is never over the budget
+ * but by what is UNTOLD.
  * MODEL_OPERATIONS is how many; MODEL_SEED which. Arguments are the families that take part, none: all. */
 // timeout: 600
-// run: SOFTSIM_RANDOMISE=1 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_VRAM=0=2GiB,1=3GiB SOFTSIM_MODULE_BYTES=3145728
-// run: SOFTSIM_RANDOMISE=7 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_VRAM=0=6GiB,1=2GiB -- linear pitch managed async pool virtual graph
+// run: SOFTSIM_RANDOMISE=1 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_TENANT=model SOFTSLICE_VRAM=0=2GiB,1=3GiB SOFTSIM_MODULE_BYTES=3145728
+// run: SOFTSIM_RANDOMISE=7 SOFTSIM_GPUS=2 SOFTSIM_MEM=32G SOFTSLICE_TENANT=model SOFTSLICE_VRAM=0=6GiB,1=2GiB -- linear pitch managed async pool virtual graph
 #include <pthread.h>
 
 #include "../cuda_helper.h"
 #include "model.h"
+#include "set_helper.h"
 
 /* Beside what is loose: one granule for each table of small arrays. */
 #define SLACK (64 * T_MIB)
 
-enum { THREADS = 4, ROUND = 1000 };
+enum { THREADS = 4, ROUND = 1000, CHANGES = 4 /* of a budget, in a round */ };
 
 static pthread_barrier_t resting, going;
 static bool ended;
+
+static uint64_t budget_of(unsigned gpu)
+{
+    return t_bytes_of_limit(gpu ? "1=" : "0=");
+}
+
+static void set_budget(unsigned gpu, uint64_t bytes)
+{
+    CUuuid uuid;
+
+    t_cuda(cuDeviceGetUuid(&uuid, (int)gpu));
+    t_equal(t_set_vram((const uint8_t *)uuid.bytes, bytes), 0);
+}
+
+/* Down to nothing and up again, never above what it began with. */
+static void change_budget(struct walker *walker)
+{
+    unsigned gpu = (unsigned)roll(walker, GPUS);
+
+    set_budget(gpu, roll(walker, 4) ? budget_of(gpu) : 1 + roll(walker, budget_of(gpu)));
+}
 
 static void *walk(void *argument)
 {
     struct walker *walker = argument;
 
     for (;;) {
-        for (unsigned i = 0; i < ROUND / THREADS; i++)
+        for (unsigned i = 0; i < ROUND / THREADS; i++) {
+            if (roll(walker, ROUND) < CHANGES)
+                change_budget(walker);
             model_step(walker);
+        }
         model_rest(walker);
         pthread_barrier_wait(&resting);
         pthread_barrier_wait(&going);
@@ -48,8 +74,9 @@ static uint64_t charged(void)
 static void compare(unsigned long done, const struct walker *walkers)
 {
     for (unsigned gpu = 0; gpu < GPUS; gpu++) {
-        uint64_t budget = gpu ? t_bytes_of_limit("1=") : t_bytes_of_limit("0="), loose = 0;
+        uint64_t budget = budget_of(gpu), loose = 0;
 
+        set_budget(gpu, budget);
         have_read(look[gpu]);
         uint64_t physical = t_used(gpu), ledger = charged();
         for (unsigned i = 0; i < THREADS; i++)

@@ -15,7 +15,7 @@ $(BUILD)/tests/preload/%: tests/preload/%.c $(sim)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Itests -isystem $(CUDA_INCLUDE) -o $@ $< $(preload_objects) -rdynamic -Wl,--unresolved-symbols=ignore-in-object-files -Wl,--as-needed -L$(BUILD)/sim -l:libcuda.so.1 -lpthread -ldl
 # These read or write the ledger themselves.
-ledger_users := $(addprefix $(BUILD)/tests/preload/,spill set_storm explain hami_09_used_above_limit) $(filter $(BUILD)/tests/preload/gate_%,$(preload_tests))
+ledger_users := $(addprefix $(BUILD)/tests/preload/,spill set_storm model explain hami_09_used_above_limit) $(filter $(BUILD)/tests/preload/gate_%,$(preload_tests))
 $(ledger_users): $(core_obj)
 $(ledger_users): override COMPILE += -Iinclude
 $(ledger_users): preload_objects := $(core_obj) $(INIH)

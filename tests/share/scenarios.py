@@ -249,12 +249,22 @@ def two_gpus():
 
 
 def changed():
-    """A share that is changed while the tenant works takes effect within two periods."""
+    """A share or a weight that is changed while the tenants work takes effect within two periods."""
     for before, after in ((30, 60), (60, 30)):
         yield Scenario("changed/%d to %d%%" % (before, after), [Tenant("a", load(1000), compute=before)],
                        [share_between("a", 0, 5000, before, 1), share_between("a", 5000 + 2 * PERIOD_MS, 5250 + 2 * PERIOD_MS, after, 5),
                         share_between("a", 5000 + 2 * PERIOD_MS, 10000, after, 1)],
                        commands=((5000, "$COMMAND set a compute=%d%%" % after),), quick=after == 60, real=False)
+    both = [Tenant("a", load(1000), weight=100), Tenant("b", *loads_of("4 streams", 1000), weight=100)]
+    yield Scenario("changed/weight 100 to 300", both,
+                   [share_between("a", 0, 5000, 50, 2), share_between("a", 5000 + 2 * PERIOD_MS, 10000, 75, 2),
+                    share_between("b", 5000 + 2 * PERIOD_MS, 10000, 25, 2)],
+                   commands=((5000, "$COMMAND set a --weight 300"),), quick=True, real=False)
+    # Launches by the thousand in four processes, and a new share each second.
+    asked = (30, 80, 20, 70, 10, 90, 40, 100, 50, 60)
+    yield Scenario("changed/each second", [Tenant("a", *loads_of("4 processes", 20), compute=asked[0])],
+                   [share_between("a", 1000 * i + 2 * PERIOD_MS, 1000 * (i + 1), part, 3) for i, part in enumerate(asked)],
+                   commands=tuple((1000 * i, "$COMMAND set a --compute %d%%" % part) for i, part in enumerate(asked) if i), quick=True, real=False)
 
 
 def every():
