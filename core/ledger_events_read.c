@@ -309,6 +309,7 @@ static int read_with(int dirfd, const char *name, reading *function, struct read
         reader->header = &header;
         reader->now = sys_now(CLOCK_REALTIME);
         result = function(reader);
+        reader->header = NULL;
         sys_close(fd);
         result = result < 0 ? result : (int)reader->count;
     }
