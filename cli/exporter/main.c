@@ -184,11 +184,6 @@ static int start(struct options *options, pthread_t *thread, struct cli_error *e
     pthread_condattr_t monotonic;
     char url[128];
 
-    snapshot_setup(&options->request);
-    if (options->textfile && write_file(options, error))
-        return -1;
-    if (options->textfile && options->interval == 0)
-        return 0;
     if (options->listen && http_begin(options->listen, &options->request, url, error))
         return -1;
     pthread_condattr_init(&monotonic);
@@ -231,16 +226,22 @@ static int run(int argc, char **argv, struct options *options, struct cli_error 
 
     if (parse(argc, argv, options, error))
         return CLI_FAILED;
+    snapshot_setup(&options->request);
+    if (options->textfile && write_file(options, error))
+        return CLI_FAILED;
+    if (options->interval == 0)
+        return 0;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
-    if (start(options, &thread, error))
+    if (start(options, &thread, error)) {
+        if (options->textfile)
+            unlink(options->textfile);
         return CLI_FAILED;
-    if (!options->interval)
-        return 0;
+    }
     while (sigwait(&signals, &taken))
         ;
     stop(options, thread);

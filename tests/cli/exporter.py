@@ -365,6 +365,35 @@ if socket.has_ipv6:
         check(six.stop() == 0, "the end")
 print("begin and end")
 
+# A driver that hangs keeps the exporter from telling anything, and not from ending.
+block = os.path.join(TMP, "block")
+hanging = dict(os.environ, SOFTSIM_BLOCK="nvmlDeviceGetCount_v2:" + block)
+
+
+def blocked():
+    with open(block, encoding="ascii") as file:
+        return file.read()
+
+
+def begin_blocked():
+    with open(block, "w", encoding="ascii"):
+        pass
+
+
+exporter = Exporter(env=hanging)
+begin_blocked()
+with connect() as client:
+    client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    wait_for("the driver to hang", blocked)
+    check(exporter.stop() == 0, "the end while the driver hangs")
+begin_blocked()
+early = begin([COMMAND, "exporter", "--textfile", os.path.join(TMP, "early.prom")], env=hanging)
+wait_for("the driver to hang", blocked)
+early.send_signal(signal.SIGTERM)
+check(early.wait(timeout=20) == -signal.SIGTERM and not os.path.exists(os.path.join(TMP, "early.prom")), "the end before the first file is there")
+os.unlink(block)
+print("a driver that hangs")
+
 # ---- a file: whoever reads it at any moment reads all of it
 
 path = os.path.join(TMP, "softslice.prom")
