@@ -111,7 +111,7 @@ static void families(void)
 {
     CUcontext context = t_context(0);
     uint64_t used = t_used(0);
-    CUarray array, small_array[3];
+    CUarray array, sparse, small_array[3];
     CUmipmappedArray mipmap;
     CUmemoryPool pool = t_pool(0);
     CUdeviceptr block, managed;
@@ -150,6 +150,11 @@ static void families(void)
     t_cuda(cuArrayCreate(&array, &(CUDA_ARRAY_DESCRIPTOR){1024, 1024, CU_AD_FORMAT_FLOAT, 4}));
     t_cuda(cuMipmappedArrayCreate(
         &mipmap, &(CUDA_ARRAY3D_DESCRIPTOR){.Width = 1024, .Height = 1024, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 4}, 3));
+    t_cuda(cuArray3DCreate(&sparse, &(CUDA_ARRAY3D_DESCRIPTOR){.Width = 1024,
+                                                               .Height = 1024,
+                                                               .Format = CU_AD_FORMAT_FLOAT,
+                                                               .NumChannels = 4,
+                                                               .Flags = CUDA_ARRAY3D_SPARSE})); /* without memory */
     device = own();
     t_equal(device->kind[EXPLAIN_ARRAY].all.count, 5);
     t_equal(device->kind[EXPLAIN_ARRAY].size[0].count, 3);
