@@ -276,8 +276,9 @@ def whole(browser, server):
 
 
 def narrow(browser, server):
-    status = document([tenant(0), tenant(1, "n" * 200), tenant(2, "w " * 100)])
-    show(browser, server, status)
+    status = document([tenant(0), tenant(1, "n" * 200, members=5), tenant(2, "w " * 100, [device(2, compute={"weight": 10000})], members=12)])
+    status["tenants"][0]["devices"][0]["vram"].update(limit_bytes=141 * GIB, current_bytes=140 * GIB, peak_bytes=150 * GIB, spilled_bytes=100 * GIB)
+    show(browser, server, status, history(status, refused_at=20))
     for width in (320, 360, 768, 1139, 1140, 1280, 2560):
         browser.size(width, 700)
         for button in (False, True):
@@ -289,6 +290,9 @@ def narrow(browser, server):
                 && e.checkVisibility() && (e.getBoundingClientRect().right > innerWidth + .5 || e.getBoundingClientRect().left < -.5))
                 .map((e) => e.outerHTML.slice(0, 80))""")
             equal(outside, [], "outside of %d px" % width)
+            full = browser.eval("""[...document.querySelectorAll("td, th")].filter((e) => e.checkVisibility() && !e.closest("thead")
+                && e.scrollWidth > e.clientWidth + 1).map((e) => e.innerText)""")
+            equal(full, [], "too much for its cell at %d px" % width)
         browser.eval("document.querySelectorAll('td button[aria-expanded=true]').forEach((b) => b.click())")
     browser.size(320, 700)
     small = browser.eval("[...document.querySelectorAll('button, select')].filter((b) => b.getBoundingClientRect().height < 32).length")
