@@ -35,6 +35,12 @@ check-share: ## The bars of the compute share, in virtual time (SHARE_ARGS=... f
 
 test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets) $(other_programs) $(share_programs)
 
+check-containers: ## podman and runc with the specs of `softslice cdi`, on the simulated GPU (CONTAINERS=name ... for some)
+	@scripts/setup containers
+	@$(AGAIN) all $(container_programs)
+	@tests/containers/run --build $(BUILD) $(CONTAINERS)
+container_programs = $(BUILD)/tests/programs/taker $(BUILD)/tests/share/load
+
 # ---- how the test programs are built
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(core_obj)
@@ -151,4 +157,4 @@ lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spel
 	@scripts/setup lint
 	@scripts/lint $(c_files)
 
-.PHONY: probe-gpu demo check check-share test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
+.PHONY: probe-gpu demo check check-share check-containers test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
