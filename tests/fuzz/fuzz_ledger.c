@@ -126,6 +126,8 @@ static void check_device(struct ledger *ledger, unsigned device)
     MUST(!ledger_has_compute(ledger) == !ledger_account(ledger, device));
     if (ledger_has_compute(ledger))
         *ledger_busy_word(ledger, device) = 1;
+    ledger_tell_storm(ledger, LEDGER_REFUSED, device, 1, 2, 3);
+    ledger_tell_storm(ledger, LEDGER_REFUSED, device, 1, 2, 3);
     MUST(ledger_reserve(ledger, device, LIMIT + 1, LIMIT) == -ENOMEM);
 }
 
@@ -146,6 +148,25 @@ static void join(void)
     ledger_detach(&ledger);
 }
 
+/* Who reads on gets to an end, with events that say what they are. */
+static void read_events(void)
+{
+    static struct ledger_told told[64];
+    struct ledger_cursor cursor = {0};
+    int count;
+
+    for (unsigned calls = 0; (count = ledger_read_events(state_dir, "fuzzed", &cursor, calls % 2, told, 64)) > 0; calls++) {
+        MUST(count <= 64 && calls < 2 * LEDGER_RING_CAP);
+        for (int i = 0; i < count; i++)
+            MUST(told[i].kind > 0 && told[i].kind < LEDGER_KINDS && told[i].time && told[i].count);
+    }
+    MUST(ledger_read_events(state_dir, "fuzzed", &cursor, true, told, 64) <= 64);
+    count = ledger_read_dead(state_dir, "fuzzed", told, 64);
+    MUST(count <= 64);
+    for (int i = 0; i < count; i++)
+        MUST(told[i].kind == LEDGER_DIED);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct ledger_change change = {.vram = true, .compute = true, .limit = 5, .share = 7};
@@ -162,6 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 0; i < view.devices; i++)
         MUST(view.device[i].share <= SHARE_WHOLE && view.device[i].weight <= 10000);
     MUST(ledger_change(state_dir, "fuzzed", NULL, &change, &view) < 0); /* nobody lives in it */
+    read_events();
     MUST(errno == 4711);
     read_with_members();
     join();

@@ -4,7 +4,7 @@
 
 #include <criterion/criterion.h>
 
-#define SEEDS     5
+#define SEEDS     6
 #define INPUT_MAX 1024
 #define MUTATIONS 1500
 
@@ -24,7 +24,7 @@ static unsigned random_below(size_t bound)
 
 static void read_seeds(void)
 {
-    static const char *const names[SEEDS] = {"v1_0", "v1_1", "v1_2", "own", "newer"};
+    static const char *const names[SEEDS] = {"v1_0", "v1_1", "v1_2", "v1_3", "own", "newer"};
 
     for (unsigned i = 0; i < SEEDS; i++) {
         char path[64];
