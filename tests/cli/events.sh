@@ -24,13 +24,14 @@ end() {
     rm "$TEST_TMP/hold" "$TEST_TMP/told"
 }
 
-# heard PATTERN: what `events --follow` has told so far has a line like it, or gets one within some seconds.
+# heard PATTERN [WHO]: what `events --follow` has told so far has a line like it, or gets one within some seconds.
 heard() {
+    file=$TEST_TMP/heard${2:+.$2}
     for _ in $(seq 300); do
-        grep -Eq -e "$1" "$TEST_TMP/heard" && return
+        grep -Eq -e "$1" "$file" && return
         sleep 0.1
     done
-    fail "not told while followed: $1; but: $(cat "$TEST_TMP/heard")"
+    fail "not told while followed: $1; but: $(cat "$file")"
 }
 
 # json PYTHON: each line of $out is an object; the expression holds of the list of them, `e`.
@@ -104,6 +105,27 @@ try "$softslice" events --tenant team --state-dir "$SOFTSLICE_STATE_DIR" --state
 expect_status 0
 expect_out "$SOFTSLICE_STATE_DIR/team joined"
 end
+
+# A ledger of a version without a ring: what its counters tell, and who it was remains unknown.
+"$softslice" run --tenant old --vram 1GiB -- sh -c "$taker 64 </dev/null" >/dev/null
+python3 "$(dirname "$0")/old_ledger.py" "$SOFTSLICE_STATE_DIR/old/ledger" || fail "an old ledger"
+try "$softslice" events --tenant old
+expect_status 0
+expect_quiet
+[ -z "$out" ] || fail "expected nothing"
+"$softslice" events --follow --json --tenant old >"$TEST_TMP/heard.old" &
+old=$!
+sleep 1.5
+begin --tenant old --vram 1GiB
+heard '"kind":"joined","tenant":"old".*"count":1,"derived":true' old
+"$softslice" run --tenant old -- sh -c "$taker </dev/null" >/dev/null
+heard '"kind":"refused","tenant":"old".*"gpu":"GPU-.*"count":1,"limit_bytes":1073741824,.*"derived":true' old
+"$softslice" set old --vram 512MiB >/dev/null || fail "set"
+heard '"kind":"vram","tenant":"old".*"before":1073741824,"after":536870912,.*"derived":true' old
+kill -9 "$member"
+heard "\"kind\":\"died\",\"tenant\":\"old\".*\"pid\":$member,.*\"bytes\":201326592,\"derived\":true" old
+end 2>/dev/null
+kill "$old"
 
 # Throttled, on the simulated GPU's clock: told about once a second, with how much.
 load="$TEST_BUILD/tests/share/load"
