@@ -12,17 +12,17 @@ done
 for word in help --help -h; do
     try "$softslice" $word
     expect_status 0
-    for command in run set status top exporter cdi config doctor version help; do
+    for command in run set status events top exporter cdi config doctor version help; do
         expect_out "^    $command +[a-z]"
     done
 done
-for command in run set status top exporter cdi config doctor version help; do
+for command in run set status events top exporter cdi config doctor version help; do
     try "$softslice" help $command
     expect_status 0
     expect_quiet
     expect_out "^softslice $command"
 done
-for command in run set status cdi config doctor; do
+for command in run set status events cdi config doctor; do
     try "$softslice" $command --help
     expect_status 0
     expect_out "^softslice $command"
@@ -30,7 +30,7 @@ for command in run set status cdi config doctor; do
 done
 
 # Every option of the help stands in the man page.
-for option in $(for command in run set status cdi; do "$softslice" help $command; done | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -e '--[a-z-]+'); do
+for option in $(for command in run set status events cdi; do "$softslice" help $command; done | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -e '--[a-z-]+'); do
     grep -q -e "$(printf '%s' "$option" | sed 's/-/\\\\-/g')" docs/man/softslice.1 || fail "softslice.1 does not tell of $option"
 done
 
