@@ -213,6 +213,7 @@ static void ask(struct explained *explained, int directory, const char *tenant)
     if (result < 0) {
         explained->not_asked = result == -EACCES || result == -EPERM ? "its ledger belongs to another user"
                                : result == -EROFS                    ? "its file system is read-only"
+                               : result == -EMLINK                   ? "its ledger has a second name, so it may be another tenant's"
                                                                      : strerror(-result);
         return;
     }

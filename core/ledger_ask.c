@@ -18,8 +18,11 @@ int ledger_ask(int dirfd, const char *name, uint64_t *request)
 
     if (fd >= 0) {
         *request = header.asked + 1;
-        result = (int)sys_pwrite(fd, request, sizeof(*request), offsetof(struct ledger_header, asked));
-        result = result == sizeof(*request) ? 0 : result < 0 ? result : -EIO;
+        result = ledger_may_change(fd);
+        if (result == 0) {
+            result = (int)sys_pwrite(fd, request, sizeof(*request), offsetof(struct ledger_header, asked));
+            result = result == sizeof(*request) ? 0 : result < 0 ? result : -EIO;
+        }
         sys_close(fd);
     }
     errno = saved;

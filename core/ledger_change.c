@@ -117,9 +117,8 @@ static int change_locked(int fd, const struct ledger_header *header, const uint8
     return result;
 }
 
-/* Where everybody may join, everybody can write the file; to change its limits is its owner's. One that has a second name may be somebody else's, put
- * there for root to change. */
-static int may_change(int fd)
+/* Where everybody may join, everybody can write the file. One that has a second name may be somebody else's, put there for root to change. */
+int ledger_may_change(int fd)
 {
     struct stat status;
     int result = sys_fstat(fd, &status);
@@ -153,7 +152,7 @@ static int change_named(int dirfd, const char *name, const uint8_t uuid[16], con
 
     if (fd < 0)
         return fd;
-    result = may_change(fd);
+    result = ledger_may_change(fd);
     if (result >= 0)
         result = lock(fd);
     if (result >= 0)

@@ -127,6 +127,11 @@ void ledger_tell_member(struct ledger *ledger, unsigned slot, enum ledger_kind k
 /* Tell of the end of a slot's owner, once: of each device on which it has something, or of none. `kind` is LEDGER_DIED or LEDGER_LEFT. */
 void ledger_tell_end(struct ledger *ledger, unsigned slot, enum ledger_kind kind);
 
+/* ---- ledger_change.c */
+
+/* Whether this process may change an open ledger from outside, which is its owner's and root's: 0, or -EPERM, -EMLINK, another -errno. */
+int ledger_may_change(int fd);
+
 /* ---- ledger_ask.c */
 
 /* What the member in `slot` answered last, as far as `size` reaches: its length, or -errno; -ENOENT where there is none. */

@@ -290,7 +290,7 @@ int ledger_change(int dirfd, const char *name, const uint8_t uuid[16], const str
                   struct ledger_view *before);
 
 /* Ask the members of a tenant where their bytes are: softslice/explain.h. Nobody is waited for or disturbed. 0 with the number of the request, or -errno
- * as ledger_read(); -EACCES, -EROFS. */
+ * as ledger_read(), or as ledger_change(): -EPERM, -EMLINK, -EACCES, -EROFS. */
 int ledger_ask(int dirfd, const char *name, uint64_t *request);
 
 /* In a member, by one thread of it: whether there is a request that it has not answered; one from before it joined is none. */

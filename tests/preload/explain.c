@@ -350,6 +350,20 @@ static void members(void)
     }
     t_join(child);
 
+    /* One that is checkpointed tells what is to come back. */
+    t_cuda(cuInit(0));
+    t_cuda(cuCheckpointProcessLock(first, NULL));
+    t_cuda(cuCheckpointProcessCheckpoint(first, NULL));
+    t_check(member(first, 0).suspended, "it is not suspended");
+    hear(first);
+    t_check(told.device[0].flags & EXPLAIN_SUSPENDED, "it does not say that it is");
+    t_equal(told.device[0].kind[EXPLAIN_PLAIN].all.bytes, 30 * T_MIB);
+    t_equal(told.device[0].committed, explain_charged(&told.device[0]));
+    t_cuda(cuCheckpointProcessRestore(first, NULL));
+    t_cuda(cuCheckpointProcessUnlock(first, NULL));
+    hear(first);
+    t_check(!(told.device[0].flags & EXPLAIN_SUSPENDED), "it says so when it is back");
+
     /* A dead one's is nobody's, though its file is there. */
     hear(second);
     who = member(second, 0);
