@@ -495,6 +495,8 @@ int observe(const struct observe_request *request, struct observe *seen, char er
     result = read_everything(&look, error);
     if (result == 0)
         look.no_memory |= gather_gpus(&look) < 0;
+    for (unsigned i = 0; result == 0 && i < seen->tenants; i++)
+        observe_admin_limits(seen, &seen->tenant[i]);
     if (result == 0)
         result = judge(&look, error);
     if (result == 0 && look.members)

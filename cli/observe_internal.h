@@ -20,6 +20,11 @@ struct observe_labels {
  * is something that cannot be believed: then all are "". */
 bool observe_labels_read(int directory, uid_t owner, struct observe_labels *labels, char what[128]);
 
+/* ---- observe_admin.c */
+
+/* Lower what the tenant's view says to the limits of the admin's file of its state directory, where `softslice cdi` has made one. */
+void observe_admin_limits(const struct observe *seen, struct observe_tenant *tenant);
+
 /* ---- observe_gpu.c */
 
 /* The GPUs that NVML shows; none where it cannot be asked. 0 or -ENOMEM. */

@@ -267,8 +267,10 @@ try "$softslice" cdi remove --root "$root" team-a
 expect_refusal "1 process of 'team-a' still runs"
 try "$softslice" cdi list --root "$root"
 expect_out 'team-a .* 1 +/'
-# It is found by who looks, with its label.
+# It is found by who looks, with its label and the limit of its own admin file, which is less than what the ledger has.
+sed -i 's/^vram = .*/vram = 768MiB/' "$ini"
 try "$softslice" status --root "$root" --json
+expect_out '"limit_bytes": ?805306368'
 expect_out '"container": ?"team-a"'
 exec 3>&- 4<&-
 wait
