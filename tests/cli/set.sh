@@ -226,7 +226,7 @@ while kill -0 $lives 2>/dev/null; do
     try "$softslice" set brief --vram 512MiB
     case $status in
     0) expect_out 'vram: 512 MiB, was' ;;
-    1) expect_err "there is no tenant 'brief'|has ended|uses no GPU|has vram armed" ;;
+    1) expect_err "there is no tenant 'brief'|has ended|uses no GPU|has vram armed|has been joining" ;;
     *) fail "changed, or refused" ;;
     esac
 done
