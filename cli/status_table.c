@@ -83,9 +83,12 @@ static void put_line(const struct table *table, enum color color, const char *te
 
 /* ---- cells */
 
+/* What is there and too little for two digits is not shown as nothing. */
 static void gib(char *cell, uint64_t bytes)
 {
-    snprintf(cell, CELL, "%.2f GiB", (double)bytes / (double)(UINT64_C(1) << 30));
+    double value = (double)bytes / (double)(UINT64_C(1) << 30);
+
+    snprintf(cell, CELL, "%s%.2f GiB", bytes && value < 0.01 ? "<" : "", bytes && value < 0.01 ? 0.01 : value);
 }
 
 static void percent(char *cell, double share)
@@ -144,6 +147,8 @@ static void fill_vram(struct row *row, const struct ledger_device_state *state)
     gib(row->cell[CURRENT], state->current);
     if (limited)
         gib(row->cell[LIMIT], state->limit);
+    else
+        snprintf(row->cell[LIMIT], CELL, "none");
     gib(row->cell[PEAK], state->peak);
     snprintf(row->cell[REFUSED], CELL, "%llu", (unsigned long long)state->events[LEDGER_EVENT_REFUSED]);
     if (limited && (double)state->current >= 0.9 * (double)state->limit)
@@ -158,7 +163,7 @@ static void fill_compute(struct row *row, const struct observe *before, const st
     unsigned share = tenant->view.device[device].share;
     double busy, throttled;
 
-    snprintf(row->cell[SHARE], CELL, share % 100 ? "%u.%02u%%" : "%u%%", share / 100, share % 100);
+    snprintf(row->cell[SHARE], CELL, "%.*f%%", share % 10 ? 2 : share % 100 ? 1 : 0, share / 100.0);
     if (!before || !observe_rate(before, seen, tenant, device, &busy, &throttled))
         return;
     percent(row->cell[BUSY], busy);

@@ -70,7 +70,7 @@ def rows_of(table, head):
 
 
 def gib(size):
-    return "%.2fGiB" % (size / GIB)
+    return "<0.01GiB" if 0 < size / GIB < 0.01 else "%.2fGiB" % (size / GIB)
 
 
 def compare_books(programs):
@@ -97,7 +97,7 @@ def compare_books(programs):
             row = [row for row in rows if row[:2] == [name, str(gpu)]]
             check(len(row) == 1, "rows", rows)
             check(row[0][2] == gib(held) and row[0][4] == gib(vram["peak_bytes"]), name, gpu, row, vram)
-            check(row[0][3] == (gib(vram["limit_bytes"]) if "limit_bytes" in vram else "-"), name, gpu, row)
+            check(row[0][3] == (gib(vram["limit_bytes"]) if "limit_bytes" in vram else "none"), name, gpu, row)
             check(row[0][8:] == ["1", str(vram["events"]["refused"])], name, gpu, row, vram)
     return tenants, books, rows
 
@@ -121,7 +121,7 @@ def two_tenants():
             check(0 < compute["nr_throttled"] <= compute["nr_periods"] and compute["throttled_ns"] > 0, compute)
             check(compute["busy_percent"] == 0 and compute["throttled_percent"] == 0, compute)
         check(all("compute" not in device for device in tenants["alpha"]["devices"]), "alpha has no compute")
-        check([row[5:8] for row in rows] == [["-", "-", "-"]] * 2 + [["37.50%", "0.0%", "0.0%"]] * 2, "shares", rows)
+        check([row[5:8] for row in rows] == [["-", "-", "-"]] * 2 + [["37.5%", "0.0%", "0.0%"]] * 2, "shares", rows)
 
         # One tenant, one GPU.
         check(list(by_name(document("--tenant", "zeta"))) == ["zeta"], "--tenant")

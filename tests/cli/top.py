@@ -55,9 +55,16 @@ def row(screen, name):
 
 def top_pid():
     """The process of the program itself."""
+    def is_ours(pid):
+        try:
+            with open("/proc/%s/environ" % pid, "rb") as environ:
+                return ("SOFTSLICE_STATE_DIR=" + STATE + "\0").encode() in environ.read()
+        except OSError:
+            return False
+
     def find():
         found = subprocess.run(["pgrep", "-f", "^top .*--interval 0.2"], stdout=subprocess.PIPE, text=True, check=False).stdout.split()
-        return [pid for pid in found if ("SOFTSLICE_STATE_DIR=" + STATE + "\0").encode() in open("/proc/%s/environ" % pid, "rb").read()]
+        return [pid for pid in found if is_ours(pid)]
     return int(wait_for(lambda seen: len(seen) == 1, "not one process", find)[0])
 
 
@@ -72,14 +79,19 @@ def shows(terminal, tenants):
     check(re.search(r"^GPU 1 +\[c.*\] 1\.00 of", screen, re.M), "a bar for GPU 1", screen)
     check("near limit" in row(screen, "alpha") and "19.50" in row(screen, "alpha") and "20.00" in row(screen, "alpha"), "alpha's row", screen)
     check(re.search(r"none +- +- +- ", row(screen, "gamma")), "nothing is known of gamma's compute", screen)
-    for _ in range(20):
+
+    def is_busy(screen):
         tenants("busy", "alpha", 0, 10000000)
         tenants("throttled", "alpha", 0, 5000000)
-        time.sleep(0.02)
-    terminal.until(lambda screen: re.search(r"[1-9]\d*\.\d%", row(screen, "alpha")), "alpha was busy")
-    tenants("refuse", "beta", 0)
-    terminal.until(lambda screen: re.search(r" 1 \+1 refused", row(screen, "beta")), "beta was just refused")
-    terminal.until(lambda screen: re.search(r" 1 ok", row(screen, "beta")), "beta was refused before")
+        return re.search(r"[1-9]\d*\.\d%.*near limit\+", row(screen, "alpha"))
+
+    def is_refused(screen):
+        tenants("refuse", "beta", 0)
+        return re.search(r" \d+ \+\d+ refused", row(screen, "beta"))
+
+    terminal.until(is_busy, "alpha is busy")
+    terminal.until(is_refused, "beta is refused")
+    terminal.until(lambda screen: re.search(r" \d+ ok", row(screen, "beta")), "beta was refused before")
     tenants("limit", "beta", 0, 2 * GIB)
     terminal.until(lambda screen: "over limit" in row(screen, "beta"), "beta has more than its limit")
     tenants("limit", "beta", 0, 10 * GIB)
