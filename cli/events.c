@@ -4,13 +4,14 @@
 #include <getopt.h>
 #include <poll.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli.h"
 #include "events.h"
 #include "softslice/clock.h"
 
 #define INTERVAL UINT64_C(200000000) /* ns between two looks, */
-#define COSTS    20 /* but of a look's own time at least so often that, so that many tenants take 5 % of a processor at most */
+#define COSTS    20 /* but of a look's processor time at least so often that, so that many tenants take 5 % of a processor at most */
 
 struct options {
     struct observe_request request;
@@ -129,6 +130,14 @@ static void warn(const struct observe *seen)
         cli_warn("there are %u more folders than are looked at", seen->omitted);
 }
 
+static uint64_t processor_time(void)
+{
+    struct timespec used = {0};
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
 /* A tenant that is named may still come, and directories may go and come again. */
 static int follow(const struct options *options, struct watch *watch, struct cli_error *error)
 {
@@ -137,7 +146,7 @@ static int follow(const struct options *options, struct watch *watch, struct cli
     bool first = true;
 
     for (;;) {
-        uint64_t begun = clock_now(), took;
+        uint64_t begun = processor_time(), took;
         struct observe seen;
         int result = observe(&options->request, &seen, why), status;
 
@@ -151,7 +160,7 @@ static int follow(const struct options *options, struct watch *watch, struct cli
             observe_free(&seen);
         if (status || fflush(stdout) == EOF || ferror(stdout))
             return status;
-        took = clock_now() - begun;
+        took = processor_time() - begun;
         if (!wait_for(took * COSTS > INTERVAL ? took * COSTS : INTERVAL))
             return 0;
     }

@@ -17,7 +17,7 @@
 /* What a device was like. */
 struct known {
     uint8_t uuid[16];
-    uint64_t limit, refused, oom, buried, throttled, nr_throttled, nr_periods;
+    uint64_t limit, refused, oom, throttled, nr_throttled, nr_periods;
     uint32_t share, weight;
     bool compute;
 };
@@ -32,6 +32,7 @@ struct watched {
     bool ringless, warned;
     uint64_t *dead; /* `since` of the slots of those who were said to have died; the last `room` of them */
     unsigned deaths, room;
+    unsigned missed; /* of those, who may still be among `members` */
 };
 
 struct watch {
@@ -167,8 +168,10 @@ static void read_dead(struct looking *looking)
             known = said_dead(looking->watched, since);
             if (!known)
                 say_dead(looking, since);
+            looking->watched->missed += !known;
         }
-        if (known || !(event = add(looking, LEDGER_DIED, true)))
+        /* Where nobody tells, an exit looks the same. */
+        if (known || !(event = add(looking, looking->watched->ringless ? LEDGER_LEFT : LEDGER_DIED, true)))
             continue;
         event->told = told[i];
         event->told.time = looking->seen->when;
@@ -224,15 +227,26 @@ static void compare_counts(struct looking *looking, const struct known *before, 
     changed(looking, LEDGER_SET_WEIGHT, now, before->weight, now->weight);
 }
 
-static void compare_members(struct looking *looking)
+static void tell_number(struct looking *looking, unsigned before, unsigned now)
 {
-    unsigned before = looking->watched->members, now = looking->tenant->view.members;
     struct event *event = before != now ? add(looking, now > before ? LEDGER_JOINED : LEDGER_LEFT, true) : NULL;
 
     if (event) {
         event->anonymous = true;
         event->told.count = now > before ? now - before : before - now;
     }
+}
+
+static void compare_members(struct looking *looking)
+{
+    unsigned before = looking->watched->members, now = looking->tenant->view.members, *missed = &looking->watched->missed;
+
+    /* Who is gone by name has been told of. */
+    while (before > now && *missed) {
+        before--;
+        --*missed;
+    }
+    tell_number(looking, before, now);
 }
 
 static void compare_throttled(struct looking *looking, const struct known *before, const struct ledger_device_state *now)
@@ -270,7 +284,6 @@ static void remember(struct looking *looking)
         grown[i] = (struct known){.limit = state->limit,
                                   .refused = state->events[LEDGER_EVENT_REFUSED],
                                   .oom = state->events[LEDGER_EVENT_OOM],
-                                  .buried = state->events[LEDGER_EVENT_BURIED],
                                   .throttled = state->throttled,
                                   .nr_throttled = state->nr_throttled,
                                   .nr_periods = state->nr_periods,

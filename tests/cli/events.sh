@@ -123,7 +123,7 @@ heard '"kind":"refused","tenant":"old".*"gpu":"GPU-.*"count":1,"limit_bytes":107
 "$softslice" set old --vram 512MiB >/dev/null || fail "set"
 heard '"kind":"vram","tenant":"old".*"before":1073741824,"after":536870912,.*"derived":true' old
 kill -9 "$member"
-heard "\"kind\":\"died\",\"tenant\":\"old\".*\"pid\":$member,.*\"bytes\":201326592,\"derived\":true" old
+heard "\"kind\":\"left\",\"tenant\":\"old\".*\"pid\":$member,.*\"bytes\":201326592,\"derived\":true" old
 end 2>/dev/null
 kill "$old"
 
