@@ -145,7 +145,7 @@ static void make_rows(struct top_model *model, const struct observe *before, con
     uint64_t elapsed = before && now->clock > before->clock ? now->clock - before->clock : 0;
     unsigned next = 0;
 
-    model->alls = 0;
+    model->all_rows = 0;
     for (unsigned i = 0; i < now->tenants; i++) {
         const struct observe_tenant *tenant = &now->tenant[i], *old = find_tenant(before, tenant, &next);
         struct top_row row = {.index = i, .tenant = tenant, .tag = tag[i], .known = KNOWN(TOP_TENANT) | KNOWN(TOP_STATE)};
@@ -153,9 +153,9 @@ static void make_rows(struct top_model *model, const struct observe *before, con
         row.known |= tenant->problem ? 0 : KNOWN(TOP_PROCESSES);
         row.state = tenant->problem ? TOP_UNREADABLE : tenant->view.members ? 0 : TOP_ENDED;
         if (tenant->problem || !tenant->view.devices)
-            model->all[model->alls++] = row;
+            model->all[model->all_rows++] = row;
         for (unsigned j = 0; !tenant->problem && j < tenant->view.devices; j++) {
-            struct top_row *made = &model->all[model->alls++];
+            struct top_row *made = &model->all[model->all_rows++];
 
             *made = row;
             made->device = &tenant->view.device[j];
@@ -212,7 +212,7 @@ static void sum_gpus(struct top_model *model, const struct observe *now)
         model->gpus++;
         memset(gpu, 0, sizeof(*gpu));
         gpu->gpu = &now->gpu[i];
-        for (unsigned j = 0; j < model->alls; j++) {
+        for (unsigned j = 0; j < model->all_rows; j++) {
             const struct top_row *row = &model->all[j];
 
             if (!is_counted(row, gpu))
@@ -278,7 +278,7 @@ void top_model_free(struct top_model *model)
     model->all = model->row = NULL;
     model->gpu = NULL;
     model->tag = NULL;
-    model->rows = model->alls = model->gpus = model->tags = model->tenants = model->processes = 0;
+    model->rows = model->all_rows = model->gpus = model->tags = model->tenants = model->processes = 0;
     model->interval = 0;
 }
 
@@ -371,7 +371,7 @@ static int compare_rows(const void *first, const void *second, void *context)
 void top_model_arrange(struct top_model *model)
 {
     model->rows = 0;
-    for (unsigned i = 0; i < model->alls; i++) {
+    for (unsigned i = 0; i < model->all_rows; i++) {
         const struct top_row *row = &model->all[i];
 
         if (*model->filter && !strcasestr(row->tenant->name, model->filter))
@@ -414,12 +414,12 @@ void top_model_bar(const struct top_model *model, const struct top_gpu *gpu, str
     int at = 0, until;
 
     memset(cell, 0, (size_t)width * sizeof(*cell));
-    for (unsigned i = 0; i < model->alls; i++)
+    for (unsigned i = 0; i < model->all_rows; i++)
         whole += is_counted(&model->all[i], gpu) ? allotment(model->all[i].device) : 0;
     whole += (double)gpu->other;
     if (whole < (double)gpu->gpu->total)
         whole = (double)gpu->gpu->total;
-    for (unsigned i = 0; i < model->alls; i++) {
+    for (unsigned i = 0; i < model->all_rows; i++) {
         const struct ledger_device_state *device = model->all[i].device;
 
         if (!is_counted(&model->all[i], gpu))

@@ -64,7 +64,7 @@ struct top_model {
     double interval; /* seconds between the observations; 0: there is only one */
 
     struct top_row *all; /* the rest is the model's own */
-    unsigned alls;
+    unsigned all_rows;
     unsigned *tag, tags;
 };
 
