@@ -104,7 +104,7 @@ def gib(size, rounded="%.2f GiB"):
 def of_table(values):
     share = values.get("share")
     return ["-" if value is None else value for value in
-            (gib(values["current"]), gib(values["limit"]) if "limit" in values else None, gib(values["peak"]),
+            (gib(values["current"]), gib(values["limit"]) if "limit" in values else "none", gib(values["peak"]),
              None if share is None else "%g%%" % share, None if share is None else "0.0%", None if share is None else "0.0%",
              "%d" % values["processes"], "%d" % values["refused"])]
 
