@@ -206,7 +206,8 @@ int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum 
                            fd == result ? "cannot create" : "cannot open", name, ledger_reason(fd));
     trust = ledger_dir_trust(&status);
     if (trust == LEDGER_FOREIGN ||
-        (trust == LEDGER_SHARED && state == LEDGER_PRIVATE && status.st_uid != geteuid() && status.st_uid)) {
+        (trust == LEDGER_SHARED && state == LEDGER_PRIVATE && status.st_uid != geteuid() && status.st_uid &&
+         status.st_uid != OVERFLOW_UID /* root of the host, who alone could make it there */)) {
         sys_close(fd);
         return ledger_fail(ledger, -EPERM, "tenant folder %s belongs to uid %u", name, status.st_uid);
     }
