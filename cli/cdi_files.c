@@ -8,7 +8,7 @@
 
 #include "cdi.h"
 
-#define DEPTH_MAX 16 /* directories in directories that are removed: a tenant could make any number in its folder */
+#define DEPTH_MAX 256 /* directories in directories that are removed: a tenant could make any number in its folder */
 
 static int write_all(int fd, const char *text, size_t length)
 {

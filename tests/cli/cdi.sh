@@ -185,6 +185,10 @@ expect_status 0
 check "$TEST_TMP/slices.json" 0.3.0 softslice.io/slice small-0 small-1 big
 grep -qx 'compute = 12%' "$root/small-1/.etc/softslice/softslice.ini" || fail "no share in small-1"
 ! grep -q 'vram = 5GiB' "$root/big/.etc/softslice/softslice.ini" || fail "big has another section's limit"
+make --slices examples/compose/slices.ini --output "$TEST_TMP/compose.json"
+for device in $(grep -o 'softslice.io/slice=.*' examples/compose/compose.yaml); do
+    expect_out "^$device$"
+done
 bad_slices() {
     printf '%b' "$2" >"$TEST_TMP/bad.ini"
     make --slices "$TEST_TMP/bad.ini" --output "$TEST_TMP/bad-slices.json"
