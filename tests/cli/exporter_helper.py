@@ -12,9 +12,9 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD, COMMAND, TMP = (os.environ["TEST_" + name] for name in ("BUILD", "COMMAND", "TMP"))
+COMMAND, TMP = (os.environ["TEST_" + name] for name in ("COMMAND", "TMP"))
 STATE = os.environ["SOFTSLICE_STATE_DIR"]
-LOAD = os.path.join(BUILD, "tests", "share", "load")
+WORKER = [sys.executable, os.path.join(ROOT, "tests", "cli", "worker.py")]
 TAKER = [sys.executable, os.path.join(ROOT, "tests", "cli", "taker.py")]
 MiB = 1 << 20
 
@@ -65,10 +65,13 @@ def hold(tenant, mib=64, vram=None, compute=None, weight=None, env=None):
     return process
 
 
-def work(tenant, seconds=60, vram=None, compute=None, weight=None):
-    """A member that launches kernels all the time."""
-    return begin([COMMAND, "run", "--tenant", tenant] + run_options(vram, compute, weight) +
-                 ["--", LOAD, "--kernel", "3000", "--seconds", str(seconds)], stdout=subprocess.DEVNULL)
+def work(tenant, vram=None, compute=None, weight=None):
+    """A member that launches kernels, more than its share, until it is killed."""
+    process = begin([COMMAND, "run", "--tenant", tenant] + run_options(vram, compute, weight) + ["--"] + WORKER, stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, text=True)
+    process.stdin.write("work 20 21\n")
+    process.stdin.flush()
+    return process
 
 
 def status():
