@@ -281,6 +281,10 @@ static struct json_object *copy_edits(const struct cdi_spec *spec, const char *g
         cli_fail(error, -1, "cdi: %s has no device '%s'", spec->path, gpu);
         return NULL;
     }
+    if (is_ours(json_object_array_get_idx(devices_of(spec), index))) {
+        cli_fail(error, -1, "cdi: device '%s' of %s is a budget, not a GPU", gpu, spec->path);
+        return NULL;
+    }
     if (!json_object_object_get_ex(json_object_array_get_idx(devices_of(spec), index), "containerEdits", &edits))
         return json_object_new_object();
     if (!json_object_is_type(edits, json_type_object) || json_object_deep_copy(edits, &copy, NULL) < 0) {

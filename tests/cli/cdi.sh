@@ -152,6 +152,8 @@ make --tenant d --vram 1GiB --merge-into "$TEST_TMP/nvidia.json" --device g0
 expect_status 0
 make --tenant d --vram 1GiB --merge-into "$TEST_TMP/nvidia.json" --device g0
 check "$TEST_TMP/nvidia.json" 0.3.0 nvidia.com/gpu g0 all c d
+make --tenant e --vram 1GiB --merge-into "$TEST_TMP/nvidia.json" --device d
+expect_refusal "device 'd' of .* is a budget"
 python3 - "$TEST_TMP/nvidia.json" "$TEST_TMP/nvidia.before" <<'END' || fail "the spec's own part changed, or a device has not both parts"
 import json, sys
 now, before = (json.load(open(name)) for name in sys.argv[1:])

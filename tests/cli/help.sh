@@ -30,7 +30,8 @@ for command in run set status events cdi config doctor; do
 done
 
 # Every option of the help stands in the man page.
-for option in $(for command in run set status events cdi; do "$softslice" help $command; done | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -e '--[a-z-]+'); do
+for option in $(for command in run set status events cdi; do "$softslice" help $command; done | grep -oE '^ +(-[a-z], )?--[a-z-]+' |
+    grep -oE -e '--[a-z-]+'); do
     grep -q -e "$(printf '%s' "$option" | sed 's/-/\\\\-/g')" docs/man/softslice.1 || fail "softslice.1 does not tell of $option"
 done
 
