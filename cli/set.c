@@ -129,7 +129,7 @@ static int parse(int argc, char **argv, struct set_request *request, struct cli_
     if (request->help)
         return 0;
     if (request->device_text && units_parse_device(request->device_text, strlen(request->device_text), &request->device) < 0)
-        return cli_fail(error, -1, "set: '%s' is not a device (write its ordinal, or GPU-<uuid> as nvidia-smi -L prints it)",
+        return cli_fail(error, -1, "set: '%s' is not a device (write GPU-<uuid> as nvidia-smi -L prints it, or its number there)",
                         request->device_text);
     if (request->root && request->state_dir)
         return cli_fail(error, -1, "set: --root and --state-dir name two places: give one of them");
@@ -276,7 +276,7 @@ static const char *share_text(char text[UNITS_TEXT_MAX], unsigned hundredths)
 
 static const char *limit_text(char text[UNITS_TEXT_MAX], uint64_t limit)
 {
-    return limit == LEDGER_NO_LIMIT ? "max" : units_format_size(text, limit);
+    return limit == LEDGER_NO_LIMIT ? "none" : units_format_size(text, limit);
 }
 
 /* What the ledger said before, and what it says now. */
@@ -449,7 +449,7 @@ const struct command command_set = {
         "    --vram SIZE      VRAM budget: 20GiB, 512MiB, 25%; max is no limit but the admin's and the GPU's\n"
         "    --compute SHARE  share of GPU time: 30%; max is no limit but the admin's\n"
         "    --weight N       1 to 10000: contended GPU time is divided by it\n"
-        "    --device DEVICE  GPU-<uuid>, or the ordinal that the GPU has for a program started here\n"
+        "    --device DEVICE  this GPU alone: GPU-<uuid>, or its number in nvidia-smi\n"
         "    --state-dir DIR  the state directory that the tenant is in, of whatever user\n"
         "    --root DIR       look for it in the state directories below DIR, as containers have them\n"
         "\n"

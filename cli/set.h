@@ -22,7 +22,7 @@ struct set_request {
 int set_find_directory(const struct set_request *request, const struct config *config, char path[PATH_MAX], int *status,
                        struct cli_error *error);
 
-/* Turn the ordinal that was given into a UUID. 0, or the exit status with *error set. */
+/* Turn NVML's number, where that was given, into a UUID. 0, or the exit status with *error set. */
 int set_find_uuid(struct set_request *request, struct cli_error *error);
 
 /* How much memory NVML says that a GPU of the tenant has, whose state directory is `path`; 0 where it cannot be asked or does not show it. */

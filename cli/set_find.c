@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which tenant and which GPU `softslice set` is to change. */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <string.h>
-#include <sys/wait.h>
 
-#include "../shim/defined.h"
 #include "observe.h"
 #include "set.h"
 
@@ -109,52 +105,14 @@ int set_find_directory(const struct set_request *request, const struct config *c
 
 /* ---- GPUs */
 
-/* The driver's own function, where this command runs with softslice preloaded too. */
-static void *find(void *library, const char *name)
-{
-    struct link_map *map = NULL;
-
-    return library && dlinfo(library, RTLD_DI_LINKMAP, &map) == 0 && map ? defined_in(map->l_addr, map->l_ld, name) : NULL;
-}
-
-/* Print the UUID of a CUDA ordinal to `to`, in a process of its own: a driver that is loaded starts things. */
-static void tell_uuid(unsigned ordinal, int to)
-{
-    void *cuda = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    int (*init)(unsigned) = (int (*)(unsigned))find(cuda, "cuInit");
-    int (*get)(int *, int) = (int (*)(int *, int))find(cuda, "cuDeviceGet");
-    int (*get_uuid)(uint8_t *, int) = (int (*)(uint8_t *, int))find(cuda, "cuDeviceGetUuid_v2");
-    uint8_t uuid[16];
-    int device;
-
-    if (!get_uuid)
-        get_uuid = (int (*)(uint8_t *, int))find(cuda, "cuDeviceGetUuid");
-    if (init && get && get_uuid && init(0) == 0 && get(&device, (int)ordinal) == 0 && get_uuid(uuid, device) == 0 &&
-        write(to, uuid, sizeof(uuid)) == sizeof(uuid))
-        _exit(0);
-    _exit(1);
-}
-
 int set_find_uuid(struct set_request *request, struct cli_error *error)
 {
-    int ends[2], status = 1;
-    ssize_t size;
-    pid_t child;
+    char why[OBSERVE_ERROR_MAX];
 
-    if (request->device.kind != UNITS_DEVICE_ORDINAL)
+    if (!request->device_text)
         return 0;
-    if (pipe(ends) < 0 || (child = fork()) < 0)
-        return cli_fail(error, CLI_FAILED, "set: cannot ask the driver for its GPUs: %s", strerror(errno));
-    if (child == 0)
-        tell_uuid(request->device.ordinal, ends[1]);
-    close(ends[1]);
-    size = read(ends[0], request->device.uuid, sizeof(request->device.uuid));
-    close(ends[0]);
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (size != (ssize_t)sizeof(request->device.uuid) || status)
-        return cli_fail(error, SET_REFUSED, "set: the driver here has no GPU %u: name it by its UUID (GPU-<uuid>)",
-                        request->device.ordinal);
+    if (observe_device(request->device_text, request->device.uuid, why) < 0)
+        return cli_fail(error, SET_REFUSED, "set: %s", why);
     request->device.kind = UNITS_DEVICE_UUID;
     return 0;
 }

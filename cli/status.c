@@ -206,7 +206,7 @@ const struct command command_status = {
         "\n"
         "    --json            a JSON document, described in docs/status.schema.json\n"
         "    --tenant NAME     this tenant alone, also when nothing of it runs\n"
-        "    --device DEVICE   this GPU alone: its number in nvidia-smi, or GPU-<uuid>\n"
+        "    --device DEVICE   this GPU alone: GPU-<uuid>, or its number in nvidia-smi\n"
         "    --state-dir DIR   tenants of this state directory instead of the one in use; may be given again\n"
         "    --root DIR        of all state directories in this directory, as containers' are; may be given again\n"
         "    --members         the processes too, with the numbers that they have here where they are in a PID namespace\n"

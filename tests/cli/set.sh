@@ -80,6 +80,9 @@ expect_out "^$uuid vram: 2 GiB, was 512 MiB$"
 device=${out%% *}
 try room
 expect_out '^1728$'
+# NVML's number, whatever is visible here.
+try env CUDA_VISIBLE_DEVICES=1 "$softslice" set --device 0 team vram=2GiB
+expect_out "^$device vram: 2 GiB, was 2 GiB$"
 try "$softslice" set --device "$device" team vram=1GiB
 expect_out "^$device vram: 1 GiB, was 2 GiB$"
 
@@ -112,11 +115,11 @@ expect_status 1
 expect_err 'NVML does not say how much memory GPU-.* has: write a size'
 try "$softslice" set team vram=max
 expect_status 0
-expect_out "^$device vram: max, was 1 GiB$"
+expect_out "^$device vram: none, was 1 GiB$"
 try room
 expect_out '^7872$'
 try "$softslice" set team --vram 1GiB
-expect_out "^$device vram: 1 GiB, was max$"
+expect_out "^$device vram: 1 GiB, was none$"
 
 # In a directory that is named, and below a root.
 try env SOFTSLICE_STATE_DIR=/nowhere "$softslice" set team --state-dir "$SOFTSLICE_STATE_DIR/" --vram 1GiB
@@ -148,7 +151,10 @@ for change in compute=30% weight=5; do
 done
 try "$softslice" set --device 7 team vram=4GiB
 expect_status 1
-expect_err 'has no GPU 7'
+expect_err 'NVML shows no GPU 7 here'
+try env LD_LIBRARY_PATH=/nowhere "$softslice" set --device 0 team vram=4GiB
+expect_status 1
+expect_err 'NVML shows no GPU here: name it by its UUID'
 try "$softslice" set --device GPU-00000000-0000-0000-0000-000000000001 team vram=4GiB
 expect_status 1
 expect_err "tenant 'team' uses no GPU GPU-00000000"
