@@ -12,7 +12,7 @@
 
 #define COLUMNS    10
 #define CELL       OBSERVE_TEXT
-#define WIDTH_MOST 40 /* a longer name moves the rest of its line */
+#define WIDTH_MOST 64 /* a tenant's name has 63 characters; a longer text moves the rest of its line */
 #define UNKNOWN    "-"
 
 /* A table is printed twice: the first time to nowhere, to learn how wide its columns are. */
@@ -198,10 +198,12 @@ static void put_tenant(struct table *table, const struct observe *before, const 
 
 static void put_unreadable(struct table *table, const struct observe_tenant *tenant)
 {
-    char name[CELL], line[2 * CELL];
+    char name[CELL], line[3 * CELL];
+    unsigned width = width_of(observe_text(name, sizeof(name), tenant->name, table->ascii)), most = table->width[TENANT];
 
-    snprintf(line, sizeof(line), "%s  cannot be read: %s", observe_text(name, sizeof(name), tenant->name, table->ascii),
-             tenant->reason);
+    if (table->measuring && width > most && width <= WIDTH_MOST)
+        table->width[TENANT] = width;
+    snprintf(line, sizeof(line), "%s%*s  cannot be read: %s", name, width < most ? (int)(most - width) : 0, "", tenant->reason);
     put_line(table, WARN, line);
 }
 

@@ -208,7 +208,8 @@ def damaged():
         check(word in (why.pop(name, None) or ""), name, tenants.get(name))
     check(why == dict.fromkeys(["alpha", "zeta", "good\ufffd[31m\ufffd", "g\ufffd\xe9\ufffd\ufffd\ufffdood"]), "the rest", why)
     table = status("--all")
-    check(all(name + "  cannot be read: " in table for name in expected), table)
+    check(len({line.index("cannot be read: ") for line in table.split("\n") if line.split(" ")[0] in expected}) == 1, "the reasons' column", table)
+    check(all(name + " cannot be read: " in " ".join(table.split()) for name in expected), table)
     for name in expected:
         path = os.path.join(STATE, name)
         if os.path.islink(path):
@@ -288,16 +289,24 @@ def others():
         if subprocess.run(before + ["test", "-x", COMMAND], check=False).returncode or subprocess.run(before + ["ls", STATE], stdout=subprocess.DEVNULL,
                                                                                                      stderr=subprocess.DEVNULL, check=False).returncode:
             os.chmod(STATE, 0o755)
+            os.chmod(os.path.dirname(STATE), 0o755)
     elif os.geteuid() == 0:
         return
     else:
         before = []
+    turns = os.path.join(STATE, "turns")
+    os.makedirs(turns, exist_ok=True)
     os.chmod(path, 0o000)
+    os.chmod(turns, 0o000)
     if subprocess.run(before + [COMMAND, "version"], stdout=subprocess.DEVNULL, check=False).returncode == 0 and \
             subprocess.run(before + ["ls", STATE], stdout=subprocess.DEVNULL, check=False).returncode == 0:
-        tenant = by_name(document("--all", "--state-dir", STATE, before=before))["alpha"]
+        found = by_name(document("--all", "--state-dir", STATE, before=before))
+        tenant = found["alpha"]
+        check("turns" not in found, "the folder of turns is no tenant", list(found))
+        print("as another user")
         check("permission denied: it belongs to uid %d" % os.geteuid() in tenant["unreadable"], tenant)
     os.chmod(path, 0o700)
+    os.chmod(turns, 0o700)
 
 
 def namespaces():
