@@ -295,7 +295,7 @@ static void put_all(struct writer *writer, const struct event *event)
     put_when(writer, told->time);
     put_text(writer, "kind", names[event->kind]);
     put_text(writer, "tenant", event->tenant);
-    put_text(writer, "state_dir", event->directory);
+    put_text(writer, "state_directory", event->directory);
     if (told->on_device) {
         observe_uuid_text(told->uuid, uuid);
         put_text(writer, "gpu", uuid);

@@ -101,7 +101,7 @@ static void member_line(const struct screen *screen, const struct observe_tenant
         top_gpu_text(gpu, observe_find_gpu(&screen->top->seen[screen->top->newest], tenant->view.device[device].uuid));
         text_gib(bytes, member->device[device].committed + member->device[device].tentative);
     }
-    swprintf(text, TEXT_MAX, L"%8s %8s  %ls%*s %-8s %8s%s%s%s%s", pid, host, command, columns < 15 ? 15 - columns : 0, "", gpu,
+    swprintf(text, TEXT_MAX, L"%8s %9s  %ls%*s %-8s %8s%s%s%s%s", host, pid, command, columns < 15 ? 15 - columns : 0, "", gpu,
              bytes, member->suspended ? "  suspended" : "", member->dead ? "  releasing" : "",
              device >= 0 && member->device[device].spilled ? "  spilled " : "",
              device >= 0 && member->device[device].spilled ? text_gib(spilled, member->device[device].spilled) : "");
@@ -137,7 +137,7 @@ void page_line(const struct screen *screen, unsigned index, wchar_t text[TEXT_MA
             swprintf(text, TEXT_MAX, L"Cannot be read: %ls", name);
         }
     } else if (index == 1) {
-        wcscpy(text, tenant ? L"     PID HOST PID  COMMAND         GPU           GiB" : L"");
+        wcscpy(text, tenant ? L"     PID INNER PID  COMMAND         GPU           GiB" : L"");
     } else if (tenant) {
         member_line(screen, tenant, index - 2, text);
     } else {

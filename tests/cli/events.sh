@@ -99,7 +99,7 @@ json 'one("refused")[0]["bytes"] == 64 << 20 and one("refused")[0]["limit_bytes"
 json 'one("refused")[0]["count"] == 1 and one("refused")[0]["family"] == "linear"'
 json 'all(x["after"] == 512 << 20 and x["before"] == 1 << 30 for x in one("vram")) and len(one("vram")) == 2'
 json 'all(x["before"] == 10 and x["after"] == 25 for x in one("compute")) and all("before" not in x and x["after"] == 7 for x in one("weight"))'
-json 'all(x["tenant"] == "team" and x["state_dir"] and x["time"].endswith("Z") for x in e)'
+json 'all(x["tenant"] == "team" and x["state_directory"] and x["time"].endswith("Z") for x in e)'
 json 'sorted(x["time"] for x in e) == [x["time"] for x in e]'
 try "$softslice" events --tenant team --state-dir "$SOFTSLICE_STATE_DIR" --state-dir /nonexistent
 expect_status 0
