@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The limits in a container's own admin file, which its ledger does not know: each of its processes takes the smaller of the two, and so must who looks. */
-#include <limits.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "observe_internal.h"
 #include "softslice/config.h"
 
 /* In a state directory: where `softslice cdi` has what is mounted as /etc/softslice. */
-#define ADMIN_FILE ".etc/softslice/softslice.ini"
+static const char *const place[] = {".etc", "softslice", "softslice.ini"};
+#define PLACES (sizeof(place) / sizeof(*place))
 
 static const char *get_tenant(void *context, const char *name)
 {
@@ -36,19 +38,41 @@ static void narrow(const struct config *config, const struct observe *seen, stru
         state->weight = config->admin_weight;
 }
 
+/* The file as an O_PATH descriptor, and whose the directory is; -1 where there is none. The directory may be anybody's, and a link in it lead to a device
+ * that acts when it is opened: none is followed, and nothing but a regular file is opened. */
+static int find_file(const char *directory, uid_t *owner)
+{
+    int fd = observe_open(directory);
+    struct stat status;
+
+    if (fd >= 0 && fstat(fd, &status) == 0)
+        *owner = status.st_uid;
+    for (unsigned i = 0; i < PLACES && fd >= 0; i++) {
+        int next = openat(fd, place[i], O_PATH | O_NOFOLLOW | O_CLOEXEC | (i + 1 < PLACES ? O_DIRECTORY : 0));
+
+        close(fd);
+        fd = next;
+    }
+    if (fd < 0 || (fstat(fd, &status) == 0 && S_ISREG(status.st_mode)))
+        return fd;
+    close(fd);
+    return -1;
+}
+
 void observe_admin_limits(const struct observe *seen, struct observe_tenant *tenant)
 {
     static struct config config;
-    char path[PATH_MAX];
-    struct config_input input = {.getenv = get_tenant, .context = tenant->name, .admin_file = path};
-    struct stat status;
-
-    if (snprintf(path, sizeof(path), "%s/" ADMIN_FILE, tenant->directory) >= (int)sizeof(path) || lstat(path, &status) < 0 ||
-        stat(tenant->directory, &status) < 0)
-        return;
+    char path[32];
     /* Whose the directory is says what holds in it, as root does. */
-    input.admin_owner = status.st_uid;
-    if (config_load(&config, &input) < 0 || strcmp(config.tenant, tenant->name) != 0)
+    struct config_input input = {.getenv = get_tenant, .context = tenant->name, .admin_file = path};
+    int fd = find_file(tenant->directory, &input.admin_owner), result;
+
+    if (fd < 0)
+        return;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    result = config_load(&config, &input);
+    close(fd);
+    if (result < 0 || strcmp(config.tenant, tenant->name) != 0)
         return;
     for (unsigned i = 0; i < tenant->view.devices; i++)
         narrow(&config, seen, &tenant->view.device[i]);
