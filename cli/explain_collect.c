@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks a tenant's members, waits for their answers, and puts beside them what the ledger and NVML say. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -290,9 +289,9 @@ static int interview(const struct observe_request *request, struct explained *ex
     result = look_at_tenant(&brief, &first, error);
     if (result < 0)
         return result;
-    CLEANUP_CLOSE int directory = open(first.tenant->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP_CLOSE int directory = observe_open(first.tenant->directory);
 
-    result = directory < 0 ? -errno : note_members(explained, directory, first.tenant);
+    result = directory < 0 ? directory : note_members(explained, directory, first.tenant);
     if (result < 0)
         snprintf(error, OBSERVE_ERROR_MAX, "tenant '%.100s': %s", request->tenant, strerror(-result));
     else
@@ -317,7 +316,7 @@ int explain_collect(const struct observe_request *request, struct explained *exp
         return result;
     }
     explained->tenant = explained->seen.tenant;
-    CLEANUP_CLOSE int directory = open(explained->tenant->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP_CLOSE int directory = observe_open(explained->tenant->directory);
 
     if (directory >= 0)
         note_bytes(explained, directory);

@@ -24,7 +24,12 @@
 struct look {
     const struct observe_request *request;
     struct observe *seen;
-    unsigned budget;   /* folders that may still be looked at */
+    unsigned budget; /* folders that may still be looked at */
+    unsigned looked; /* number of `place`s */
+    struct place {
+        dev_t device;
+        ino_t inode;
+    } * place;         /* directories that were looked at */
     unsigned readable; /* directories and roots that could be opened */
     unsigned room;     /* tenants that seen->tenant has room for */
     unsigned members;  /* of all tenants */
@@ -285,21 +290,51 @@ static void add_tenant(struct look *look, int directory, const char *path, const
 
 /* ---- directories */
 
+/* Whether it was looked at already, by whichever name: then its tenants are known. */
+static bool was_looked_at(struct look *look, const struct stat *status)
+{
+    struct place *grown;
+
+    for (unsigned i = 0; i < look->looked; i++) {
+        if (look->place[i].device == status->st_dev && look->place[i].inode == status->st_ino)
+            return true;
+    }
+    /* Grown when the number is a power of two. */
+    grown = look->looked & (look->looked - 1) ? look->place
+                                              : realloc(look->place, (look->looked ? 2 * look->looked : 1) * sizeof(*grown));
+    if (!grown) {
+        look->no_memory = true;
+        return true;
+    }
+    look->place = grown;
+    look->place[look->looked++] = (struct place){.device = status->st_dev, .inode = status->st_ino};
+    return false;
+}
+
 /* All tenants of a state directory, of which `directory` is an open file. */
 static void read_directory(struct look *look, int directory, const char *named)
 {
-    const char *path = append(&look->seen->directories, strdup(named));
     struct observe_labels labels = {0};
     struct names names = {0};
     struct stat status;
-    char what[128] = "its owner is not known";
+    char what[128];
+    const char *path;
     int result = 0;
 
+    if (fstat(directory, &status) < 0) {
+        observe_complain(look->seen, "state directory %s: %s", named, strerror(errno));
+        return;
+    }
+    if (was_looked_at(look, &status)) {
+        look->readable++;
+        return;
+    }
+    path = append(&look->seen->directories, strdup(named));
     if (!path) {
         look->no_memory = true;
         return;
     }
-    if (fstat(directory, &status) < 0 || !observe_labels_read(directory, status.st_uid, &labels, what))
+    if (!observe_labels_read(directory, status.st_uid, &labels, what))
         observe_complain(look->seen, "%s/%s", path, what);
     if (look->request->tenant) {
         add_tenant(look, directory, path, look->request->tenant, &labels);
@@ -332,6 +367,20 @@ static int open_directory(int at, const char *path)
     return fd < 0 ? -errno : fd;
 }
 
+int observe_open(const char *directory)
+{
+    return open_directory(AT_FDCWD, directory);
+}
+
+/* Leave the next of `count` directories its part of the budget alone: whoever fills one with folders hides nobody elsewhere. What was put aside. */
+static unsigned put_aside(struct look *look, unsigned count)
+{
+    unsigned all = look->budget;
+
+    look->budget = all / count;
+    return all - look->budget;
+}
+
 static void read_named(struct look *look, int at, const char *name, const char *path)
 {
     int directory = open_directory(at, name);
@@ -353,8 +402,11 @@ static void read_root(struct look *look, const char *root)
     if (directory >= 0) {
         result = list_folders(look, directory, &names);
         for (unsigned i = 0; i < names.count && !look->no_memory; i++) {
+            unsigned aside = put_aside(look, names.count - i);
+
             snprintf(path, sizeof(path), "%s/%s", root, names.name[i]);
             read_named(look, directory, names.name[i], path);
+            look->budget += aside;
         }
         free_names(&names);
         close(directory);
@@ -406,13 +458,26 @@ static int read_default(struct look *look, char error[OBSERVE_ERROR_MAX])
 static int read_everything(struct look *look, char error[OBSERVE_ERROR_MAX])
 {
     const struct observe_request *request = look->request;
+    unsigned left = 0;
 
     if (!request->directories && !request->roots)
         return read_default(look, error);
     for (const char *const *path = request->directories; path && *path; path++)
-        read_named(look, AT_FDCWD, *path, *path);
+        left++;
     for (const char *const *root = request->roots; root && *root; root++)
+        left++;
+    for (const char *const *path = request->directories; path && *path; path++) {
+        unsigned aside = put_aside(look, left--);
+
+        read_named(look, AT_FDCWD, *path, *path);
+        look->budget += aside;
+    }
+    for (const char *const *root = request->roots; root && *root; root++) {
+        unsigned aside = put_aside(look, left--);
+
         read_root(look, *root);
+        look->budget += aside;
+    }
     return 0;
 }
 
@@ -497,6 +562,7 @@ int observe(const struct observe_request *request, struct observe *seen, char er
     seen->when = (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
     seen->clock = clock_now();
     result = read_everything(&look, error);
+    free(look.place);
     if (result == 0)
         look.no_memory |= gather_gpus(&look) < 0;
     for (unsigned i = 0; result == 0 && i < seen->tenants; i++)

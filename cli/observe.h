@@ -13,9 +13,10 @@
 
 #include "softslice/ledger.h"
 
-#define OBSERVE_UUID    48    /* "GPU-..." or "MIG-..." as nvidia-smi prints it, with its 0 */
-#define OBSERVE_LABEL   254   /* of a Kubernetes name, with its 0 */
-#define OBSERVE_TENANTS 10000 /* folders and directories; more are not looked at, and counted in `omitted` */
+#define OBSERVE_UUID  48  /* "GPU-..." or "MIG-..." as nvidia-smi prints it, with its 0 */
+#define OBSERVE_LABEL 254 /* of a Kubernetes name, with its 0 */
+#define OBSERVE_TENANTS                                                                                                            \
+    10000 /* folders and directories, of each directory its part; more are not looked at, and counted in `omitted` */
 #define OBSERVE_MEMBERS 16384 /* of all tenants together; more are counted in `members_omitted` */
 #define OBSERVE_GPUS    1024
 #define OBSERVE_TEXT    (3 * NAME_MAX + 1) /* the longest name that observe_text() writes, with its 0 */
@@ -83,6 +84,9 @@ struct observe_request {
 /* NVML stays initialised between two calls. One thread at a time. */
 int observe(const struct observe_request *request, struct observe *seen, char error[OBSERVE_ERROR_MAX]);
 void observe_free(struct observe *seen);
+
+/* A state directory's O_PATH file, or -errno: it is no symbolic link. */
+int observe_open(const char *directory);
 
 /* The same as a document: docs/status.schema.json. The caller puts it (json_object_put). NULL: out of memory. */
 struct json_object *observe_json(const struct observe *seen);

@@ -201,6 +201,16 @@ static void tell_device(const struct ledger_device *device, struct ledger_device
     memcpy(state->events, device->events, sizeof(state->events));
 }
 
+/* A device that is there twice would be told twice. */
+static bool is_known(const struct ledger_view *view, const uint64_t uuid[2])
+{
+    for (unsigned i = 0; i < view->devices; i++) {
+        if (memcmp(view->device[i].uuid, uuid, sizeof(view->device[i].uuid)) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int read_devices(int fd, const struct ledger_header *header, struct places *places, struct ledger_view *view)
 {
     enum { ROWS = 4 };
@@ -220,7 +230,7 @@ static int read_devices(int fd, const struct ledger_header *header, struct place
             break;
         if (device->complete != LEDGER_COMPLETE)
             continue;
-        if (device->key != ledger_key(device->uuid) || !ledger_limit_valid(device->limit))
+        if (device->key != ledger_key(device->uuid) || !ledger_limit_valid(device->limit) || is_known(view, device->uuid))
             return -EPROTO;
         places->at[view->devices] = i;
         tell_device(device, &view->device[view->devices++]);

@@ -6,6 +6,7 @@ in the document; and whatever else stands in a state directory is named or left 
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -175,6 +176,7 @@ def damaged():
     """Whatever stands where a ledger should is named, and nothing of it is believed."""
     with open(os.path.join(STATE, "zeta", "ledger"), "rb") as file:
         good = file.read()
+    row, stride = struct.unpack_from("=II", good, 32)
 
     def broken(name, content):
         with open(os.path.join(folder(name), b"ledger"), "wb") as file:
@@ -187,6 +189,7 @@ def damaged():
     broken("d-header", good[:40] + b"\xff" + good[41:])
     broken("d-version", good[:8] + b"\x09" + good[9:])
     broken("d-limit", good[:4096 + 32] + b"\xff" * 8 + good[4096 + 40:])
+    broken("d-twice", good[:row + stride] + good[row:row + stride] + good[row + 2 * stride:])
     broken("good\033[31m\n", good)
     broken(b"g\xff\xc3\xa9\xe2\x80\xaeood", good)
     os.mkfifo(os.path.join(folder("d-fifo"), b"ledger"))
@@ -202,7 +205,7 @@ def damaged():
     tenants = by_name(document("--all"))
     why = {name: tenant.get("unreadable") for name, tenant in tenants.items()}
     expected = {"d-empty": "truncated", "d-short": "truncated", "d-text": "not a ledger", "d-truncated": "truncated", "d-header": "scribbled",
-                "d-version": "major version", "d-limit": "scribbled", "d-fifo": "regular file", "d-link": "symbolic link", "d-folder": "regular file",
+                "d-version": "major version", "d-limit": "scribbled", "d-twice": "scribbled", "d-fifo": "regular file", "d-link": "symbolic link", "d-folder": "regular file",
                 "d-huge": "larger than any", "d-folder-link": "symbolic link"}
     for name, word in expected.items():
         check(word in (why.pop(name, None) or ""), name, tenants.get(name))
@@ -281,6 +284,33 @@ def labels():
         check("one/labels.ini: belongs to uid 1234" in "\n".join(found["warnings"]), "another user's labels", found["warnings"])
 
 
+def admin_file():
+    """The admin's file of a state directory holds; a link to one is followed nowhere on the way, for the directory may be anybody's."""
+    root = os.path.join(TMP, "narrow")
+    etc = os.path.join(root, ".etc", "softslice")
+    ini = os.path.join(etc, "softslice.ini")
+    os.makedirs(etc)
+    shutil.copytree(os.path.join(STATE, "zeta"), os.path.join(root, "zeta"))
+    with open(ini, "w", encoding="ascii") as file:
+        file.write("[softslice]\ntenant = zeta\nvram = 77MiB\n")
+    os.chmod(ini, 0o644)
+
+    def limits():
+        return {device["vram"].get("limit_bytes") for device in by_name(document("--all", "--state-dir", root))["zeta"]["devices"]}
+
+    check(limits() == {77 << 20}, "the admin's limit", limits())
+    for path in (ini, etc, os.path.join(root, ".etc")):
+        os.rename(path, path + "-real")
+        os.symlink(path + "-real", path)
+        check(77 << 20 not in limits(), "a link was followed", path)
+        os.unlink(path)
+        os.rename(path + "-real", path)
+    check(limits() == {77 << 20}, "the admin's limit again", limits())
+    os.unlink(ini)
+    os.mkfifo(ini)
+    check(77 << 20 not in limits(), "a FIFO")
+
+
 def others():
     """Tenants whose files may not be read are named with the reason."""
     path = os.path.join(STATE, "alpha")
@@ -339,6 +369,14 @@ def very_many():
     with open(path, encoding="utf-8") as text:
         found = json.load(text)
     check(len(found["tenants"]) == 10000 and found["omitted"] == 50, "many", len(found["tenants"]), found["omitted"])
+    # Whoever has so many hides nobody else's.
+    crowd = os.path.join(TMP, "crowd")
+    os.makedirs(os.path.join(crowd, "b"))
+    os.rename(many, os.path.join(crowd, "a"))
+    shutil.copytree(os.path.join(STATE, "zeta"), os.path.join(crowd, "b", "zeta"))
+    for where in (["--root", crowd], ["--state-dir", os.path.join(crowd, "a"), "--state-dir", os.path.join(crowd, "b")]):
+        found = document("--all", *where)
+        check(found["tenants"][-1]["tenant"] == "zeta" and found["omitted"] > 5000, "beside a crowd", where, found["omitted"])
 
 
 validate = schema_validator()
@@ -348,6 +386,7 @@ used_wrongly()
 content = damaged()
 changing(content)
 labels()
+admin_file()
 others()
 namespaces()
 very_many()
