@@ -60,7 +60,8 @@ static bool is_loopback(const union address *address)
 {
     if (address->any.sa_family == AF_INET)
         return ntohl(address->four.sin_addr.s_addr) >> 24 == 127;
-    return IN6_IS_ADDR_LOOPBACK(&address->six.sin6_addr);
+    return IN6_IS_ADDR_LOOPBACK(&address->six.sin6_addr) ||
+           (IN6_IS_ADDR_V4MAPPED(&address->six.sin6_addr) && address->six.sin6_addr.s6_addr[12] == 127);
 }
 
 static void name_address(const union address *address, char name[LISTEN_NAME])

@@ -276,13 +276,28 @@ static void write_gpus(struct out *out, const struct observe *seen)
 
 /* ---- all */
 
+/* A name, and its bytes where they cannot all be shown: two that look the same would give one series two values, for which a reader may turn down the
+ * document. */
+static void name_label(struct out *out, const char *label, const char *name)
+{
+    char clean[3 * PATH_MAX + 1], hex[2 * PATH_MAX + 1], with[64];
+
+    out_label(out, label, name);
+    if (strcmp(observe_text(clean, sizeof(clean), name, false), name) == 0)
+        return;
+    for (size_t i = 0; name[i] && i < PATH_MAX; i++)
+        snprintf(hex + 2 * i, 3, "%02x", (unsigned char)name[i]);
+    snprintf(with, sizeof(with), "%s_bytes", label);
+    out_label(out, with, hex);
+}
+
 /* The labels of a tenant, as memory to free; NULL where there is none left. */
 static char *tenant_labels(const struct observe_tenant *tenant, const struct exporter_request *request, bool own)
 {
     struct out out = {0};
 
-    out_label(&out, "tenant", tenant->name);
-    out_label(&out, "directory", request->many ? tenant->directory : "");
+    name_label(&out, "tenant", tenant->name);
+    name_label(&out, "directory", request->many ? tenant->directory : "");
     if (own) {
         out_label(&out, "namespace", tenant->namespace);
         out_label(&out, "pod", tenant->pod);

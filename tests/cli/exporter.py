@@ -173,7 +173,7 @@ check(hami.stop() == 0, "the end by SIGTERM")
 print("HAMi's names")
 
 # Names of any bytes, and ledgers that are none.
-odd = [b'quote"and\\back', b"line\nbreak\ttab", b"\xff\xfe", "grün".encode(), b"{}=,", b"a" * 255]
+odd = [b'quote"and\\back', b"line\nbreak\ttab", b"line\1break\1tab", b"\xff\xfe", "grün".encode(), b"{}=,", b"a" * 255]
 for name in odd:
     folder = os.path.join(STATE.encode(), name)
     os.mkdir(folder)
@@ -183,6 +183,8 @@ wait_for("the odd ones to be told", lambda: value(exporter.metrics(), "softslice
 told = exporter.metrics()
 shown = sorted(tenant["tenant"] for tenant in status()["tenants"] if "unreadable" in tenant)
 check(sorted(dict(labels)["tenant"] for (name, labels) in told if name == "softslice_tenant_unreadable") == shown, "the odd ones' names")
+check({dict(labels).get("tenant_bytes") for (name, labels) in told if name == "softslice_tenant_unreadable"} ==
+      {None, b"line\nbreak\ttab".hex(), b"line\1break\1tab".hex(), b"\xff\xfe".hex()}, "the bytes of names that cannot be shown")
 check('quote"and\\back' in shown and "grün" in shown, "names in status: %s" % shown)
 lint(exporter.ask("/metrics")[2])
 print("odd names")
@@ -203,6 +205,9 @@ for name in ("one", "two"):
     labels = {"tenant": "default", "podname": name + "-0", "podnamespace": "team-a", "ctrname": "main", "deviceuuid": GPU}
     check(value(told, "vGPU_device_memory_limit_in_bytes", **labels) == str(300 * MiB), "HAMi's name for the limit in the container " + name)
 check(contained.stop() == 0, "the end")
+twice = Exporter("--root", ROOM, "--root", ROOM + "/", "--state-dir", os.path.join(ROOM, "one"), "--state-dir", os.path.join(ROOM, "one") + "//")
+check(value(twice.metrics(), "softslice_tenants") == "2", "what is named twice")
+check(twice.stop() == 0, "the end")
 print("containers")
 
 # ---- as a user who may not read what others have
@@ -250,6 +255,18 @@ for host, wanted in (("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:80", 200)
                      ("localhost.evil.example:80", 403), ("[::1", 403)):
     code = exporter.ask("/metrics", headers={"Host": host})[0]
     check(code == wanted, "Host %s: %d" % (host, code))
+if os.path.exists("/proc/net/if_inet6"):
+    try:
+        mapped = socket.create_server(("::ffff:127.0.0.1", 0), family=socket.AF_INET6)
+    except OSError as error:
+        print("no IPv4 in IPv6 here: %s" % error)
+    else:
+        mapped.close()
+        other = Exporter(listen="[::ffff:127.0.0.1]:0")
+        for host, wanted in (("localhost", 200), ("evil.example", 403)):
+            code = other.ask("/metrics", headers={"Host": host})[0]
+            check(code == wanted, "Host %s, of the loopback address in IPv6: %d" % (host, code))
+        check(other.stop() == 0, "the end")
 
 
 def connect(timeout=20):
