@@ -98,7 +98,7 @@ const struct command command_explain = {
             "root.\n"
             "\n"
             "    --device DEVICE    one GPU: GPU-<uuid>, or the number that nvidia-smi has for it\n"
-            "    --json             as a document: docs/explain.schema.json\n"
+            "    --json             as a document, described in explain.schema.json\n"
             "    --state-dir DIR    where the tenant's folder is, if not in the usual place\n"
             "\n"
             "A process that does not answer (one that is stopped or checkpointed, has no context yet, or runs with an older "

@@ -555,7 +555,7 @@ int observe(const struct observe_request *request, struct observe *seen, char er
     *error = '\0';
     if (request->tenant &&
         (!*request->tenant || *request->tenant == '.' || strchr(request->tenant, '/') || strlen(request->tenant) > NAME_MAX)) {
-        snprintf(error, OBSERVE_ERROR_MAX, "that is not a tenant's name");
+        snprintf(error, OBSERVE_ERROR_MAX, "'%.80s' is not a tenant's name", request->tenant);
         return -ENOENT;
     }
     clock_gettime(CLOCK_REALTIME, &now);

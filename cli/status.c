@@ -60,6 +60,8 @@ static int take(struct options *options, int option, struct cli_error *error)
         options->help = true;
         return 0;
     case 't':
+        if (*optarg == '.' || strchr(optarg, '/') || strlen(optarg) > NAME_MAX)
+            return cli_fail(error, -1, "status: '%s' is not a tenant's name", optarg);
         return take_once(&options->request.tenant, optarg, "tenant", error);
     case 'd':
         return take_once(&options->device, optarg, "device", error);
@@ -204,7 +206,7 @@ const struct command command_status = {
         "the time it was busy and throttled, its processes and how often it was refused memory. What is not known is a '-'.\n"
         "Nobody who is looked at is stopped or slowed.\n"
         "\n"
-        "    --json            a JSON document, described in docs/status.schema.json\n"
+        "    --json            a JSON document, described in status.schema.json\n"
         "    --tenant NAME     this tenant alone, also when nothing of it runs\n"
         "    --device DEVICE   this GPU alone: GPU-<uuid>, or its number in nvidia-smi\n"
         "    --state-dir DIR   tenants of this state directory instead of the one in use; may be given again\n"

@@ -22,7 +22,7 @@ static const char *const help[] = {
     "BUSY   how much of the time it had work on the GPU",
     "THROT  how much of the time it waited for its share",
     "REFUSED  allocations refused since its ledger began, and +n just now",
-    "STATE  near limit: less than a tenth of it is left",
+    "STATE  (+: more than one) near limit: less than a tenth of it is left",
     "       over limit: it was lowered below what is used",
     "       releasing: a process died, the driver still has its memory",
     "       suspended: a process is checkpointed",

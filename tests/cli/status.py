@@ -154,9 +154,9 @@ def two_tenants():
 def used_wrongly():
     for arguments, why in ((["team"], "not understood"), (["--bogus"], "unknown"), (["--device", "x"], "not a device"), (["--interval", "-1"], "interval"),
                            (["--interval", "1s"], "interval"), (["--interval", "nan"], "interval"), (["--tenant", "a", "--tenant", "b"], "twice"),
-                           (["--tenant", ""], "empty"), (["--state-dir"], "needs a value"), (["--state-dir", ""], "empty")):
+                           (["--tenant", ""], "empty"), (["--tenant", "../zeta"], "'../zeta' is not a tenant's name"), (["--state-dir"], "needs a value"), (["--state-dir", ""], "empty")):
         check(why in status(*arguments, fails=125), arguments)
-    for arguments, why in ((["--tenant", "../zeta"], "not a tenant's name"), (["--state-dir", "/nowhere\n\033[1m"], "No such file"),
+    for arguments, why in ((["--state-dir", "/nowhere\n\033[1m"], "No such file"),
                            (["--root", "/nowhere"], "No such file"), (["--state-dir", os.path.join(STATE, "zeta", "ledger")], "Not a directory")):
         check(why in status(*arguments, fails=1), arguments)
     # One that is there is shown, the other one told of.
