@@ -17,6 +17,8 @@ STATE = os.environ["SOFTSLICE_STATE_DIR"]
 WORKER = [sys.executable, os.path.join(ROOT, "tests", "cli", "worker.py")]
 TAKER = [sys.executable, os.path.join(ROOT, "tests", "cli", "taker.py")]
 MiB = 1 << 20
+# scripts/setup unpacks there what would start a service if it were installed.
+os.environ["PATH"] += os.pathsep + os.path.join(ROOT, "build", "packages", "usr", "bin")
 
 started = []
 
