@@ -184,4 +184,4 @@ include mk/page.mk
 include mk/test.mk
 
 .PHONY: help all needed-to-build install uninstall fmt docs compdb clean
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -name '*.d' -type f 2>/dev/null)
