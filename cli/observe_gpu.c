@@ -181,8 +181,8 @@ int observe_device(const char *text, uint8_t uuid[16], char error[OBSERVE_ERROR_
     int result = -ENODEV;
 
     if (units_parse_device(text, strlen(text), &device) < 0) {
-        snprintf(error, OBSERVE_ERROR_MAX, "'%.80s' is not a device (write GPU-<uuid> as nvidia-smi -L prints it, or its number there)",
-                 text);
+        snprintf(error, OBSERVE_ERROR_MAX,
+                 "'%.80s' is not a device (write GPU-<uuid> as nvidia-smi -L prints it, or its number there)", text);
         return -EINVAL;
     }
     if (device.kind == UNITS_DEVICE_UUID) {

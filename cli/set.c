@@ -243,8 +243,8 @@ static int explain(int code, const struct set_request *request, const struct led
                         tenant, state);
     case EACCES:
     case EROFS:
-        return cli_fail(error, SET_REFUSED, "set: tenant '%s': may not write its ledger in %s: only its user and root may change it", tenant,
-                        state);
+        return cli_fail(error, SET_REFUSED,
+                        "set: tenant '%s': may not write its ledger in %s: only its user and root may change it", tenant, state);
     case EPROTO:
         return cli_fail(error, SET_REFUSED, "set: tenant '%s': its ledger in %s is damaged or none: %s", tenant, state,
                         ledger_read_fault(directory, tenant));

@@ -285,7 +285,7 @@ static void name_label(struct out *out, const char *label, const char *name)
     out_label(out, label, name);
     if (strcmp(observe_text(clean, sizeof(clean), name, false), name) == 0)
         return;
-    for (size_t i = 0; name[i] && i < PATH_MAX; i++)
+    for (size_t i = 0; i < PATH_MAX && name[i]; i++)
         snprintf(hex + 2 * i, 3, "%02x", (unsigned char)name[i]);
     snprintf(with, sizeof(with), "%s_bytes", label);
     out_label(out, with, hex);

@@ -154,7 +154,8 @@ def two_tenants():
 def used_wrongly():
     for arguments, why in ((["team"], "not understood"), (["--bogus"], "unknown"), (["--device", "x"], "not a device"), (["--interval", "-1"], "interval"),
                            (["--interval", "1s"], "interval"), (["--interval", "nan"], "interval"), (["--tenant", "a", "--tenant", "b"], "twice"),
-                           (["--tenant", ""], "empty"), (["--tenant", "../zeta"], "'../zeta' is not a tenant's name"), (["--state-dir"], "needs a value"), (["--state-dir", ""], "empty")):
+                           (["--tenant", ""], "empty"), (["--tenant", "../zeta"], "'../zeta' is not a tenant's name"),
+                           (["--state-dir"], "needs a value"), (["--state-dir", ""], "empty")):
         check(why in status(*arguments, fails=125), arguments)
     for arguments, why in ((["--state-dir", "/nowhere\n\033[1m"], "No such file"),
                            (["--root", "/nowhere"], "No such file"), (["--state-dir", os.path.join(STATE, "zeta", "ledger")], "Not a directory")):
@@ -205,8 +206,8 @@ def damaged():
     tenants = by_name(document("--all"))
     why = {name: tenant.get("unreadable") for name, tenant in tenants.items()}
     expected = {"d-empty": "truncated", "d-short": "truncated", "d-text": "not a ledger", "d-truncated": "truncated", "d-header": "scribbled",
-                "d-version": "major version", "d-limit": "scribbled", "d-twice": "scribbled", "d-fifo": "regular file", "d-link": "symbolic link", "d-folder": "regular file",
-                "d-huge": "larger than any", "d-folder-link": "symbolic link"}
+                "d-version": "major version", "d-limit": "scribbled", "d-twice": "scribbled", "d-fifo": "regular file",
+                "d-link": "symbolic link", "d-folder": "regular file", "d-huge": "larger than any", "d-folder-link": "symbolic link"}
     for name, word in expected.items():
         check(word in (why.pop(name, None) or ""), name, tenants.get(name))
     check(why == dict.fromkeys(["alpha", "zeta", "good\ufffd[31m\ufffd", "g\ufffd\xe9\ufffd\ufffd\ufffdood"]), "the rest", why)
