@@ -56,7 +56,8 @@ static int print_json(const struct explained *explained, struct cli_error *error
 
     if (!document)
         return cli_fail(error, CLI_FAILED, "explain: out of memory");
-    puts(json_object_to_json_string_ext(document, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+    puts(json_object_to_json_string_ext(document,
+                                        JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE | JSON_C_TO_STRING_SPACED));
     json_object_put(document);
     return 0;
 }

@@ -10,7 +10,7 @@
 
 #include "status.h"
 
-#define COLUMNS    10
+#define COLUMNS    11
 #define CELL       OBSERVE_TEXT
 #define WIDTH_MOST 64 /* a tenant's name has 63 characters; a longer text moves the rest of its line */
 #define UNKNOWN    "-"
@@ -138,7 +138,7 @@ static void put_gpus(struct table *table, const struct observe *before, const st
 
 /* ---- tenants */
 
-enum { TENANT, GPU, CURRENT, LIMIT, PEAK, SHARE, BUSY, THROTTLED, PROCESSES, REFUSED };
+enum { TENANT, GPU, CURRENT, LIMIT, PEAK, SHARE, BUSY, THROTTLED, PROCESSES, REFUSED, WEIGHT };
 
 static void fill_vram(struct row *row, const struct ledger_device_state *state)
 {
@@ -163,6 +163,8 @@ static void fill_compute(struct row *row, const struct observe *before, const st
     unsigned share = tenant->view.device[device].share;
     double busy, throttled;
 
+    if (tenant->view.device[device].weight)
+        snprintf(row->cell[WEIGHT], CELL, "%u", tenant->view.device[device].weight);
     snprintf(row->cell[SHARE], CELL, "%.*f%%", share % 10 ? 2 : share % 100 ? 1 : 0, share / 100.0);
     if (!before || !observe_rate(before, seen, tenant, device, &busy, &throttled))
         return;
@@ -207,13 +209,17 @@ static void put_unreadable(struct table *table, const struct observe_tenant *ten
     put_line(table, WARN, line);
 }
 
-/* Where the next tenants are, if that is not the same for all. */
-static void put_place(struct table *table, const struct observe_tenant *tenant)
+/* Where the next tenants are, if that is not the same for all: `place` is where the one before is. */
+static void put_place(struct table *table, const struct observe *seen, const struct observe_tenant *tenant, const char **place)
 {
+    bool places = seen->directories && *seen->directories && seen->directories[1], same = *place == tenant->directory;
     const char *const labels[] = {tenant->namespace, tenant->pod, tenant->container};
     char clean[2 * PATH_MAX], line[2 * PATH_MAX + 3 * OBSERVE_LABEL + 8];
     size_t length;
 
+    *place = tenant->directory;
+    if (same || !(places || *tenant->pod || *tenant->namespace || *tenant->container))
+        return;
     observe_text(clean, sizeof(clean), tenant->directory, table->ascii);
     length = (size_t)snprintf(line, sizeof(line), "%s", clean);
     for (unsigned i = 0, told = 0; i < 3; i++) {
@@ -223,22 +229,30 @@ static void put_place(struct table *table, const struct observe_tenant *tenant)
     put_line(table, PLAIN, line);
 }
 
+static bool any_weight(const struct observe *seen)
+{
+    for (unsigned i = 0; i < seen->tenants; i++) {
+        for (unsigned j = 0; !seen->tenant[i].problem && j < seen->tenant[i].view.devices; j++) {
+            if (seen->tenant[i].view.device[j].compute && seen->tenant[i].view.device[j].weight)
+                return true;
+        }
+    }
+    return false;
+}
+
 static void put_tenants(struct table *table, const struct observe *before, const struct observe *seen)
 {
-    static const char *const titles[] = {"TENANT", "GPU",  "VRAM",      "LIMIT",     "PEAK",
-                                         "SHARE",  "BUSY", "THROTTLED", "PROCESSES", "REFUSED"};
-    bool places = seen->directories && *seen->directories && seen->directories[1];
+    static const char *const titles[] = {"TENANT", "GPU",       "VRAM",      "LIMIT",   "PEAK",  "SHARE",
+                                         "BUSY",   "THROTTLED", "PROCESSES", "REFUSED", "WEIGHT"};
     const char *place = NULL;
 
-    table->columns = COLUMNS;
+    table->columns = any_weight(seen) ? COLUMNS : WEIGHT;
     table->right = ~3U;
     put_head(table, titles);
     for (unsigned i = 0; i < seen->tenants; i++) {
         const struct observe_tenant *tenant = &seen->tenant[i];
 
-        if (place != tenant->directory && (places || *tenant->pod || *tenant->namespace || *tenant->container))
-            put_place(table, tenant);
-        place = tenant->directory;
+        put_place(table, seen, tenant, &place);
         if (tenant->problem)
             put_unreadable(table, tenant);
         else
@@ -277,12 +291,15 @@ static void put_member(struct table *table, const struct observe *seen, const st
 static void put_members(struct table *table, const struct observe *before, const struct observe *seen)
 {
     static const char *const titles[] = {"TENANT", "PID", "INNER PID", "COMMAND", "STATE", "GPU", "VRAM", "SPILLED"};
+    const char *place = NULL;
 
     (void)before;
     table->columns = 8;
     table->right = 1 << 1 | 1 << 2 | 1 << 6 | 1 << 7;
     put_head(table, titles);
     for (unsigned i = 0; i < seen->tenants; i++) {
+        if (seen->tenant[i].members)
+            put_place(table, seen, &seen->tenant[i], &place);
         for (unsigned j = 0; j < seen->tenant[i].members; j++)
             put_member(table, seen, &seen->tenant[i], &seen->tenant[i].member[j]);
     }

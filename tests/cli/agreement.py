@@ -106,7 +106,7 @@ def of_table(values):
     return ["-" if value is None else value for value in
             (gib(values["current"]), gib(values["limit"]) if "limit" in values else "none", gib(values["peak"]),
              None if share is None else "%g%%" % share, None if share is None else "0.0%", None if share is None else "0.0%",
-             "%d" % values["processes"], "%d" % values["refused"])]
+             "%d" % values["processes"], "%d" % values["refused"], values.get("weight") and "%d" % values["weight"])]
 
 
 def compare_table(expected, uuids):

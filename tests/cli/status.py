@@ -340,6 +340,18 @@ def others():
     os.chmod(turns, 0o700)
 
 
+def weights():
+    """A weight has a column where there is one, and each table says in which directory its tenants are."""
+    check("WEIGHT" not in status("--all"), "no weight, no column")
+    other = os.path.join(TMP, "other")
+    os.mkdir(other)
+    with holding(["--tenant", "heavy", "--weight", "300"], "take:0:1234567"):
+        table = status("--members", "--state-dir", STATE, "--state-dir", other, "--interval", "0")
+    rows = [row for row in rows_of(table, "TENANT  GPU") if row[0] == "heavy"]
+    check("REFUSED  WEIGHT\n" in table and rows and all(row[-1] == "300" for row in rows), table)
+    check(table.split("\n").count(STATE) == 2, "the directory, in the tables of tenants and of processes", table)
+
+
 def namespaces():
     """A member in a PID namespace of its own has the number there and the one here."""
     words = ["unshare", "-rpf", "--mount-proc"]
@@ -389,6 +401,7 @@ changing(content)
 labels()
 admin_file()
 others()
+weights()
 namespaces()
 very_many()
 if not validate:
