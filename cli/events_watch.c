@@ -128,13 +128,16 @@ static void read_ring(struct looking *looking)
 {
     struct watched *watched = looking->watched;
     struct ledger_told told[BATCH];
+    uint64_t taken = 0;
     int count;
 
+    /* What came since the look began can wait for the next one: who writes as fast as is read here would keep it for ever. */
     do {
         count = ledger_read_events(looking->directory, watched->name, &watched->cursor, looking->all, told, BATCH);
         for (int i = 0; i < count; i++)
             take_told(looking, &told[i]);
-    } while (count == BATCH && !looking->failed);
+        taken += count > 0 ? (unsigned)count : 0;
+    } while (count == BATCH && taken < watched->cursor.size && !looking->failed);
     watched->ringless = count == -EOPNOTSUPP;
     if (watched->cursor.lost != watched->lost) {
         struct event *event = add(looking, EVENTS_LOST, true);

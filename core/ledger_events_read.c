@@ -204,6 +204,7 @@ static int read_ring(struct reader *reader)
                                                  .lost = lost,
                                                  .damaged = damaged};
     }
+    reader->cursor->size = reader->header->event_count;
     result = ledger_read_bytes(reader->fd, next, sizeof(next), offsetof(struct ledger_header, event_next));
     for (unsigned lane = 0; result == 0 && lane < LEDGER_LANES; lane++)
         result = read_lane(reader, lane, next[lane]);

@@ -347,6 +347,7 @@ struct ledger_cursor {
     uint64_t lost;    /* overwritten before they were read, or never written whole */
     uint64_t damaged; /* scribbled over */
     bool began;
+    uint32_t size; /* entries of the ring, as of the last call */
 };
 
 /* Read on in a tenant's ring, like ledger_read(): the number of events, at most `size`, in the order in which each lane of it was written, not in that of
