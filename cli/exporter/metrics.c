@@ -112,7 +112,7 @@ static const struct {
     {"softslice_compute_share_ratio", "gauge", "Share of the GPU's time that the tenant may use.", has_compute, share},
     {"softslice_compute_weight", "gauge", "Weight by which contended GPU time is divided.", has_compute, weight},
     {"softslice_gpu_busy_seconds_total", "counter", "GPU time that the tenant used.", has_compute, busy},
-    {"softslice_gpu_throttled_seconds_total", "counter", "Time in which a launch of the tenant waited for its share.", has_compute,
+    {"softslice_gpu_throttled_seconds_total", "counter", "Time in which a launch of the tenant waited because its share was used up.", has_compute,
      throttled},
     {"softslice_gpu_forgiven_seconds_total", "counter", "GPU time beyond the share that the tenant did not have to make up for.",
      has_compute, forgiven},
