@@ -20,6 +20,8 @@
 
 #define TURNS "turns" /* the folder in which tenants take turns: no tenant, unless it can be read as one */
 
+#define LEFT_FOR_OTHERS 16 /* folders of a directory, however many those before it have */
+
 /* What goes from hand to hand during one look. */
 struct look {
     const struct observe_request *request;
@@ -372,13 +374,14 @@ int observe_open(const char *directory)
     return open_directory(AT_FDCWD, directory);
 }
 
-/* Leave the next of `count` directories its part of the budget alone: whoever fills one with folders hides nobody elsewhere. What was put aside. */
+/* Before the next of `count` directories, put some of the budget aside for those after it, half of it at most: whoever fills a directory with folders
+ * hides nobody elsewhere. What was put aside. */
 static unsigned put_aside(struct look *look, unsigned count)
 {
-    unsigned all = look->budget;
+    unsigned each = look->budget / (2 * count), aside = (each < LEFT_FOR_OTHERS ? each : LEFT_FOR_OTHERS) * (count - 1);
 
-    look->budget = all / count;
-    return all - look->budget;
+    look->budget -= aside;
+    return aside;
 }
 
 static void read_named(struct look *look, int at, const char *name, const char *path)

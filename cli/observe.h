@@ -16,7 +16,7 @@
 #define OBSERVE_UUID  48  /* "GPU-..." or "MIG-..." as nvidia-smi prints it, with its 0 */
 #define OBSERVE_LABEL 254 /* of a Kubernetes name, with its 0 */
 #define OBSERVE_TENANTS                                                                                                            \
-    10000 /* folders and directories, of each directory its part; more are not looked at, and counted in `omitted` */
+    10000 /* folders and directories, some of each directory; more are not looked at, and counted in `omitted` */
 #define OBSERVE_MEMBERS 16384 /* of all tenants together; more are counted in `members_omitted` */
 #define OBSERVE_GPUS    1024
 #define OBSERVE_TEXT    (3 * NAME_MAX + 1) /* the longest name that observe_text() writes, with its 0 */

@@ -389,7 +389,7 @@ def very_many():
     shutil.copytree(os.path.join(STATE, "zeta"), os.path.join(crowd, "b", "zeta"))
     for where in (["--root", crowd], ["--state-dir", os.path.join(crowd, "a"), "--state-dir", os.path.join(crowd, "b")]):
         found = document("--all", *where)
-        check(found["tenants"][-1]["tenant"] == "zeta" and found["omitted"] > 5000, "beside a crowd", where, found["omitted"])
+        check(found["tenants"][-1]["tenant"] == "zeta" and found["omitted"] > 50, "beside a crowd", where, found["omitted"])
 
 
 validate = schema_validator()
