@@ -44,6 +44,7 @@ struct turns_track {
     uint64_t excused; /* the wait in which it was taken for one that had released and claimed again */
     uint32_t wake;
     bool known, waited, wanted;
+    bool absurd; /* it said a moment in the future at the last look */
 };
 
 struct turns_peer {

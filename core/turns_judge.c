@@ -95,16 +95,21 @@ struct judged {
     uint64_t quantum, left; /* of its hold: ns until it is over if it stays */
 };
 
+/* A moment in the future counts for nothing. It is held against the peer only if a later look finds one again: we may have been held up after we read the
+ * clock. */
 static void judge_moments(struct turns_room *room, unsigned device, unsigned peer, struct view *view, uint64_t now)
 {
-    if (turns_moment_ns(view->want) > now + TURNS_SLACK) {
+    struct turns_track *track = &room->peer[peer].track[device];
+    bool want = turns_moment_ns(view->want) > now + TURNS_SLACK;
+    bool hold = (view->hold & 3) && turns_moment_ns(view->hold) > now + TURNS_SLACK;
+
+    if (want)
         view->want = 0;
-        turns_note(room, device, peer, TURNS_NOTE_ABSURD);
-    }
-    if ((view->hold & 3) && turns_moment_ns(view->hold) > now + TURNS_SLACK) {
+    if (hold)
         view->hold = 0;
+    if ((want || hold) && track->absurd && track->look != now)
         turns_note(room, device, peer, TURNS_NOTE_ABSURD);
-    }
+    track->absurd = want || hold;
     if (turns_moment_ns(view->since) > now)
         view->since = turns_moment(now, 0);
 }

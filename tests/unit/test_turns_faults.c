@@ -255,6 +255,29 @@ LIE_TEST(writes_anything, LIE_RANDOM, 0.9, true)
 LIE_TEST(is_zeroed, LIE_ZERO, 0.97, false)
 LIE_TEST(wants_and_never_comes, LIE_WANTS, 0.7, false)
 
+/* Between reading the clock and reading the peers one may be stopped for long: what they did meanwhile is no lie. */
+Test(turns_faults, who_was_held_up_accuses_nobody)
+{
+    struct turns_counts counts;
+    char line[256] = "";
+
+    for (unsigned i = 0; i < 3; i++)
+        sim_join(i, 100);
+    sim[0].state = SIM_OFF; /* it does only what follows */
+    for (unsigned i = 0; i < 100; i++) {
+        uint64_t before = sim_now;
+
+        sim_run((60 + i) * SIM_MS);
+        turns_ask(&sim[0].turns, 1, before + 1);
+        turns_ask(&sim[0].turns, 1, sim_now);
+        turns_release(&sim[0].turns, 1, sim_now, 0);
+    }
+    turns_counts(&sim[0].turns, 0, &counts);
+    cr_expect_eq(counts.ignored, 0);
+    while (turns_report(&sim[0].turns, line, sizeof(line), NULL))
+        cr_expect(!strstr(line, "absurd"), "%s", line);
+}
+
 /* It takes part, and says that it used nothing. */
 Test(turns_faults, who_hides_what_it_uses_gains_little)
 {
