@@ -46,7 +46,7 @@ static int take(struct options *options, int option, struct cli_error *error)
     case 't':
         if (options->request.tenant)
             return cli_fail(error, -1, "events: --tenant is given twice");
-        if (!*optarg || *optarg == '.' || strchr(optarg, '/') || strlen(optarg) > NAME_MAX)
+        if (!observe_is_name(optarg))
             return cli_fail(error, -1, "events: '%s' is not a tenant's name", optarg);
         options->request.tenant = optarg;
         return 0;

@@ -45,6 +45,8 @@ static int parse(int argc, char **argv, struct options *asked, struct cli_error 
     if (optind == argc)
         return cli_fail(error, -1, "explain: no tenant is named (softslice status has their names)");
     asked->tenant = argv[optind++];
+    if (!observe_is_name(asked->tenant))
+        return cli_fail(error, -1, "explain: '%s' is not a tenant's name", asked->tenant);
     if (optind < argc)
         return cli_fail(error, -1, "explain: one tenant at a time, not '%s' too", argv[optind]);
     return 0;

@@ -548,6 +548,11 @@ static int judge(const struct look *look, char error[OBSERVE_ERROR_MAX])
     return 0;
 }
 
+bool observe_is_name(const char *text)
+{
+    return *text && *text != '.' && !strchr(text, '/') && strlen(text) <= NAME_MAX;
+}
+
 int observe(const struct observe_request *request, struct observe *seen, char error[OBSERVE_ERROR_MAX])
 {
     struct look look = {.request = request, .seen = seen, .budget = OBSERVE_TENANTS};
@@ -556,8 +561,7 @@ int observe(const struct observe_request *request, struct observe *seen, char er
 
     *seen = (struct observe){.with_members = !request->without_members};
     *error = '\0';
-    if (request->tenant &&
-        (!*request->tenant || *request->tenant == '.' || strchr(request->tenant, '/') || strlen(request->tenant) > NAME_MAX)) {
+    if (request->tenant && !observe_is_name(request->tenant)) {
         snprintf(error, OBSERVE_ERROR_MAX, "'%.80s' is not a tenant's name", request->tenant);
         return -ENOENT;
     }

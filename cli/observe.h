@@ -115,6 +115,9 @@ const struct observe_gpu *observe_find_gpu(const struct observe *seen, const uin
  * that is none. Returns `clean`, which ends where it is full. */
 const char *observe_text(char *clean, size_t size, const char *text, bool ascii);
 
+/* Whether a folder of that name can be a tenant's. */
+bool observe_is_name(const char *text);
+
 /* GPU-xxxxxxxx-... of 16 bytes. */
 void observe_uuid_text(const uint8_t uuid[16], char text[OBSERVE_UUID]);
 

@@ -60,7 +60,7 @@ static int take(struct options *options, int option, struct cli_error *error)
         options->help = true;
         return 0;
     case 't':
-        if (*optarg == '.' || strchr(optarg, '/') || strlen(optarg) > NAME_MAX)
+        if (*optarg && !observe_is_name(optarg))
             return cli_fail(error, -1, "status: '%s' is not a tenant's name", optarg);
         return take_once(&options->request.tenant, optarg, "tenant", error);
     case 'd':

@@ -197,6 +197,8 @@ static int take_option(struct top *top, struct options *options, int option, str
     case 's':
         return parse_sort(&top->model, optarg, error);
     case 't':
+        if (!observe_is_name(optarg))
+            return cli_fail(error, -1, "top: '%s' is not a tenant's name", optarg);
         top->request.tenant = optarg;
         return 0;
     case 'D':

@@ -105,7 +105,7 @@ validate = schema_validator()
 # Used wrongly, and nobody there.
 for arguments, status, part in (((), 125, "no tenant is named"), (("a", "b"), 125, "one tenant at a time"), (("--nonsense", "a"), 125, "unknown"),
                                 (("--device", "0", "--device", "1", "a"), 125, "twice"), (("nobody",), 1, "no tenant 'nobody'"),
-                                (("../team",), 1, "not a tenant's name"), (("a\x1b[31m\n",), 1, "tenant"), (("--state-dir", TMP + "/none", "a"), 1, "none")):
+                                (("../team",), 125, "not a tenant's name"), (("a\x1b[31m\n",), 1, "tenant"), (("--state-dir", TMP + "/none", "a"), 1, "none")):
     check(part in explain(*arguments, fails=status), arguments, "does not say", part)
 
 # Two processes of one tenant on one GPU, one of which was refused: why, where the bytes are, and what would help.

@@ -451,7 +451,8 @@ def wrong():
     check("use --batch" in run("top").stderr, "what to do without one", run("top").stderr)
     for words, said in ((["--interval", "0"], "--interval"), (["--interval", "nan"], "--interval"), (["--interval", "1s"], "--interval"),
                         (["--iterations", "0"], "--iterations"), (["--iterations", "-1"], "--iterations"), (["--sort", "pid"], "--sort"),
-                        (["--device", "x"], "'x'"), (["alpha"], "--tenant"), (["--tenant"], "needs a value"), (["--wrong"], "--wrong")):
+                        (["--device", "x"], "'x'"), (["alpha"], "--tenant"), (["--tenant", "../x"], "../x"),
+                        (["--tenant"], "needs a value"), (["--wrong"], "--wrong")):
         done = run("top", "--batch", *words)
         equal((done.returncode, done.stdout, done.stderr.count("\n")), (125, "", 1), " ".join(words))
         check(said in done.stderr, "what is wrong with it", done.stderr)
