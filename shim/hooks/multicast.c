@@ -2,6 +2,7 @@
 /* Multicast objects: they take no memory of their own, and hold what is bound to them until it is unbound or the object ends. */
 #include "../guard.h"
 #include "../real.h"
+#include "../returns.h"
 #include "../virtual.h"
 
 CUresult cuMulticastCreate(CUmemGenericAllocationHandle *mcHandle, const CUmulticastObjectProp *prop)
@@ -35,6 +36,19 @@ static CUdevice device_of(CUmemGenericAllocationHandle handle)
     return called.cuMemGetAllocationPropertiesFromHandle(&prop, handle) == CUDA_SUCCESS ? prop.location.id : -1;
 }
 
+/* Enter a binding that the driver has made, or forget it. What another thread released meanwhile is refunded here. */
+static CUresult bound(const struct phys_use *use, struct phys_call call, CUresult result, CUmemGenericAllocationHandle team,
+                      CUdevice device, size_t offset, size_t size)
+{
+    uint64_t object = phys_object(use->table, team);
+
+    if (phys_attach_end(use, call, result == CUDA_SUCCESS, object, key_of(object, device, offset)))
+        return result;
+    real.cuMulticastUnbind(team, device, offset, size);
+    phys_attach_end(use, call, false, 0, 0);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 CUresult cuMulticastBindMem(CUmemGenericAllocationHandle mcHandle, size_t mcOffset, CUmemGenericAllocationHandle memHandle,
                             size_t memOffset, size_t size, unsigned long long flags)
 {
@@ -44,17 +58,14 @@ CUresult cuMulticastBindMem(CUmemGenericAllocationHandle mcHandle, size_t mcOffs
 
     if (!guard_acts(RESOLVE_VRAM) || !virtual_use(&use))
         return real.cuMulticastBindMem(mcHandle, mcOffset, memHandle, memOffset, size, flags);
+    returns_begin();
     call = phys_attach_begin(&use, memHandle);
     guard_enter();
     device = device_of(memHandle);
     CUresult result = real.cuMulticastBindMem(mcHandle, mcOffset, memHandle, memOffset, size, flags);
     guard_leave();
-    uint64_t object = phys_object(use.table, mcHandle);
-    if (!phys_attach_end(&use, call, result == CUDA_SUCCESS, object, key_of(object, device, mcOffset))) {
-        real.cuMulticastUnbind(mcHandle, device, mcOffset, size);
-        phys_attach_end(&use, call, false, 0, 0);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
+    result = bound(&use, call, result, mcHandle, device, mcOffset, size);
+    returns_end();
     return result;
 }
 
@@ -69,6 +80,7 @@ CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle mcHandle, size_t mcOff
 
     if (!guard_acts(RESOLVE_VRAM) || !virtual_use(&use))
         return real.cuMulticastBindAddr(mcHandle, mcOffset, memptr, size, flags);
+    returns_begin();
     guard_enter();
     bool retained = real.cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)memptr) == CUDA_SUCCESS;
     if (retained) {
@@ -79,12 +91,8 @@ CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle mcHandle, size_t mcOff
     if (retained)
         real.cuMemRelease(handle);
     guard_leave();
-    uint64_t object = phys_object(use.table, mcHandle);
-    if (!phys_attach_end(&use, call, result == CUDA_SUCCESS, object, key_of(object, device, mcOffset))) {
-        real.cuMulticastUnbind(mcHandle, device, mcOffset, size);
-        phys_attach_end(&use, call, false, 0, 0);
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
+    result = bound(&use, call, result, mcHandle, device, mcOffset, size);
+    returns_end();
     return result;
 }
 
@@ -94,10 +102,12 @@ CUresult cuMulticastUnbind(CUmemGenericAllocationHandle mcHandle, CUdevice dev, 
 
     if (!guard_acts(RESOLVE_VRAM) || !virtual_use(&use))
         return real.cuMulticastUnbind(mcHandle, dev, mcOffset, size);
+    returns_begin();
     guard_enter();
     CUresult result = real.cuMulticastUnbind(mcHandle, dev, mcOffset, size);
     guard_leave();
     if (result == CUDA_SUCCESS || result == CUDA_ERROR_DEINITIALIZED)
         phys_detach(&use, key_of(phys_object(use.table, mcHandle), dev, mcOffset));
+    returns_end();
     return result;
 }

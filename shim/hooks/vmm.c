@@ -132,13 +132,18 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
 
     if (!guard_acts(RESOLVE_VRAM) || !virtual_use(&use))
         return real.cuMemMap(ptr, size, offset, handle, flags);
+    returns_begin(); /* another thread may release it before the driver gets to the mapping, and the refund is then here */
     call = phys_map_begin(&use, handle);
-    if (call.foreign)
+    if (call.foreign) {
+        returns_end();
         return map_foreign(&use, call, ptr, size, offset, handle, flags);
+    }
     guard_enter();
     CUresult result = real.cuMemMap(ptr, size, offset, handle, flags);
     guard_leave();
-    return mapped(&use, call, result, ptr, size);
+    result = mapped(&use, call, result, ptr, size);
+    returns_end();
+    return result;
 }
 
 CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
@@ -251,9 +256,9 @@ static CUresult map_arrays(CUarrayMapInfo *list, unsigned count, CUstream stream
         errno = saved;
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    returns_begin();
     for (unsigned i = 0; i < count; i++)
         calls[i] = maps(&list[i]) ? phys_attach_begin(&use, list[i].memHandle.memHandle) : (struct phys_call){0};
-    returns_begin();
     guard_enter();
     CUresult result = driver(list, count, stream);
     guard_leave();
