@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One event on one line: for people, or as JSON. What is not known is left out. */
-#include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "document.h"
 #include "events.h"
 #include "softslice/quota.h"
 #include "softslice/units.h"
@@ -205,36 +205,17 @@ struct writer {
 
 static void put(struct writer *writer, const char *key, struct json_object *value)
 {
-    if (value && json_object_object_add(writer->object, key, value) == 0)
-        return;
-    json_object_put(value);
-    writer->failed = true;
+    document_put(&writer->failed, writer->object, key, value);
 }
 
 static void put_number(struct writer *writer, const char *key, uint64_t value)
 {
-    put(writer, key, json_object_new_int64(value > INT64_MAX ? INT64_MAX : (int64_t)value));
+    put(writer, key, document_number(value));
 }
 
 static void put_text(struct writer *writer, const char *key, const char *value)
 {
-    char clean[8192];
-
-    put(writer, key, json_object_new_string(observe_text(clean, sizeof(clean), value, false)));
-}
-
-static void put_when(struct writer *writer, uint64_t when)
-{
-    time_t seconds = (time_t)(when / SECOND);
-    char date[64], text[96];
-    struct tm parts;
-
-    if (!gmtime_r(&seconds, &parts) || !strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &parts)) {
-        writer->failed = true;
-        return;
-    }
-    snprintf(text, sizeof(text), "%s.%09uZ", date, (unsigned)(when % SECOND));
-    put_text(writer, "time", text);
+    put(writer, key, document_text(value));
 }
 
 /* What a change was from and to, in the unit of its kind; what nobody set is left out. */
@@ -292,7 +273,7 @@ static void put_all(struct writer *writer, const struct event *event)
     const struct ledger_told *told = &event->told;
     char uuid[OBSERVE_UUID];
 
-    put_when(writer, told->time);
+    put(writer, "time", document_time(told->time));
     put_text(writer, "kind", names[event->kind]);
     put_text(writer, "tenant", event->tenant);
     put_text(writer, "state_directory", event->directory);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A look as a JSON document: docs/status.schema.json describes it. What is not known is left out. */
-#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#include "observe.h"
+#include "document.h"
 
 #define DOCUMENT_VERSION 1
 
@@ -15,59 +13,23 @@ struct writer {
     bool failed;
 };
 
-static void put(struct writer *writer, struct json_object *object, const char *key, struct json_object *value)
-{
-    if (value && object && json_object_object_add(object, key, value) == 0)
-        return;
-    json_object_put(value);
-    writer->failed = true;
-}
-
-static void append(struct writer *writer, struct json_object *array, struct json_object *value)
-{
-    if (value && array && json_object_array_add(array, value) == 0)
-        return;
-    json_object_put(value);
-    writer->failed = true;
-}
-
-static struct json_object *number(uint64_t value)
-{
-    return json_object_new_int64(value > INT64_MAX ? INT64_MAX : (int64_t)value);
-}
-
-static struct json_object *text(const char *value)
-{
-    char clean[OBSERVE_TEXT];
-
-    return json_object_new_string(observe_text(clean, sizeof(clean), value, false));
-}
-
-/* A path can be longer than a name. */
-static struct json_object *path_text(const char *value)
-{
-    char clean[4096 * 2];
-
-    return json_object_new_string(observe_text(clean, sizeof(clean), value, false));
-}
-
 static void put_known(struct writer *writer, struct json_object *object, const char *key, const char *value)
 {
     if (*value)
-        put(writer, object, key, text(value));
+        document_put(&writer->failed, object, key, document_text(value));
 }
 
 static struct json_object *gpu_object(struct writer *writer, const struct observe_gpu *gpu)
 {
     struct json_object *object = json_object_new_object();
 
-    put(writer, object, "uuid", text(gpu->uuid_text));
+    document_put(&writer->failed, object, "uuid", document_text(gpu->uuid_text));
     if (gpu->index >= 0)
-        put(writer, object, "index", json_object_new_int(gpu->index));
+        document_put(&writer->failed, object, "index", json_object_new_int(gpu->index));
     put_known(writer, object, "name", gpu->name);
     if (gpu->total) {
-        put(writer, object, "memory_total_bytes", number(gpu->total));
-        put(writer, object, "memory_used_bytes", number(gpu->used));
+        document_put(&writer->failed, object, "memory_total_bytes", document_number(gpu->total));
+        document_put(&writer->failed, object, "memory_used_bytes", document_number(gpu->used));
     }
     return object;
 }
@@ -87,18 +49,18 @@ static struct json_object *vram_object(struct writer *writer, const struct ledge
     struct json_object *object = json_object_new_object(), *events = json_object_new_object();
 
     if (state->limit != LEDGER_NO_LIMIT)
-        put(writer, object, "limit_bytes", number(state->limit));
-    put(writer, object, "current_bytes", number(state->current));
-    put(writer, object, "peak_bytes", number(state->peak));
-    put(writer, object, "tentative_bytes", number(state->tentative));
-    put(writer, object, "spilled_bytes", number(state->spilled));
+        document_put(&writer->failed, object, "limit_bytes", document_number(state->limit));
+    document_put(&writer->failed, object, "current_bytes", document_number(state->current));
+    document_put(&writer->failed, object, "peak_bytes", document_number(state->peak));
+    document_put(&writer->failed, object, "tentative_bytes", document_number(state->tentative));
+    document_put(&writer->failed, object, "spilled_bytes", document_number(state->spilled));
     if (state->context_bytes)
-        put(writer, object, "context_bytes", number(state->context_bytes));
-    put(writer, events, "refused", number(state->events[LEDGER_EVENT_REFUSED]));
-    put(writer, events, "oom", number(state->events[LEDGER_EVENT_OOM]));
-    put(writer, events, "buried", number(state->events[LEDGER_EVENT_BURIED]));
-    put(writer, events, "underflow", number(state->events[LEDGER_EVENT_UNDERFLOW]));
-    put(writer, object, "events", events);
+        document_put(&writer->failed, object, "context_bytes", document_number(state->context_bytes));
+    document_put(&writer->failed, events, "refused", document_number(state->events[LEDGER_EVENT_REFUSED]));
+    document_put(&writer->failed, events, "oom", document_number(state->events[LEDGER_EVENT_OOM]));
+    document_put(&writer->failed, events, "buried", document_number(state->events[LEDGER_EVENT_BURIED]));
+    document_put(&writer->failed, events, "underflow", document_number(state->events[LEDGER_EVENT_UNDERFLOW]));
+    document_put(&writer->failed, object, "events", events);
     return object;
 }
 
@@ -119,19 +81,19 @@ static struct json_object *compute_object(struct writer *writer, const struct ob
     char share[16];
 
     snprintf(share, sizeof(share), "%u.%02u", state->share / 100, state->share % 100);
-    put(writer, object, "share_percent", json_object_new_double_s(state->share / 100.0, share));
+    document_put(&writer->failed, object, "share_percent", json_object_new_double_s(state->share / 100.0, share));
     if (state->weight)
-        put(writer, object, "weight", number(state->weight));
-    put(writer, object, "busy_ns", number(state->busy));
-    put(writer, object, "throttled_ns", number(state->throttled));
-    put(writer, object, "forgiven_ns", number(state->forgiven));
-    put(writer, object, "nr_periods", number(state->nr_periods));
-    put(writer, object, "nr_throttled", number(state->nr_throttled));
-    put(writer, object, "turns_taken", number(state->turns_taken));
-    put(writer, object, "turns_lost", number(state->turns_lost));
+        document_put(&writer->failed, object, "weight", document_number(state->weight));
+    document_put(&writer->failed, object, "busy_ns", document_number(state->busy));
+    document_put(&writer->failed, object, "throttled_ns", document_number(state->throttled));
+    document_put(&writer->failed, object, "forgiven_ns", document_number(state->forgiven));
+    document_put(&writer->failed, object, "nr_periods", document_number(state->nr_periods));
+    document_put(&writer->failed, object, "nr_throttled", document_number(state->nr_throttled));
+    document_put(&writer->failed, object, "turns_taken", document_number(state->turns_taken));
+    document_put(&writer->failed, object, "turns_lost", document_number(state->turns_lost));
     if (writer->before && observe_rate(writer->before, writer->seen, tenant, device, &busy, &throttled)) {
-        put(writer, object, "busy_percent", percent(busy));
-        put(writer, object, "throttled_percent", percent(throttled));
+        document_put(&writer->failed, object, "busy_percent", percent(busy));
+        document_put(&writer->failed, object, "throttled_percent", percent(throttled));
     }
     return object;
 }
@@ -142,11 +104,11 @@ static struct json_object *device_object(struct writer *writer, const struct obs
     struct json_object *object = json_object_new_object();
     char own[OBSERVE_UUID];
 
-    put(writer, object, "gpu", text(uuid_text(writer->seen, state->uuid, own)));
+    document_put(&writer->failed, object, "gpu", document_text(uuid_text(writer->seen, state->uuid, own)));
     if (observe_counts_vram(tenant))
-        put(writer, object, "vram", vram_object(writer, state));
+        document_put(&writer->failed, object, "vram", vram_object(writer, state));
     if (state->compute)
-        put(writer, object, "compute", compute_object(writer, tenant, device));
+        document_put(&writer->failed, object, "compute", compute_object(writer, tenant, device));
     return object;
 }
 
@@ -156,23 +118,26 @@ static struct json_object *member_object(struct writer *writer, const struct obs
     struct json_object *object = json_object_new_object(), *devices = json_object_new_array();
     char own[OBSERVE_UUID];
 
-    put(writer, object, "pid", number(member->pid));
+    document_put(&writer->failed, object, "pid", document_number(member->pid));
     if (member->host_pid)
-        put(writer, object, "host_pid", number(member->host_pid));
+        document_put(&writer->failed, object, "host_pid", document_number(member->host_pid));
     if (member->pid_namespace)
-        put(writer, object, "pid_namespace", number(member->pid_namespace));
+        document_put(&writer->failed, object, "pid_namespace", document_number(member->pid_namespace));
     put_known(writer, object, "command", member->command);
-    put(writer, object, "state", text(member->dead ? "dead" : member->suspended ? "checkpointed" : "running"));
+    document_put(&writer->failed, object, "state",
+                 document_text(member->dead        ? "dead"
+                               : member->suspended ? "checkpointed"
+                                                   : "running"));
     for (unsigned i = 0; i < tenant->view.devices && observe_counts_vram(tenant); i++) {
         struct json_object *device = json_object_new_object();
 
-        put(writer, device, "gpu", text(uuid_text(writer->seen, tenant->view.device[i].uuid, own)));
-        put(writer, device, "committed_bytes", number(member->device[i].committed));
-        put(writer, device, "tentative_bytes", number(member->device[i].tentative));
-        put(writer, device, "spilled_bytes", number(member->device[i].spilled));
-        append(writer, devices, device);
+        document_put(&writer->failed, device, "gpu", document_text(uuid_text(writer->seen, tenant->view.device[i].uuid, own)));
+        document_put(&writer->failed, device, "committed_bytes", document_number(member->device[i].committed));
+        document_put(&writer->failed, device, "tentative_bytes", document_number(member->device[i].tentative));
+        document_put(&writer->failed, device, "spilled_bytes", document_number(member->device[i].spilled));
+        document_append(&writer->failed, devices, device);
     }
-    put(writer, object, "devices", devices);
+    document_put(&writer->failed, object, "devices", devices);
     return object;
 }
 
@@ -180,50 +145,38 @@ static void put_view(struct writer *writer, const struct observe_tenant *tenant,
 {
     struct json_object *armed = json_object_new_array(), *devices = json_object_new_array(), *members;
 
-    put(writer, object, "processes", number(tenant->view.members));
+    document_put(&writer->failed, object, "processes", document_number(tenant->view.members));
     if (tenant->view.arms & LEDGER_ARMS_VRAM)
-        append(writer, armed, text("vram"));
+        document_append(&writer->failed, armed, document_text("vram"));
     if (tenant->view.arms & LEDGER_ARMS_COMPUTE)
-        append(writer, armed, text("compute"));
-    put(writer, object, "armed", armed);
+        document_append(&writer->failed, armed, document_text("compute"));
+    document_put(&writer->failed, object, "armed", armed);
     for (unsigned i = 0; i < tenant->view.devices; i++)
-        append(writer, devices, device_object(writer, tenant, i));
-    put(writer, object, "devices", devices);
+        document_append(&writer->failed, devices, device_object(writer, tenant, i));
+    document_put(&writer->failed, object, "devices", devices);
     if (!writer->seen->with_members)
         return;
     members = json_object_new_array();
     for (unsigned i = 0; i < tenant->members; i++)
-        append(writer, members, member_object(writer, tenant, &tenant->member[i]));
-    put(writer, object, "members", members);
+        document_append(&writer->failed, members, member_object(writer, tenant, &tenant->member[i]));
+    document_put(&writer->failed, object, "members", members);
 }
 
 static struct json_object *tenant_object(struct writer *writer, const struct observe_tenant *tenant)
 {
     struct json_object *object = json_object_new_object();
 
-    put(writer, object, "tenant", text(tenant->name));
-    put(writer, object, "state_directory", path_text(tenant->directory));
-    put(writer, object, "uid", number(tenant->uid));
+    document_put(&writer->failed, object, "tenant", document_text(tenant->name));
+    document_put(&writer->failed, object, "state_directory", document_text(tenant->directory));
+    document_put(&writer->failed, object, "uid", document_number(tenant->uid));
     put_known(writer, object, "pod", tenant->pod);
     put_known(writer, object, "namespace", tenant->namespace);
     put_known(writer, object, "container", tenant->container);
     if (tenant->problem)
-        put(writer, object, "unreadable", text(tenant->reason));
+        document_put(&writer->failed, object, "unreadable", document_text(tenant->reason));
     else
         put_view(writer, tenant, object);
     return object;
-}
-
-static struct json_object *time_text(uint64_t when)
-{
-    time_t seconds = (time_t)(when / UINT64_C(1000000000));
-    char date[64], whole[96];
-    struct tm parts;
-
-    if (!gmtime_r(&seconds, &parts) || !strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &parts))
-        return NULL;
-    snprintf(whole, sizeof(whole), "%s.%09uZ", date, (unsigned)(when % UINT64_C(1000000000)));
-    return json_object_new_string(whole);
 }
 
 struct json_object *observe_json_since(const struct observe *before, const struct observe *seen)
@@ -232,22 +185,22 @@ struct json_object *observe_json_since(const struct observe *before, const struc
                        *warnings = json_object_new_array();
     struct writer writer = {before, seen, false};
 
-    put(&writer, object, "version", json_object_new_int(DOCUMENT_VERSION));
-    put(&writer, object, "softslice", text(SOFTSLICE_VERSION));
-    put(&writer, object, "time", time_text(seen->when));
-    put(&writer, object, "clock_ns", number(seen->clock));
+    document_put(&writer.failed, object, "version", json_object_new_int(DOCUMENT_VERSION));
+    document_put(&writer.failed, object, "softslice", document_text(SOFTSLICE_VERSION));
+    document_put(&writer.failed, object, "time", document_time(seen->when));
+    document_put(&writer.failed, object, "clock_ns", document_number(seen->clock));
     if (before && seen->clock > before->clock)
-        put(&writer, object, "interval_ns", number(seen->clock - before->clock));
+        document_put(&writer.failed, object, "interval_ns", document_number(seen->clock - before->clock));
     for (unsigned i = 0; i < seen->gpus; i++)
-        append(&writer, gpus, gpu_object(&writer, &seen->gpu[i]));
-    put(&writer, object, "gpus", gpus);
+        document_append(&writer.failed, gpus, gpu_object(&writer, &seen->gpu[i]));
+    document_put(&writer.failed, object, "gpus", gpus);
     for (unsigned i = 0; i < seen->tenants; i++)
-        append(&writer, tenants, tenant_object(&writer, &seen->tenant[i]));
-    put(&writer, object, "tenants", tenants);
-    put(&writer, object, "omitted", number(seen->omitted));
+        document_append(&writer.failed, tenants, tenant_object(&writer, &seen->tenant[i]));
+    document_put(&writer.failed, object, "tenants", tenants);
+    document_put(&writer.failed, object, "omitted", document_number(seen->omitted));
     for (char **complaint = seen->complaints; complaint && *complaint; complaint++)
-        append(&writer, warnings, path_text(*complaint));
-    put(&writer, object, "warnings", warnings);
+        document_append(&writer.failed, warnings, document_text(*complaint));
+    document_put(&writer.failed, object, "warnings", warnings);
     if (!writer.failed)
         return object;
     json_object_put(object);

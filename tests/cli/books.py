@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 
@@ -23,17 +24,20 @@ def check(holds, *what):
 
 
 @contextlib.contextmanager
-def holding(options, *words, before=()):
-    """A tenant's program that has done what holder.py was told."""
-    program = subprocess.Popen([COMMAND, "run", *options, "--", *before, sys.executable, os.path.join(HERE, "holder.py"), *words], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
+def holding(options, *words, before=(), environment=None):
+    """A tenant's program that has done what holder.py was told. Without options it is started without the command."""
+    run = [COMMAND, "run", *options, "--"] if options else []
+    program = subprocess.Popen([*run, *before, sys.executable, os.path.join(HERE, "holder.py"), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True, env={**os.environ, **(environment or {})})
     said = program.stdout.readline()
     check(said == "ready\n", options, "said", repr(said))
     try:
         yield program
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            program.send_signal(signal.SIGCONT)
         program.stdin.close()
-        check(program.wait(60) == 0, options, "ended with", program.returncode)
+        check(program.wait(60) in (0, -signal.SIGKILL), options, "ended with", program.returncode)
 
 
 class Process(ctypes.Structure):

@@ -4,25 +4,8 @@
 # `softslice events`: what happened is told once, in its order, to who comes later and to who waits for it.
 # shellcheck source=tests/cli/lib.sh
 . "$(dirname "$0")/lib.sh"
-taker="python3 $(dirname "$0")/taker.py"
 uuid='GPU-[0-9a-f-]+'
 when='[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3}'
-
-# begin OPTION...: a member that holds 64 MiB until `end`.
-begin() {
-    mkfifo "$TEST_TMP/hold" "$TEST_TMP/told"
-    "$softslice" run "$@" -- sh -c "exec $taker 64" <"$TEST_TMP/hold" >"$TEST_TMP/told" 2>&1 &
-    member=$!
-    exec 3>"$TEST_TMP/hold" 4<"$TEST_TMP/told"
-    read -r told <&4
-    [ "$told" = 64 ] || fail "the member says '$told'"
-}
-
-end() {
-    exec 3>&- 4<&-
-    wait "$member"
-    rm "$TEST_TMP/hold" "$TEST_TMP/told"
-}
 
 # heard PATTERN [WHO]: what `events --follow` has told so far has a line like it, or gets one within some seconds.
 heard() {

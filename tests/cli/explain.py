@@ -3,38 +3,23 @@
 # timeout: 240
 """`softslice explain`: the answers of a tenant's processes add up to what the ledger and the simulated GPU's books have, the reasons that it gives are those
 that the test has made, and who cannot answer is named and holds nobody up."""
-import contextlib
 import ctypes
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-COMMAND, SIM, TMP = os.environ["TEST_COMMAND"], os.environ["TEST_SIM"], os.environ["TEST_TMP"]
-STATE = os.environ["SOFTSLICE_STATE_DIR"]
-MIB, GIB = 1 << 20, 1 << 30
+from books import COMMAND, GIB, MIB, SIM, check, holding
+from document import said, schema_validator
+
+TMP, STATE = os.environ["TEST_TMP"], os.environ["SOFTSLICE_STATE_DIR"]
 CONTEXT = 300 * MIB
 os.environ.update(SOFTSIM_GPUS="2", SOFTSIM_MEM=str(8 * GIB), SOFTSIM_CONTEXT_BYTES=str(CONTEXT), SOFTSLICE_LOG="off")
 
 
-def check(holds, *what):
-    if not holds:
-        sys.exit("FAILED: " + " ".join(map(str, what)))
-
-
-def explain(*arguments, fails=None, before=()):
-    """Its output; with `fails`, its error output instead, which has to be one line."""
-    done = subprocess.run([*before, COMMAND, "explain", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=60)
-    output, errors = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
-    check(done.returncode == (fails or 0), arguments, "ended with", done.returncode, errors)
-    check(all(c >= " " or c == "\n" for c in output + errors), arguments, "control characters", repr(output), repr(errors))
-    if fails:
-        check(errors.count("\n") == 1 and errors.startswith("softslice: explain: ") and not output, arguments, repr(errors), output)
-    return errors if fails else output
+def explain(*arguments, **options):
+    return said("explain", *arguments, **options)
 
 
 def document(*arguments, **options):
@@ -42,36 +27,6 @@ def document(*arguments, **options):
     if validate:
         validate(found)
     return found
-
-
-def schema_validator():
-    packages = subprocess.run([os.path.join(ROOT, "scripts", "python-packages"), "jsonschema", "jsonschema<4.18"], stdout=subprocess.PIPE, text=True,
-                              check=False).stdout.strip()
-    if not packages:
-        return None
-    sys.path.insert(0, packages)
-    import jsonschema  # pylint: disable=import-outside-toplevel,import-error
-    with open(os.path.join(ROOT, "docs", "explain.schema.json"), encoding="utf-8") as text:
-        schema = json.load(text)
-    jsonschema.Draft7Validator.check_schema(schema)
-    return jsonschema.Draft7Validator(schema).validate
-
-
-@contextlib.contextmanager
-def holding(options, *words, environment=None):
-    """A tenant's program that has done what holder.py was told. Without options it is started without the command."""
-    run = [COMMAND, "run", *options, "--"] if options else []
-    program = subprocess.Popen(run + [sys.executable, os.path.join(HERE, "holder.py"), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, **(environment or {})})
-    said = program.stdout.readline()
-    check(said == "ready\n", options, "said", repr(said))
-    try:
-        yield program
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            program.send_signal(signal.SIGCONT)
-        program.stdin.close()
-        check(program.wait(30) == 0 or program.returncode == -signal.SIGKILL, options, "ended with", program.returncode)
 
 
 def used(gpu):
@@ -100,7 +55,7 @@ def has_no_reason(device, part):
     check(not any(part in reason for reason in device["reasons"]), "a reason says", part, "\n", "\n".join(device["reasons"]))
 
 
-validate = schema_validator()
+validate = schema_validator("explain.schema.json")
 
 # Used wrongly, and nobody there.
 for arguments, status, part in (((), 125, "no tenant is named"), (("a", "b"), 125, "one tenant at a time"), (("--nonsense", "a"), 125, "unknown"),

@@ -5,6 +5,8 @@
 set -u
 # shellcheck disable=SC2034  # for the tests
 softslice=$TEST_COMMAND
+# shellcheck disable=SC2034  # for the tests
+taker="python3 $(dirname "$0")/taker.py"
 cases=0
 
 # try COMMAND...: run it; leaves its exit status in $status, its output in $out and $err.
@@ -34,6 +36,22 @@ expect_refusal() {
     [ "$(printf '%s\n' "$err" | wc -l)" = 1 ] || fail "expected one line of error output"
     expect_err "^softslice: .*$1"
     [ -z "$out" ] || fail "expected no output"
+}
+
+# begin OPTION...: what `softslice run OPTION...` starts holds 64 MiB until `end`.
+begin() {
+    mkfifo "$TEST_TMP/hold" "$TEST_TMP/told"
+    "$softslice" run "$@" -- sh -c "exec $taker 64" <"$TEST_TMP/hold" >"$TEST_TMP/told" 2>&1 &
+    member=$!
+    exec 3>"$TEST_TMP/hold" 4<"$TEST_TMP/told"
+    read -r told <&4
+    [ "$told" = 64 ] || fail "the member says '$told'"
+}
+
+end() {
+    exec 3>&- 4<&-
+    wait "$member"
+    rm "$TEST_TMP/hold" "$TEST_TMP/told"
 }
 
 done_testing() {

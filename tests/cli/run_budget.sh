@@ -4,7 +4,6 @@
 # Budgets of whole commands on the simulated GPU: 8 GiB, a context of 128 MiB, pieces of 64 MiB.
 # shellcheck source=tests/cli/lib.sh
 . "$(dirname "$0")/lib.sh"
-taker="python3 $(dirname "$0")/taker.py"
 
 try sh -c "$taker </dev/null"
 expect_out '^8064$'

@@ -4,24 +4,7 @@
 # `softslice set`: what a running tenant is changed to holds, and what cannot be is refused with nothing changed.
 # shellcheck source=tests/cli/lib.sh
 . "$(dirname "$0")/lib.sh"
-taker="python3 $(dirname "$0")/taker.py"
 uuid='GPU-[0-9a-f-]+'
-
-# begin OPTION...: a member of tenant team that holds 64 MiB until `end`.
-begin() {
-    mkfifo "$TEST_TMP/hold" "$TEST_TMP/told"
-    "$softslice" run "$@" -- sh -c "exec $taker 64" <"$TEST_TMP/hold" >"$TEST_TMP/told" 2>&1 &
-    member=$!
-    exec 3>"$TEST_TMP/hold" 4<"$TEST_TMP/told"
-    read -r told <&4
-    [ "$told" = 64 ] || fail "the member says '$told'"
-}
-
-end() {
-    exec 3>&- 4<&-
-    wait "$member"
-    rm "$TEST_TMP/hold" "$TEST_TMP/told"
-}
 
 # What is left of the budget for another process of the tenant, in MiB.
 room() { "$softslice" run --tenant team -- sh -c "$taker </dev/null"; }

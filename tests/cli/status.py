@@ -12,23 +12,15 @@ import sys
 import threading
 import time
 
-from books import COMMAND, GIB, HERE, Books, check, holding, two_gpus
+from books import COMMAND, GIB, Books, check, holding, two_gpus
+from document import said, schema_validator
 
-ROOT = os.path.dirname(os.path.dirname(HERE))
 TMP, STATE = os.environ["TEST_TMP"], os.environ["SOFTSLICE_STATE_DIR"]
 two_gpus()
 
 
-def status(*arguments, fails=None, **options):
-    """Its output; with `fails`, its error output instead, which has to be one line."""
-    done = subprocess.run(options.pop("before", []) + [COMMAND, "status", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
-                          timeout=60, **options)
-    output, errors = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
-    check(done.returncode == (fails or 0), arguments, "ended with", done.returncode, errors)
-    check(all(c >= " " or c == "\n" for c in output + errors), arguments, "control characters", repr(output), repr(errors))
-    if fails:
-        check(errors.count("\n") == 1 and errors.startswith("softslice: ") and not output, arguments, repr(errors), output)
-    return errors if fails else output
+def status(*arguments, **options):
+    return said("status", *arguments, **options)
 
 
 def document(*arguments, **options):
@@ -36,19 +28,6 @@ def document(*arguments, **options):
     if validate:
         validate(found)
     return found
-
-
-def schema_validator():
-    packages = subprocess.run([os.path.join(ROOT, "scripts", "python-packages"), "jsonschema", "jsonschema<4.18"], stdout=subprocess.PIPE, text=True,
-                              check=False).stdout.strip()
-    if not packages:
-        return None
-    sys.path.insert(0, packages)
-    import jsonschema  # pylint: disable=import-outside-toplevel,import-error
-    with open(os.path.join(ROOT, "docs", "status.schema.json"), encoding="utf-8") as text:
-        schema = json.load(text)
-    jsonschema.Draft7Validator.check_schema(schema)
-    return jsonschema.Draft7Validator(schema).validate
 
 
 def by_name(found):
@@ -392,7 +371,7 @@ def very_many():
         check(found["tenants"][-1]["tenant"] == "zeta" and found["omitted"] > 50, "beside a crowd", where, found["omitted"])
 
 
-validate = schema_validator()
+validate = schema_validator("status.schema.json")
 started = time.monotonic()
 two_tenants()
 used_wrongly()
