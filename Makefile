@@ -44,6 +44,7 @@ cli_src := $(wildcard cli/*.c)
 # What is a program of its own, and what of the command's it has in it.
 top_src := $(wildcard cli/top/*.c)
 exporter_src := $(wildcard cli/exporter/*.c)
+plugin_src := $(wildcard plugin/*.c)
 program_src := $(wildcard cli/observe*.c) cli/say.c
 sim_src := $(filter-out $(wildcard sim/nvml*.c sim/virtual*.c),$(wildcard sim/*.c))
 sim_asm := $(wildcard sim/*.S)
@@ -66,8 +67,9 @@ sim_nvml := $(BUILD)/sim/libnvidia-ml.so.1
 sim_virtual := $(BUILD)/sim/libvirtualtime.so
 top := $(BUILD)/softslice-top
 exporter := $(BUILD)/softslice-exporter
+plugin := $(BUILD)/softslice-device-plugin
 # A cross build has none: their libraries are not fetched for it.
-programs_too := $(if $(CROSS),,$(if $(top_src),$(top)) $(if $(exporter_src),$(exporter)))
+programs_too := $(if $(CROSS),,$(if $(top_src),$(top)) $(if $(exporter_src),$(exporter)) $(if $(plugin_src),$(plugin)))
 products := $(lib) $(command) $(programs_too) $(sim) $(sim_nvml) $(sim_virtual)
 
 .DEFAULT_GOAL := all
@@ -181,6 +183,7 @@ clean: ## Remove everything built and everything fetched
 	rm -rf build compile_commands.json
 
 include mk/page.mk
+include mk/plugin.mk
 include mk/test.mk
 
 .PHONY: help all needed-to-build install uninstall fmt docs compdb clean

@@ -151,8 +151,8 @@ on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all $(share_pr
 
 # ---- lint
 
-c_files = $(sort $(wildcard $(foreach dir,include/softslice core shim shim/hooks cli cli/top cli/exporter sim bench bench/null_driver tests tests/unit tests/ledger \
-          tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu tests/share,$(dir)/*.c $(dir)/*.h)))
+c_files = $(sort $(wildcard $(foreach dir,include/softslice core shim shim/hooks cli cli/top cli/exporter plugin sim bench bench/null_driver tests tests/unit tests/ledger \
+          tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu tests/plugin tests/share,$(dir)/*.c $(dir)/*.h)))
 lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spelling, man pages
 	@scripts/setup lint
 	@scripts/lint $(c_files)
