@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "cli.h"
+#include "softslice/ini.h"
 
 #define CDI_ROOT      "/run/softslice/containers"
 #define CDI_DIRECTORY "/var/run/cdi" /* for what is gone after a reboot, as ROOT is */
@@ -51,7 +52,25 @@ bool cdi_is_name(const char *name);
 /* Add a line to budget->limits. -1 with *error set: there are too many. */
 int cdi_limit(struct cdi_budget *budget, struct cli_error *error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* cdi_slices.c: the budgets of all [slice NAME] sections of an ini file. 0, or -1 with *error set. */
+/* ---- cdi_slices.c */
+
+#define CDI_AMOUNT_MAX (INI_LINE_MAX + 1)
+
+/* A [slice NAME] section. */
+struct cdi_slice {
+    struct cdi_budget budget;                           /* all limits; its name is NAME, which nobody has checked */
+    char vram[CDI_AMOUNT_MAX], compute[CDI_AMOUNT_MAX]; /* of them, as they stand there; "": not said */
+    bool weighted;                                      /* a weight is among them */
+    unsigned line, replicas;                            /* 0: not said */
+};
+
+/* Sets *error where the slice cannot be taken. */
+typedef void cdi_slice_found(void *context, const struct cdi_slice *slice, const char *path, struct cli_error *error);
+
+/* Go through the [slice NAME] sections of a file; `path` is for messages. How many there are, or -1 with *error set. */
+int cdi_slices_read(struct ini_file *file, const char *path, cdi_slice_found *found, void *context, struct cli_error *error);
+
+/* The budgets of all of them, one for each replica. 0, or -1 with *error set; a file without any is an error. */
 int cdi_slices(struct cdi_budgets *budgets, const char *path, struct cli_error *error);
 
 /* ---- cdi_host.c: ROOT */
@@ -82,6 +101,18 @@ bool cdi_host_spec(const struct cdi_root *root, const char *name, char spec[PATH
 
 /* How many processes of a budget live, or -errno. */
 int cdi_host_processes(const struct cdi_root *root, const char *name);
+
+/* ---- cdi_mounts.c: what a container gets */
+
+#define CDI_MOUNTS 7
+
+struct cdi_mount {
+    char host[PATH_MAX], container[PATH_MAX];
+    bool writable, runs; /* runs: code is loaded from it */
+};
+
+/* The mounts of a container with the budget `name`, in the order in which they have to be made. */
+void cdi_mounts(struct cdi_mount mount[CDI_MOUNTS], const char *root, const char *name, const char *library);
 
 /* ---- cdi_files.c */
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "cdi.h"
-#include "softslice/ini.h"
 
 #define REPLICAS_MAX 1000
 
@@ -70,16 +69,11 @@ int cdi_limit(struct cdi_budget *budget, struct cli_error *error, const char *fo
 
 /* ---- reading */
 
-struct slice {
-    struct cdi_budget budget;
-    unsigned line, replicas; /* 0: not said */
-    bool limited;
-};
-
 struct reading {
-    struct cdi_budgets *budgets;
-    struct slice slice;
-    bool in_slice;
+    cdi_slice_found *found;
+    void *context;
+    struct cdi_slice slice;
+    bool in_slice, limited;
     unsigned slices;
     struct cli_error *error;
     const char *path;
@@ -91,29 +85,18 @@ static void fail_at(struct reading *reading, unsigned line, const char *what)
         cli_fail(reading->error, -1, "cdi: %s:%u: %s", reading->path, line, what);
 }
 
-/* What was read of a section becomes budgets. */
+/* What was read of a section is handed on. */
 static void finish(struct reading *reading)
 {
-    const struct slice *slice = &reading->slice;
-    char said_by[PATH_MAX + 32], name[2 * CONFIG_TENANT_MAX];
+    const struct cdi_slice *slice = &reading->slice;
 
     if (!reading->in_slice || *reading->error->text)
         return;
     reading->in_slice = false;
-    if (!slice->limited) {
+    if (!reading->limited)
         fail_at(reading, slice->line, "a slice has a limit: vram, compute or weight");
-        return;
-    }
-    snprintf(said_by, sizeof(said_by), "%s:%u: slice", reading->path, slice->line);
-    for (unsigned i = 0; i < (slice->replicas ? slice->replicas : 1); i++) {
-        struct cdi_budget *budget;
-
-        snprintf(name, sizeof(name), slice->replicas ? "%s-%u" : "%s", slice->budget.name, i);
-        budget = cdi_add(reading->budgets, name, said_by, reading->error);
-        if (!budget)
-            return;
-        memcpy(budget->limits, slice->budget.limits, sizeof(budget->limits));
-    }
+    else
+        reading->found(reading->context, slice, reading->path, reading->error);
 }
 
 static const char *on_section(void *context, const char *section, unsigned line)
@@ -126,6 +109,7 @@ static const char *on_section(void *context, const char *section, unsigned line)
     memset(&reading->slice, 0, sizeof(reading->slice));
     reading->slice.line = line;
     reading->in_slice = true;
+    reading->limited = false;
     reading->slices++;
     snprintf(reading->slice.budget.name, sizeof(reading->slice.budget.name), "%s", section + 6);
     return NULL;
@@ -152,7 +136,10 @@ static const char *on_value(void *context, const char *key, const char *value, u
     for (unsigned i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
         if (strcmp(key, taken[i]) != 0)
             continue;
-        reading->slice.limited |= i < 3;
+        reading->limited |= i < 3;
+        if (i < 2)
+            snprintf(i ? reading->slice.compute : reading->slice.vram, CDI_AMOUNT_MAX, "%s", value);
+        reading->slice.weighted |= i == 2;
         return cdi_limit(&reading->slice.budget, reading->error, "%s = %s\n", key, value) ? "too many limits" : NULL;
     }
     return "a slice has no such key (vram, compute, weight, mode, replicas, ...)";
@@ -163,19 +150,45 @@ static void on_error(void *context, unsigned line, const char *what)
     fail_at(context, line, what);
 }
 
-int cdi_slices(struct cdi_budgets *budgets, const char *path, struct cli_error *error)
+int cdi_slices_read(struct ini_file *file, const char *path, cdi_slice_found *found, void *context, struct cli_error *error)
 {
     static const struct ini_events events = {on_section, on_value, on_error};
-    struct reading reading = {.budgets = budgets, .error = error, .path = path};
+    struct reading reading = {.found = found, .context = context, .error = error, .path = path};
+
+    ini_file_parse(file, &events, &reading);
+    finish(&reading);
+    return *error->text ? -1 : (int)reading.slices;
+}
+
+/* ---- as budgets */
+
+static void add_slice(void *context, const struct cdi_slice *slice, const char *path, struct cli_error *error)
+{
+    char said_by[PATH_MAX + 32], name[2 * CONFIG_TENANT_MAX];
+
+    snprintf(said_by, sizeof(said_by), "%s:%u: slice", path, slice->line);
+    for (unsigned i = 0; i < (slice->replicas ? slice->replicas : 1); i++) {
+        struct cdi_budget *budget;
+
+        snprintf(name, sizeof(name), slice->replicas ? "%s-%u" : "%s", slice->budget.name, i);
+        budget = cdi_add(context, name, said_by, error);
+        if (!budget)
+            return;
+        memcpy(budget->limits, slice->budget.limits, sizeof(budget->limits));
+    }
+}
+
+int cdi_slices(struct cdi_budgets *budgets, const char *path, struct cli_error *error)
+{
     struct ini_file file;
     const char *what;
+    int result;
 
     if (ini_file_open(&file, path, &what) < 0)
         return cli_fail(error, -1, "cdi: --slices %s: %s", path, what);
-    ini_file_parse(&file, &events, &reading);
-    finish(&reading);
+    result = cdi_slices_read(&file, path, add_slice, budgets, error);
     ini_file_close(&file);
-    if (!*error->text && !reading.slices)
+    if (result == 0)
         return cli_fail(error, -1, "cdi: --slices %s: there is no [slice NAME] section in it", path);
-    return *error->text ? -1 : 0;
+    return result < 0 ? -1 : 0;
 }

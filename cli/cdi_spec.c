@@ -234,39 +234,13 @@ static bool add_mount(struct json_object *mounts, const char *host, const char *
 
 static bool add_mounts(struct json_object *mounts, const struct cdi_root *root, const char *name, const char *library)
 {
-    static const struct {
-        const char *host, *container; /* below ROOT; %s is the name */
-        bool own, writable;
-    } place[] = {
-        {"/%s/.etc/ld.so.preload", CDI_PRELOAD, false, false},
-        {"/%s/.etc/softslice", CDI_ETC, false, false},
-        {"/%s", CDI_STATE, false, false},
-        {"/%s/%s", CDI_STATE "/%s", true, true},
-        {"/" CDI_TURNS, CDI_STATE "/" CDI_TURNS, false, false},
-        {"/" CDI_TURNS "/%s.turns", CDI_STATE "/" CDI_TURNS "/%s.turns", true, true},
-    };
-    char host[PATH_MAX], container[PATH_MAX], *at;
+    static struct cdi_mount mount[CDI_MOUNTS];
+    bool added = true;
 
-    if (!add_mount(mounts, library, CDI_LIBRARY, "ro", true))
-        return false;
-    for (unsigned i = 0; i < sizeof(place) / sizeof(*place); i++) {
-        const char *pattern[] = {place[i].host, place[i].container};
-        char *whole[] = {host, container};
-
-        for (unsigned side = 0; side < 2; side++) {
-            at = stpcpy(whole[side], side ? "" : root->path);
-            for (const char *c = pattern[side]; *c; c++) {
-                if (*c != '%')
-                    *at++ = *c;
-                else if (c++)
-                    at = stpcpy(at, name);
-            }
-            *at = '\0';
-        }
-        if (!add_mount(mounts, host, container, place[i].writable ? "rw" : "ro", false))
-            return false;
-    }
-    return true;
+    cdi_mounts(mount, root->path, name, library);
+    for (unsigned i = 0; i < CDI_MOUNTS && added; i++)
+        added = add_mount(mounts, mount[i].host, mount[i].container, mount[i].writable ? "rw" : "ro", mount[i].runs);
+    return added;
 }
 
 /* The edits of `gpu` as they are, as ours to add to; none for NULL. */

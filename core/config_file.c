@@ -3,7 +3,7 @@
 #include "config_internal.h"
 #include "softslice/ini.h"
 
-enum section { SECTION_BAD, SECTION_ALL, SECTION_TENANT, SECTION_GPU, SECTION_SLICE };
+enum section { SECTION_BAD, SECTION_ALL, SECTION_TENANT, SECTION_GPU, SECTION_SLICE, SECTION_OTHERS };
 
 struct reading {
     struct config_loader *loader;
@@ -16,7 +16,7 @@ struct reading {
     bool apply, unnamed; /* unnamed: this is [tenant default] */
 };
 
-/* The keys that a section takes. [slice] is the device plugin's, which may know more keys than this library. */
+/* The keys that a section takes. [slice] is the device plugin's, which may know more keys than this library; all of [device-plugin] is. */
 static bool takes(enum section section, enum config_key key)
 {
     switch (key) {
@@ -91,9 +91,11 @@ static const char *on_section(void *context, const char *section, unsigned line)
         if (!is_slice(slice))
             return "not a slice's name (A-Z a-z 0-9 . _ -)";
         reading->section = SECTION_SLICE;
+    } else if (strcmp(section, "device-plugin") == 0) {
+        reading->section = SECTION_OTHERS;
     } else {
         log_format(reading->what, sizeof(reading->what),
-                   "there is no section [%s] (only [softslice], [tenant NAME], [gpu UUID] and [slice NAME])",
+                   "there is no section [%s] (only [softslice], [tenant NAME], [gpu UUID], [slice NAME] and [device-plugin])",
                    config_quote(quote, text_of(section)));
         return reading->what;
     }
@@ -123,7 +125,7 @@ static const char *on_value(void *context, const char *name, const char *value, 
     enum config_key key = config_find(text_of(name));
     char quote[CONFIG_QUOTE_MAX];
 
-    if (reading->section == SECTION_BAD || (reading->tenant && !reading->apply))
+    if (reading->section == SECTION_BAD || reading->section == SECTION_OTHERS || (reading->tenant && !reading->apply))
         return NULL;
     if (key == CONFIG_KEYS || !takes(reading->section, key))
         return reading->section == SECTION_SLICE ? NULL : unknown_key(reading, name, key);
