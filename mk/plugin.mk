@@ -23,4 +23,11 @@ $(BUILD)/plugin/%.pb-c.o: $(BUILD)/plugin/%.pb-c.c
 	$(call say,CC,$<)
 	$(Q)$(COMPILE) -c -o $@ $<
 $(plugin_obj): | $(plugin_messages:%=%.h)
+rpc_obj := $(filter $(BUILD)/plugin/rpc%,$(plugin_obj))
+plugin_test_programs := $(patsubst tests/plugin/%.c,$(BUILD)/tests/plugin/%,$(wildcard tests/plugin/*.c))
+plugin_tests = $(call scripts_in,tests/plugin)
+$(BUILD)/tests/plugin/%: tests/plugin/%.c $(rpc_obj)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(COMPILE) -MF $@.d -Iplugin -o $@ $< $(rpc_obj) $(NGHTTP2)
 $(BUILD)/plugin/%.o: override COMPILE += -fPIE -Icli -Iplugin -I$(BUILD)/plugin
