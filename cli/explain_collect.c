@@ -11,7 +11,7 @@
 #include "explain.h"
 #include "softslice/clock.h"
 
-#define PATIENCE UINT64_C(3000000000) /* ns: members look about once a second */
+#define PATIENCE UINT64_C(3000000000) /* ns: members that are woken answer in some ms, others look once a second */
 #define POLL_NS  20000000
 #define MEMBERS  4096
 

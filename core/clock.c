@@ -132,6 +132,40 @@ bool clock_wait(const uint32_t *word, uint32_t seen, uint64_t until, bool shared
     return !over;
 }
 
+/* futex_waitv(2), which is newer than the oldest headers that this is built with. */
+#define FUTEX_WAITV 449
+#define WORD_32     2
+
+struct two {
+    uint64_t value, word;
+    uint32_t flags, reserved;
+};
+
+bool clock_wait_two(const uint32_t *word, uint32_t seen, const uint32_t *shared, uint32_t shared_seen, uint64_t until)
+{
+    static uint32_t cannot;
+    const struct two both[] = {{seen, (uintptr_t)word, WORD_32 | FUTEX_PRIVATE_FLAG, 0},
+                               {shared_seen, (uintptr_t)shared, WORD_32, 0}};
+    uint64_t here = until + (uint64_t)offset_here(), now = clock_now();
+    struct timespec end = {(time_t)(here / SECOND), (long)(here % SECOND)};
+    int saved = errno, why;
+
+    if (until != CLOCK_NEVER && now >= until)
+        return false;
+    if (!__atomic_load_n(&cannot, __ATOMIC_RELAXED)) {
+        long result = syscall(FUTEX_WAITV, both, 2, 0, until == CLOCK_NEVER ? NULL : &end, CLOCK_MONOTONIC);
+
+        why = result < 0 ? errno : 0;
+        errno = saved;
+        if (why == 0 || why == EAGAIN || why == EINTR)
+            return true;
+        if (why == ETIMEDOUT)
+            return false;
+        __atomic_store_n(&cannot, 1, __ATOMIC_RELAXED);
+    }
+    return clock_wait(word, seen, until < now + SECOND ? until : now + SECOND, false) || now + SECOND < until;
+}
+
 void clock_wake(uint32_t *word, bool shared)
 {
     int saved = errno;

@@ -2,6 +2,8 @@
 /* Asking the members of a tenant something, and their answers: a word of the ledger that grows with each question, and a file for each who answers. */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "ledger_internal.h"
 #include "ledger_sys.h"
@@ -9,6 +11,19 @@
 #include "softslice/log.h"
 
 #define KEPT_NS UINT64_C(10000000000) /* for which an answer stays */
+
+/* Wake who sleeps until there is a request. The page is mapped for its address alone: the kernel finds the sleepers by that, and nothing is read that could be
+ * cut off. */
+static void wake_members(int fd)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *mapped = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
+
+    if (mapped == MAP_FAILED)
+        return; /* they look once a minute */
+    clock_wake((uint32_t *)(void *)(mapped + offsetof(struct ledger_header, asked)), true);
+    munmap(mapped, page);
+}
 
 /* Who asks may be root and the file anybody's, who may truncate it at any time: it is written, not mapped. Two who ask at once write the same. */
 int ledger_ask(int dirfd, const char *name, uint64_t *request)
@@ -23,6 +38,8 @@ int ledger_ask(int dirfd, const char *name, uint64_t *request)
             result = (int)sys_pwrite(fd, request, sizeof(*request), offsetof(struct ledger_header, asked));
             result = result == sizeof(*request) ? 0 : result < 0 ? result : -EIO;
         }
+        if (result == 0)
+            wake_members(fd);
         sys_close(fd);
     }
     errno = saved;
@@ -33,6 +50,22 @@ bool ledger_is_asked(const struct ledger *ledger, uint64_t *request)
 {
     *request = ledger->file ? ledger_load(&ledger->file->asked) : 0;
     return *request != ledger->answered;
+}
+
+/* The half of the word that changes, on machines of this byte order. */
+static const uint32_t *asked_half(const struct ledger *ledger)
+{
+    return (const uint32_t *)(const void *)&ledger->file->asked;
+}
+
+uint32_t ledger_asked(const struct ledger *ledger)
+{
+    return ledger->file ? __atomic_load_n(asked_half(ledger), __ATOMIC_SEQ_CST) : 0;
+}
+
+bool ledger_wait_asked(const struct ledger *ledger, uint32_t asked, const uint32_t *word, uint32_t seen, uint64_t until)
+{
+    return ledger->file ? clock_wait_two(word, seen, asked_half(ledger), asked, until) : clock_wait(word, seen, until, false);
 }
 
 static void name_answer(char name[32], uint32_t slot)
@@ -123,6 +156,11 @@ void ledger_withdraw_answer(struct ledger *ledger, bool now)
     ledger->answered_at = 0;
     if (ledger->path[0])
         ledger_apart(answer_work, &answer);
+}
+
+bool ledger_has_answer(const struct ledger *ledger)
+{
+    return ledger->answered_at;
 }
 
 uint64_t ledger_own_since(const struct ledger *ledger)

@@ -113,6 +113,7 @@ static int change_locked(int fd, const struct ledger_header *header, const uint8
     ledger.file = file;
     ledger_take_header(&ledger, header);
     result = apply(&ledger, uuid, change);
+    clock_wake((uint32_t *)(void *)&ledger.file->asked, true); /* who sleeps longer without a limit looks at the new one */
     munmap(file, ledger.size);
     return result;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Says where this process's bytes are, when somebody asks: `softslice explain`. The work of shim/watch.c's thread, about once a second at most, and of
- * nobody who allocates. */
+/* Says where this process's bytes are, when somebody asks: `softslice explain`. The work of shim/watch.c's thread, and of nobody who allocates. */
 #ifndef SOFTSLICE_SHIM_EXPLAIN_H
 #define SOFTSLICE_SHIM_EXPLAIN_H
 

@@ -296,6 +296,13 @@ int ledger_ask(int dirfd, const char *name, uint64_t *request);
 /* In a member, by one thread of it: whether there is a request that it has not answered; one from before it joined is none. */
 bool ledger_is_asked(const struct ledger *ledger, uint64_t *request);
 
+/* clock_wait() that ends too when there has been a request since ledger_asked() returned `asked`. */
+uint32_t ledger_asked(const struct ledger *ledger);
+bool ledger_wait_asked(const struct ledger *ledger, uint32_t asked, const uint32_t *word, uint32_t seen, uint64_t until);
+
+/* Whether an answer of ours is still to be taken away. */
+bool ledger_has_answer(const struct ledger *ledger);
+
 /* Answer it with `size` bytes, a multiple of 8, in a file of the tenant's folder. 0 or -errno; the request is done with in any case. No descriptor
  * is to be seen by other threads. */
 int ledger_answer(struct ledger *ledger, uint64_t request, const void *data, size_t size);

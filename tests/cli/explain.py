@@ -137,6 +137,12 @@ with holding(["--tenant", "team", "--vram", "2GiB"], "take:0:%d" % (700 * MIB), 
 
 check("has ended" in explain("team", fails=1), "an ended tenant")
 
+# One that nothing limits, and that has been quiet so long that it looks at nothing by itself.
+with holding(["--tenant", "quiet"], "take:0:%d" % (11 * MIB)):
+    time.sleep(9.5)  # it has looked after 1, 2, 4 and 8 s, and comes again after 16
+    found = on(document("quiet"), 0)
+    check([member["answered"] for member in found["members"]] == [True], found)
+
 # Two GPUs.
 with holding(["--tenant", "two", "--vram", "2GiB"], "take:0:%d" % (11 * MIB), "take:1:%d" % (77 * MIB)) as program:
     found = document("two")

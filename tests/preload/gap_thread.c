@@ -10,6 +10,7 @@
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M -- forks
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_NVML=absent -- absent
 // run: SOFTSLICE_VRAM=1GiB SOFTSIM_CONTEXT_BYTES=100M SOFTSIM_LAZY_BYTES=32M -- opens
+// run: SOFTSLICE_TENANT=rests SOFTSLICE_COMPUTE=50% SOFTSIM_CONTEXT_BYTES=100M SOFTSLICE_LOG=off -- rests
 #include <dirent.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -284,13 +285,59 @@ static void absent(void)
     t_equal(t_total() - t_free(), 512 * T_MIB);
 }
 
+/* How often our threads have slept and been woken. */
+static uint64_t sleeps(void)
+{
+    DIR *directory = opendir("/proc/self/task");
+    struct dirent *entry;
+    uint64_t all = 0;
+
+    t_check(directory, "/proc/self/task");
+    while ((entry = readdir(directory))) {
+        char path[300], line[256];
+        bool ours = false;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+        FILE *status = fopen(path, "re");
+        while (status && fgets(line, sizeof(line), status)) {
+            ours |= strncmp(line, "Name:\tsoftslice", strlen("Name:\tsoftslice")) == 0;
+            if (ours && strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+                all += strtoull(line + 24, NULL, 10);
+        }
+        if (status)
+            fclose(status);
+    }
+    closedir(directory);
+    return all;
+}
+
+/* Where nothing limits what the driver takes, and nobody asks, the threads sleep: a second is not what wakes them. */
+static void rests(void)
+{
+    uint64_t before = sleeps();
+
+    if (syscall(449 /* futex_waitv */, NULL, 0, 0, NULL, 0) < 0 && errno != EINVAL)
+        t_skip("the kernel cannot wait for two words at once: the thread looks once a second");
+    t_context(0);
+    launch(1);
+    t_cuda(cuCtxSynchronize());
+    wait_until(one, "no thread was there");
+    for (unsigned tries = 0;; tries++) {
+        before = sleeps();
+        usleep(3500000);
+        if (sleeps() == before)
+            break;
+        t_check(tries < 10, "our threads wake up though nothing is to do");
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } tests[] = {{"finds", finds}, {"over", over},   {"comes", comes},   {"churn", churn},
-                 {"ends", ends},   {"forks", forks}, {"absent", absent}, {"opens", opens}};
+    } tests[] = {{"finds", finds}, {"over", over},     {"comes", comes}, {"churn", churn}, {"ends", ends},
+                 {"forks", forks}, {"absent", absent}, {"opens", opens}, {"rests", rests}};
 
     for (size_t i = 0; argc > 1 && i < sizeof(tests) / sizeof(tests[0]); i++) {
         if (strcmp(argv[1], tests[i].name) == 0) {

@@ -16,13 +16,17 @@
 /* A second one, whose inside can be seen: most machines let nobody make a time namespace. */
 static uint64_t inner_now(void);
 static bool inner_wait(const uint32_t *word, uint32_t seen, uint64_t until, bool shared);
+static bool inner_wait_two(const uint32_t *word, uint32_t seen, const uint32_t *shared, uint32_t shared_seen, uint64_t until)
+    __attribute__((unused));
 static void inner_wake(uint32_t *word, bool shared);
-#define clock_now  inner_now
-#define clock_wait inner_wait
-#define clock_wake inner_wake
+#define clock_now      inner_now
+#define clock_wait     inner_wait
+#define clock_wait_two inner_wait_two
+#define clock_wake     inner_wake
 #include "../../core/clock.c"
 #undef clock_now
 #undef clock_wait
+#undef clock_wait_two
 #undef clock_wake
 #undef SECOND
 
@@ -173,6 +177,78 @@ static bool unshare_time(const char *seconds)
     return done;
 }
 
+/* ---- two words at once */
+
+static uint32_t *shared_word(void)
+{
+    uint32_t *word = mmap(NULL, sizeof(*word), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    cr_assert_neq(word, MAP_FAILED);
+    return word;
+}
+
+Test(clock, either_of_two_words_that_differs_ends_the_sleep)
+{
+    uint32_t word = 1, *shared = shared_word();
+
+    cr_assert(clock_wait_two(&word, 0, shared, 0, CLOCK_NEVER));
+    word = 0, *shared = 1;
+    cr_assert(clock_wait_two(&word, 0, shared, 0, clock_now() + 10 * SECOND));
+    cr_assert_not(clock_wait_two(&word, 0, shared, 1, clock_now()));
+    uint64_t begun = clock_now();
+    while (clock_wait_two(&word, 0, shared, 1, begun + 50 * MS))
+        ;
+    cr_assert_geq(clock_now(), begun + 50 * MS);
+}
+
+struct sleeper {
+    uint32_t word, *shared;
+    uint32_t awake;
+};
+
+static void *sleep_for_two(void *argument)
+{
+    struct sleeper *sleeper = argument;
+
+    while (!__atomic_load_n(&sleeper->word, __ATOMIC_SEQ_CST) && !__atomic_load_n(sleeper->shared, __ATOMIC_SEQ_CST))
+        clock_wait_two(&sleeper->word, 0, sleeper->shared, 0, CLOCK_NEVER);
+    __atomic_store_n(&sleeper->awake, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+/* A wake that came to a word of the wrong kind would leave it asleep for ever, where the kernel can wait for two. */
+Test(clock, a_wake_of_either_word_ends_the_sleep, .timeout = 60)
+{
+    for (int other = 0; other < 2; other++) {
+        struct sleeper sleeper = {.shared = shared_word()};
+        pthread_t thread;
+
+        cr_assert_eq(pthread_create(&thread, NULL, sleep_for_two, &sleeper), 0);
+        while (!__atomic_load_n(&sleeper.awake, __ATOMIC_SEQ_CST)) {
+            __atomic_store_n(other ? sleeper.shared : &sleeper.word, 1, __ATOMIC_SEQ_CST);
+            clock_wake(other ? sleeper.shared : &sleeper.word, other);
+            usleep(1000);
+        }
+        pthread_join(thread, NULL);
+    }
+}
+
+/* Who asks is another process, with a mapping of its own. */
+Test(clock, a_wake_by_another_process_ends_the_sleep, .timeout = 60)
+{
+    uint32_t word = 0, *shared = shared_word();
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        __atomic_store_n(shared, 1, __ATOMIC_SEQ_CST);
+        clock_wake(shared, true);
+        _exit(0);
+    }
+    while (!__atomic_load_n(shared, __ATOMIC_SEQ_CST))
+        clock_wait_two(&word, 0, shared, 0, CLOCK_NEVER);
+    cr_assert_eq(waitpid(pid, NULL, 0), pid);
+}
+
 /* 0 where the clock and its sleep are the parent's, which read `host` a moment ago. */
 static int judge(uint64_t host, bool forward)
 {
@@ -188,7 +264,13 @@ static int judge(uint64_t host, bool forward)
     while (clock_wait(&word, 0, now + 20 * MS, false))
         ;
     now = clock_now() - now;
-    return now < 20 * MS || now > 10 * SECOND ? 3 : 0;
+    if (now < 20 * MS || now > 10 * SECOND)
+        return 3;
+    now = clock_now();
+    while (clock_wait_two(&word, 0, &word, 0, now + 20 * MS))
+        ;
+    now = clock_now() - now;
+    return now < 20 * MS || now > 10 * SECOND ? 6 : 0;
 }
 
 /* The parent has read its clock before, so a child that believed what the parent knew would be wrong. */
