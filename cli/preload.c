@@ -176,7 +176,7 @@ void preload_warn(const char *path)
     else if (!*program.interpreter)
         cli_warn("%s is statically linked and takes no preloaded library: no limit will hold in it", file);
     else if (strstr(program.interpreter, "ld-musl"))
-        cli_warn("%s uses musl, " CLI_LIBRARY " needs glibc: no limit will hold in it, and it may not start", file);
+        cli_warn("%s uses musl, " CLI_LIBRARY " needs glibc: no limit will hold in it", file);
     else if (gains_rights(file))
         cli_warn("%s is setuid, setgid or has capabilities, so it takes no preloaded library: no limit will hold in it", file);
 }

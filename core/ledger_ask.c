@@ -87,7 +87,7 @@ static int open_folder(const struct ledger *ledger, unsigned *mode)
     struct stat status;
     int folder;
 
-    memcpy(path, ledger->path, length);
+    log_format(path, sizeof(path), "%s", ledger->path);
     path[length] = '\0';
     folder = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     if (folder < 0)

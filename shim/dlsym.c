@@ -11,6 +11,7 @@
 #include "defined.h"
 #include "libc_versions.h"
 #include "resolve.h"
+#include "softslice/log.h"
 
 static void *no_dlsym(void *handle, const char *name)
 {
@@ -23,6 +24,20 @@ static void *first_dlsym(void *handle, const char *name);
 
 void *(*dlsym_next)(void *handle, const char *name) = first_dlsym;
 
+/* Elsewhere (musl) the library stands aside: the driver is not for it either. */
+static bool is_glibc(void)
+{
+    return dlvsym != NULL && dladdr1 != NULL;
+}
+
+static void tell_not_held(void)
+{
+    static unsigned told;
+
+    if (resolve_armed(RESOLVE_ANY) && !__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))
+        log_error("this program does not use glibc, but musl or the like: no limit holds in it");
+}
+
 /* The oldest version comes first: it exists in every glibc, and a failing dlvsym allocates its message. */
 static void find_next(void)
 {
@@ -31,8 +46,10 @@ static void find_next(void)
 
     if (__atomic_load_n(&dlsym_next, __ATOMIC_ACQUIRE) != first_dlsym)
         return;
-    for (size_t i = 0; !function && i < sizeof(versions) / sizeof(versions[0]); i++)
+    for (size_t i = 0; is_glibc() && !function && i < sizeof(versions) / sizeof(versions[0]); i++)
         function = dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+    if (!is_glibc())
+        function = defined_after((const void *)find_next, "dlsym");
     if (!function)
         function = (void *)no_dlsym;
     __atomic_store_n((void **)&dlsym_next, function, __ATOMIC_RELEASE);
@@ -134,6 +151,10 @@ struct dlsym_answer dlsym_filter(void *handle, const char *name, void *caller)
     int index = name ? resolve_name(name) : -1;
     if (index < 0)
         return ask_real;
+    if (!is_glibc()) {
+        tell_not_held();
+        return ask_real;
+    }
     if (handle == RTLD_NEXT)
         return next_of(index, name, caller);
     if (handle == RTLD_DEFAULT)

@@ -3,6 +3,9 @@
 #ifndef SOFTSLICE_SHIM_LIBC_VERSIONS_H
 #define SOFTSLICE_SHIM_LIBC_VERSIONS_H
 
+#include <dlfcn.h>
+#include <link.h>
+
 #if defined(__x86_64__)
 #    define LIBC_BASE_VERSION    "GLIBC_2.2.5"
 #    define LIBC_DLADDR1_VERSION "GLIBC_2.3.3"
@@ -18,5 +21,9 @@ __asm__(".symver dlclose,dlclose@" LIBC_BASE_VERSION);
 __asm__(".symver dlerror,dlerror@" LIBC_BASE_VERSION);
 __asm__(".symver dlvsym,dlvsym@" LIBC_BASE_VERSION);
 __asm__(".symver dladdr1,dladdr1@" LIBC_DLADDR1_VERSION);
+
+/* musl has neither, and does not start a program where a preloaded library refers to what it has not: NULL there. */
+#pragma weak dlvsym
+#pragma weak dladdr1
 
 #endif

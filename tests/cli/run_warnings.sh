@@ -38,6 +38,38 @@ $compiler -Wl,--dynamic-linker=/lib/ld-musl-test.so.1 -o "$TEST_TMP/musl" "$TEST
 try "$softslice" run --vram 1GiB -- "$TEST_TMP/musl"
 expect_err "^softslice: warning: $TEST_TMP/musl uses musl"
 
+# A real one runs as it would without the library, and is told once where it looks for the driver.
+if command -v musl-gcc >/dev/null; then
+    cat >"$TEST_TMP/search.c" <<'END'
+#include <dlfcn.h>
+#include <stdlib.h>
+
+int main(int argc, char **argv)
+{
+    void *all = dlopen(NULL, RTLD_NOW);
+
+    if (!all || dlsym(all, "nobody's") || dlsym(all, "malloc") != (void *)malloc)
+        return 1;
+    for (int i = 0; argv[1] && i < 3; i++)
+        dlsym(all, argv[1]);
+    return argc;
+}
+END
+    musl-gcc -o "$TEST_TMP/musl" "$TEST_TMP/search.c" || exit 1
+    try "$softslice" run --vram 1GiB -- "$TEST_TMP/musl"
+    expect_status 1
+    expect_one_warning "$TEST_TMP/musl uses musl"
+    try env LD_PRELOAD="$TEST_LIB" SOFTSLICE_VRAM=1GiB "$TEST_TMP/musl" cuMemAlloc_v2
+    expect_status 2
+    expect_err '^softslice: .* not use glibc, but musl.*no limit holds'
+    [ "$(printf '%s\n' "$err" | wc -l)" = 1 ] || fail "it was told more than once"
+    try env LD_PRELOAD="$TEST_LIB" "$TEST_TMP/musl" cuMemAlloc_v2
+    expect_status 2
+    expect_quiet
+else
+    echo "no musl-gcc: no program of musl's was started"
+fi
+
 # Another processor's: byte 18 of an ELF file is the machine.
 cp "$TEST_TMP/dynamic" "$TEST_TMP/foreign"
 printf '\002' | dd of="$TEST_TMP/foreign" bs=1 seek=18 conv=notrunc 2>/dev/null

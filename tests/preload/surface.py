@@ -97,6 +97,10 @@ def check_needs():
     expect(section, "the library needs no version of any symbol at all")
     for version in sorted(set(re.findall(r"GLIBC_(\d+(?:\.\d+)+)", section))):
         expect(tuple(map(int, version.split("."))) <= NEWEST_GLIBC, "the library needs GLIBC_%s" % version)
+    # musl has none of these, and does not start a program with a library that insists on them.
+    for kind, symbol, _ in nm("-D", "--undefined-only", LIBRARY):
+        expect(kind == "w" or symbol not in ("dlvsym", "dladdr1"), "the library insists on %s, which musl has not" % symbol)
+        expect(not symbol.endswith("_chk"), "the library needs %s, which musl has not" % symbol)
     # The simulator's clock stands in front of libc's.
     symbols = output("readelf", "--dyn-syms", "-W", LIBRARY)
     for name in ("clock_gettime", "syscall"):
