@@ -48,7 +48,7 @@ plugin_src := $(wildcard plugin/*.c)
 program_src := $(wildcard cli/observe*.c) cli/say.c
 sim_src := $(filter-out $(wildcard sim/nvml*.c sim/virtual*.c),$(wildcard sim/*.c))
 sim_asm := $(wildcard sim/*.S)
-sim_nvml_src := $(wildcard sim/nvml*.c sim/fail.c sim/shared.c sim/objects.c sim/timeline.c)
+sim_nvml_src := $(wildcard sim/nvml*.c sim/fail.c sim/shared.c sim/objects.c sim/timeline.c sim/process_id.c)
 sim_virtual_src := $(wildcard sim/virtual*.c)
 core_obj := $(core_src:%.c=$(BUILD)/%.o)
 shim_obj = $(shim_src:%.c=$(BUILD)/%.o) $(shim_asm:%.S=$(BUILD)/%.o)

@@ -10,12 +10,13 @@
 /* The process named `pid`, machine locked; NULL: unlocked, and no such process. */
 static struct sim_proc *process_lock(int pid)
 {
+    struct sim_process_id self = sim_process_reader();
     struct sim_machine *m = sim->machine;
 
     sim_machine_lock(m);
     sim_reap(m);
     for (unsigned int row = 0; row < m->procs_high; row++)
-        if (m->proc[row].state == SIM_PROC_LIVE && m->proc[row].pid == pid)
+        if (m->proc[row].state == SIM_PROC_LIVE && sim_process_seen(&self, &m->proc[row].id) == pid)
             return &m->proc[row];
     sim_machine_unlock(m);
     return NULL;

@@ -21,8 +21,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sim_machine *machine; /* kept over shutdown: another thread may still read it */
 static unsigned int users;
 static bool counts_shared;      /* SOFTSIM_NVML_SHARED: memory that several processes hold counts for each of them */
-static unsigned int pid_offset; /* SOFTSIM_NVML_PIDS: lists name processes by another namespace's ids */
-static bool bytes_unknown;      /* or cannot tell what each has */
+static bool outer_pids;         /* SOFTSIM_NVML_PIDS: lists name processes by another namespace's ids, */
+static unsigned int pid_offset; /* so much higher; */
+static bool bytes_unknown;      /* or they cannot tell what each has */
 
 /* What a process is called where its own ids mean nothing; above every id that Linux gives out, unless the setting says how far. */
 #define FOREIGN_PIDS  10000000
@@ -53,7 +54,8 @@ EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
     if (!machine)
         r = NVML_ERROR_DRIVER_NOT_LOADED;
     else if (!users++) {
-        pid_offset = pids && strncmp(pids, "host", 4) == 0 ? (unsigned int)sim_number(pids[4] ? pids + 5 : NULL, FOREIGN_PIDS) : 0;
+        outer_pids = pids && strncmp(pids, "host", 4) == 0;
+        pid_offset = outer_pids ? (unsigned int)sim_number(pids[4] ? pids + 5 : NULL, FOREIGN_PIDS) : 0;
         bytes_unknown = pids && strcmp(pids, "none") == 0;
         counts_shared = shared && strcmp(shared, "1") == 0;
     }
@@ -386,11 +388,34 @@ static unsigned long long listed_bytes(unsigned int row, unsigned int gpu)
     return bytes_unknown ? NOT_AVAILABLE : bytes;
 }
 
+/* Lock held: what a list calls a process; 0: it does not show it, as it is of a namespace that the reader's does not see (assumed). Searching all of /proc
+ * is for the first time. */
+static unsigned int listed_pid(unsigned int row, const struct sim_process_id *self)
+{
+    static struct {
+        uint64_t generation, namespace;
+        int32_t pid;
+    } known[SIM_MAX_PROCS];
+    const struct sim_proc *p = &machine->proc[row];
+
+    if (outer_pids)
+        return p->outer + pid_offset;
+    if (sim_process_near(self, &p->id))
+        return (unsigned int)p->id.pid;
+    if (known[row].generation != p->generation || known[row].namespace != self->namespace) {
+        known[row].generation = p->generation;
+        known[row].namespace = self->namespace;
+        known[row].pid = sim_process_seen(self, &p->id);
+    }
+    return (unsigned int)known[row].pid;
+}
+
 /* The processes of one of NVML's lists on a GPU; returns how many there are, writes at most `room`. All are in one list: the MPS
  * clients' with SOFTSIM_MPS, or the compute processes'. */
 static unsigned int processes(unsigned int index, enum mode mode, nvmlProcessInfo_v2_t *out, unsigned int room)
 {
-    unsigned int count = 0;
+    struct sim_process_id self = sim_process_reader();
+    unsigned int count = 0, pid;
 
     sim_machine_lock(machine);
     sim_reap(machine);
@@ -400,11 +425,11 @@ static unsigned int processes(unsigned int index, enum mode mode, nvmlProcessInf
         /* A killed process is listed until the driver has taken its memory back. */
         if (p->state == SIM_PROC_FREE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
             continue;
+        if (!(pid = listed_pid(row, &self)))
+            continue;
         if (count < room)
-            out[count] = (nvmlProcessInfo_v2_t){.pid = (unsigned int)p->pid + pid_offset,
-                                                .usedGpuMemory = listed_bytes(row, index),
-                                                .gpuInstanceId = ~0u,
-                                                .computeInstanceId = ~0u};
+            out[count] = (nvmlProcessInfo_v2_t){
+                .pid = pid, .usedGpuMemory = listed_bytes(row, index), .gpuInstanceId = ~0u, .computeInstanceId = ~0u};
         count++;
     }
     sim_machine_unlock(machine);
@@ -507,7 +532,8 @@ EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlPro
 EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *utilization,
                                                     unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp)
 {
-    unsigned int index, count = 0, room;
+    struct sim_process_id self = sim_process_reader();
+    unsigned int index, count = 0, room, pid;
     unsigned long long stamp;
 
     DEVICE(device, index);
@@ -521,11 +547,11 @@ EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlPro
     for (unsigned int row = 0; row < machine->procs_high && stamp > lastSeenTimeStamp; row++) {
         const struct sim_proc *p = &machine->proc[row];
 
-        if (p->state != SIM_PROC_LIVE || !p->client[index].contexts)
+        if (p->state != SIM_PROC_LIVE || !p->client[index].contexts || !(pid = listed_pid(row, &self)))
             continue;
         if (count < room)
-            utilization[count] = (nvmlProcessUtilizationSample_t){
-                .pid = (unsigned int)p->pid + pid_offset, .timeStamp = stamp, .smUtil = p->client[index].utilization};
+            utilization[count] =
+                (nvmlProcessUtilizationSample_t){.pid = pid, .timeStamp = stamp, .smUtil = p->client[index].utilization};
         count++;
     }
     sim_machine_unlock(machine);

@@ -383,8 +383,29 @@ void sim_proc_hold(struct sim_machine *m)
     sem_post(&attaching.held);
 }
 
+/* Lock held. Ids of the machine's first PID namespace stay as they are; those of each further one that is there at the same time lie above them. */
+static uint32_t outer_pid(const struct sim_machine *m, const struct sim_process_id *id)
+{
+    bool taken[SIM_MAX_PROCS] = {false};
+    uint32_t rank = 0;
+
+    for (unsigned int row = 0; row < m->procs_high; row++) {
+        const struct sim_proc *p = &m->proc[row];
+
+        if (p->state == SIM_PROC_FREE)
+            continue;
+        if (sim_process_near(&p->id, id))
+            return (uint32_t)id->pid + (p->outer - (uint32_t)p->id.pid);
+        taken[p->outer / SIM_NAMESPACE % SIM_MAX_PROCS] = true;
+    }
+    while (taken[rank])
+        rank++;
+    return (uint32_t)id->pid + rank * SIM_NAMESPACE;
+}
+
 bool sim_proc_attach(struct sim_machine *m, int *out, void *(*thread)(void *), void *arg)
 {
+    struct sim_process_id self = sim_process_self();
     struct sim_proc *p = NULL;
     unsigned int row;
     sigset_t all, before;
@@ -403,7 +424,8 @@ bool sim_proc_attach(struct sim_machine *m, int *out, void *(*thread)(void *), v
     row--;
     *out = (int)row;
     robust_mutex_init(&p->life);
-    p->pid = (int32_t)getpid();
+    p->id = self;
+    p->outer = outer_pid(m, &self); /* the row is free yet */
     p->clean = 0;
     p->checkpoint = 0;
     p->inside = 0;

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "process_id.h"
+
 #define SIM_MAX_GPUS    16
 #define SIM_MAX_PROCS   512
 #define SIM_MAX_OBJECTS 4096
@@ -20,6 +22,7 @@
 #define SIM_MEETINGS    256
 #define SIM_RECORDS     1024
 #define SIM_PATH_MAX    200
+#define SIM_NAMESPACE   (1u << 22) /* ids that a PID namespace has */
 #define SIM_MAGIC       UINT64_C(0x3830736d69735f67)
 
 /* What SOFTSIM_* said to the first process; see docs/simulated-gpu.md. */
@@ -60,7 +63,7 @@ struct sim_meeting {
 /* A stretch of time in which a process had a GPU, for the file. */
 struct sim_record {
     uint32_t gpu;
-    int32_t pid;
+    uint32_t pid; /* sim_proc.outer */
     uint64_t begin_ns, end_ns;
 };
 
@@ -87,7 +90,8 @@ enum sim_proc_state { SIM_PROC_FREE, SIM_PROC_LIVE, SIM_PROC_DEAD };
 struct sim_proc {
     pthread_mutex_t life; /* robust; held by a thread of the process */
     uint32_t state;
-    int32_t pid;
+    struct sim_process_id id;
+    uint32_t outer;      /* as an observer outside of all PID namespaces would call it */
     int32_t thread;      /* the one that holds `life` */
     uint32_t checkpoint; /* a CUprocessState; anything but 0 keeps the process out of the driver */
     uint32_t inside;     /* whether one of its threads is in the driver; both are atomic */

@@ -52,7 +52,7 @@ void sim_timeline_write(struct sim_machine *m)
     for (unsigned int i = 0; fd >= 0 && i < m->records; i++) {
         const struct sim_record *r = &m->record[i];
 
-        used += (size_t)snprintf(text + used, sizeof(text) - used, "%u %d %llu %llu\n", r->gpu, r->pid,
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%u %u %llu %llu\n", r->gpu, r->pid,
                                  (unsigned long long)r->begin_ns, (unsigned long long)r->end_ns);
         if (used < sizeof(text) - 100 && i + 1 < m->records)
             continue;
@@ -66,7 +66,7 @@ void sim_timeline_write(struct sim_machine *m)
     errno = error;
 }
 
-static void record(struct sim_machine *m, unsigned int gpu, int32_t pid, uint64_t begin_ns, uint64_t length_ns)
+static void record(struct sim_machine *m, unsigned int gpu, uint32_t pid, uint64_t begin_ns, uint64_t length_ns)
 {
     struct sim_record *r = &m->gpu[gpu].record;
 
@@ -232,7 +232,7 @@ static void take(struct sim_machine *m, unsigned int gpu, struct step step)
     if (step.what == SWITCHES)
         g->switch_left_ns -= step.ns;
     if (step.what == WORKS || step.what == SPINS) {
-        record(m, gpu, m->proc[g->owner].pid, g->clock_ns, step.ns);
+        record(m, gpu, m->proc[g->owner].outer, g->clock_ns, step.ns);
         if (step.what == WORKS)
             serve(&m->proc[g->owner].client[gpu], g->clock_ns, step.ns);
         g->busy_ns += step.ns;

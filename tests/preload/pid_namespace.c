@@ -7,6 +7,9 @@
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_NVML_PIDS=host SOFTSIM_GPUS=2 -- devices
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- mistaken
 // run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_NVML_PIDS=host -- crowd
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M -- twins
+// run: SOFTSLICE_VRAM=4GiB SOFTSIM_CONTEXT_BYTES=300M SOFTSIM_NVML_PIDS=host -- twins
+#include <sched.h>
 #include <sys/mman.h>
 
 #include "../cuda_helper.h"
@@ -115,12 +118,71 @@ static void crowd(void)
     }
 }
 
+/* The first process of a PID namespace of its own; its parent, which keeps no descriptor, passes its end on. */
+static pid_t first_fork(int given, int other)
+{
+    pid_t outer = t_fork(), inner;
+
+    if (outer)
+        return outer;
+    if (unshare(CLONE_NEWPID) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) < 0)
+        t_skip("no PID namespace can be made here: %s", strerror(errno));
+    inner = t_fork();
+    if (inner == 0) {
+        t_equal(getpid(), 1);
+        return 0;
+    }
+    close(given);
+    close(other);
+    t_join(inner);
+    exit(0);
+}
+
+/* Two containers on one GPU: both processes are number 1 in their PID namespaces. Each has its own context charged, and neither the other's. */
+static void twins(void)
+{
+    int ready[2], go[2];
+    char byte;
+
+    t_check(pipe(ready) == 0 && pipe(go) == 0, "pipe");
+    pid_t elder = first_fork(go[1], ready[1]);
+    if (elder == 0) {
+        close(go[1]);
+        t_context(0);
+        t_equal(told(), 300 * T_MIB);
+        t_check(t_alloc(2 * T_GIB), "refused");
+        t_check(write(ready[1], "", 1) == 1, "write");
+        t_check(read(go[0], &byte, 1) == 0, "read");
+        t_equal(told(), 300 * T_MIB + 2 * T_GIB);
+        exit(0);
+    }
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) == 1) {
+        pid_t younger = first_fork(go[1], ready[1]);
+        if (younger == 0) {
+            size_t heap;
+
+            close(go[1]);
+            t_context(0);
+            t_equal(told(), 300 * T_MIB);
+            t_check(t_alloc(500 * T_MIB), "refused");
+            t_cuda(cuCtxGetLimit(&heap, CU_LIMIT_MALLOC_HEAP_SIZE));
+            t_cuda(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, heap)); /* the driver's figure is read around it */
+            t_equal(told(), 800 * T_MIB);
+            exit(0);
+        }
+        t_join(younger);
+    }
+    close(go[1]);
+    t_join(elder);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } tests[] = {{"alone", alone}, {"devices", devices}, {"mistaken", mistaken}, {"crowd", crowd}};
+    } tests[] = {{"alone", alone}, {"devices", devices}, {"mistaken", mistaken}, {"crowd", crowd}, {"twins", twins}};
 
     for (size_t i = 0; argc > 1 && i < sizeof(tests) / sizeof(tests[0]); i++) {
         if (strcmp(argv[1], tests[i].name) == 0) {

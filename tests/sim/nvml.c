@@ -2,6 +2,7 @@
 /* What NVML says of processes where it says less than one would like: foreign ids, no bytes, MPS clients, nothing at all. */
 #include "helper.h"
 #include <cuda.h>
+#include <sched.h>
 
 #define NOT_AVAILABLE ~0ULL
 
@@ -139,6 +140,67 @@ static void check_limits(void)
     t_result(get(t_nvml_device(0), &l), 6);
 }
 
+static void inner_process(int ready, int go)
+{
+    struct process p;
+    char byte;
+
+    use_gpu();
+    t_check(only("nvmlDeviceGetComputeRunningProcesses_v3", &p), "this process is not listed");
+    t_equal(p.pid, 1);
+    t_equal(p.used, 110 * T_MIB);
+    t_check(write(ready, "", 1) == 1, "write");
+    t_check(read(go, &byte, 1) == 1, "read");
+    t_check(only("nvmlDeviceGetComputeRunningProcesses_v3", &p), "the inner process does not see itself beside the outer one");
+    t_equal(p.pid, 1);
+    t_equal(t_used(0), 220 * T_MIB);
+    _exit(0);
+}
+
+/* A PID namespace inside this one: who looks sees those whom the kernel shows, by ids of its own. */
+static void check_inner(void)
+{
+    int ready[2], go[2], told[2];
+    struct process found[4];
+    unsigned count = 4;
+    pid_t inner = 0;
+    char byte;
+
+    t_check(pipe(ready) == 0 && pipe(go) == 0 && pipe(told) == 0, "pipe");
+    pid_t middle = t_fork();
+    if (middle == 0) {
+        if (unshare(CLONE_NEWPID) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) < 0) {
+            printf("no PID namespace can be made here: %s\n", strerror(errno));
+            fflush(stdout);
+            _exit(0);
+        }
+        inner = t_fork();
+        if (inner == 0)
+            inner_process(ready[1], go[0]);
+        t_check(write(told[1], &inner, sizeof(inner)) == sizeof(inner), "write");
+        t_join(inner);
+        _exit(0);
+    }
+    close(ready[1]);
+    close(told[1]);
+    if (read(told[0], &inner, sizeof(inner)) == 0) {
+        t_join(middle);
+        return;
+    }
+    t_check(read(ready[0], &byte, 1) == 1, "read");
+    t_check(only("nvmlDeviceGetComputeRunningProcesses_v3", &found[0]), "the inner process is not listed");
+    t_equal(found[0].pid, inner);
+    use_gpu();
+    t_result(((int (*)(void *, unsigned *, struct process *))t_real_nvml("nvmlDeviceGetComputeRunningProcesses_v3"))(
+                 t_nvml_device(0), &count, found),
+             0);
+    t_equal(count, 2);
+    t_equal(found[0].pid, inner);
+    t_equal(found[1].pid, getpid());
+    t_check(write(go[1], "", 1) == 1, "write");
+    t_join(middle);
+}
+
 static void in_child(void (*check)(void), const char *variable, const char *value)
 {
     pid_t child = t_fork();
@@ -157,6 +219,7 @@ int main(void)
     setenv("SOFTSIM_MEM", "1G", 1);
     setenv("SOFTSIM_CONTEXT_BYTES", "100M", 1);
     in_child(check_foreign, "SOFTSIM_NVML_PIDS", "host");
+    in_child(check_inner, "SOFTSIM_NVML_PIDS", "");
     in_child(check_shifted, "SOFTSIM_NVML_PIDS", "host:1");
     in_child(check_no_bytes, "SOFTSIM_NVML_PIDS", "none");
     in_child(check_absent, "SOFTSIM_NVML", "absent");

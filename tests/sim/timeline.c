@@ -175,7 +175,7 @@ static const struct sim_machine *machine(void)
 static int row_of(const struct sim_machine *m, pid_t pid)
 {
     for (unsigned i = 0; i < m->procs_high; i++)
-        if (m->proc[i].state == SIM_PROC_LIVE && m->proc[i].pid == pid)
+        if (m->proc[i].state == SIM_PROC_LIVE && m->proc[i].id.pid == pid)
             return (int)i;
     t_fail("process %d has no row", (int)pid);
 }
