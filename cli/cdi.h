@@ -73,7 +73,7 @@ int cdi_slices_read(struct ini_file *file, const char *path, cdi_slice_found *fo
 /* The budgets of all of them, one for each replica. 0, or -1 with *error set; a file without any is an error. */
 int cdi_slices(struct cdi_budgets *budgets, const char *path, struct cli_error *error);
 
-/* ---- cdi_host.c: ROOT */
+/* ---- cdi_root.c: ROOT */
 
 struct cdi_root {
     int fd;
@@ -81,8 +81,10 @@ struct cdi_root {
 };
 
 /* Open it, and keep other `softslice cdi` out until it is closed. Made where it is missing and `make` is set; else -1 and *error, as for one that
- * is not ours alone. */
+ * is not ours alone, or whose place another user could give to another one. */
 int cdi_root_open(struct cdi_root *root, const char *path, bool make, struct cli_error *error);
+
+/* ---- cdi_host.c: what is in it */
 
 /* The ini that a container with this budget gets, as memory to free. NULL: no memory. */
 char *cdi_ini(const struct cdi_budget *budget);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `softslice cdi` makes on the host, so that a runtime has something to mount. */
+/* What `softslice cdi` makes in ROOT, so that a runtime has something to mount. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -13,64 +12,6 @@
 
 #define NOTE ".spec" /* a symbolic link to the spec that has the device */
 #define ETC  ".etc"  /* `status` takes what begins with a dot for no tenant */
-
-/* ---- ROOT */
-
-/* Each directory on the way that is missing. */
-static int make_parents(const char *path)
-{
-    char part[PATH_MAX];
-
-    snprintf(part, sizeof(part), "%s", path);
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return -errno;
-        *slash = '/';
-    }
-    /* What a container may write is in there, open to every user. */
-    return mkdir(part, 0700) < 0 && errno != EEXIST ? -errno : 0;
-}
-
-static bool is_text(const char *path)
-{
-    char clean[2 * PATH_MAX];
-
-    return strcmp(observe_text(clean, sizeof(clean), path, false), path) == 0;
-}
-
-int cdi_root_open(struct cdi_root *root, const char *path, bool make, struct cli_error *error)
-{
-    char clean[PATH_MAX];
-    size_t length = strlen(path);
-    struct stat status;
-    int result;
-
-    root->fd = -1;
-    if (*path != '/' || length >= sizeof(clean) - 2 * CONFIG_TENANT_MAX)
-        return cli_fail(error, -1, "cdi: --root %s: not an absolute path, or too long a one", path);
-    while (length > 1 && path[length - 1] == '/')
-        length--;
-    snprintf(clean, sizeof(clean), "%.*s", (int)length, path);
-    if (!is_text(clean))
-        return cli_fail(error, -1, "cdi: --root %s: a path with control characters, or not in UTF-8, cannot stand in a spec",
-                        clean);
-    if (make && (result = make_parents(clean)) < 0)
-        return cli_fail(error, -1, "cdi: cannot make %s: %s", clean, strerror(-result));
-    root->fd = open(clean, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (root->fd < 0)
-        return cli_fail(error, -1, "cdi: %s: %s", clean, strerror(errno));
-    if (fstat(root->fd, &status) < 0)
-        return cli_fail(error, -1, "cdi: %s: %s", clean, strerror(errno));
-    if (status.st_uid != geteuid() || status.st_mode & (S_IWGRP | S_IWOTH))
-        return cli_fail(error, -1, "cdi: %s: belongs to uid %u, mode %04o: it must be yours (uid %u), and only you may write it",
-                        clean, status.st_uid, status.st_mode & 07777, geteuid());
-    if (!realpath(clean, root->path) || !is_text(root->path) || strlen(root->path) >= PATH_MAX - 3 * CONFIG_TENANT_MAX)
-        return cli_fail(error, -1, "cdi: %s: cannot stand in a spec", clean);
-    if (flock(root->fd, LOCK_EX) < 0)
-        return cli_fail(error, -1, "cdi: cannot lock %s: %s", clean, strerror(errno));
-    return 0;
-}
 
 /* ---- the admin's file of a container */
 

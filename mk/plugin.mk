@@ -9,7 +9,7 @@ PROTOBUF_C ?= $(call once,PROTOBUF_C,$(call archive_or,protobuf-c))
 plugin_obj := $(plugin_src:%.c=$(BUILD)/%.o)
 plugin_messages := $(patsubst %.proto,$(BUILD)/%.pb-c,$(wildcard plugin/*.proto))
 # What it has in it of the command's.
-plugin_cli_obj := $(patsubst %,$(BUILD)/cli/%.o,cdi_files cdi_host cdi_mounts cdi_slices cdi_spec library preload) $(program_obj)
+plugin_cli_obj := $(patsubst %,$(BUILD)/cli/%.o,cdi_files cdi_host cdi_mounts cdi_root cdi_slices cdi_spec library preload) $(program_obj)
 
 $(plugin): $(plugin_obj) $(plugin_messages:%=%.o) $(plugin_cli_obj) $(core_obj)
 	$(call say,LINK,$@)

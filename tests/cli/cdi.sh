@@ -231,6 +231,36 @@ chmod 777 "$TEST_TMP/open"
 where=$TEST_TMP/open
 make --tenant a --vram 1GiB --output "$spec"
 expect_refusal 'only you may write it'
+where=$TEST_TMP/open/a/b
+make --tenant a --vram 1GiB --output "$spec"
+expect_refusal "others can write $TEST_TMP/open .mode 0777"
+[ ! -e "$TEST_TMP/open/a" ] || fail "a directory was made"
+try "$softslice" cdi list --root "$TEST_TMP/open/a"
+expect_out '^nothing in'
+chmod 1777 "$TEST_TMP/open"
+make --tenant a --vram 1GiB --output "$TEST_TMP/sticky.json"
+expect_status 0
+# Another user's directory, or link, above it: only root can make one.
+if [ "$(id -u)" = 0 ]; then
+    mkdir -p "$TEST_TMP/theirs/inside"
+    ln -s "$TEST_TMP/run" "$TEST_TMP/open/link"
+    chown -h 12345 "$TEST_TMP/theirs" "$TEST_TMP/open/link"
+    for where in "$TEST_TMP/theirs/new" "$TEST_TMP/theirs/inside/new" "$TEST_TMP/open/link/new"; do
+        make --tenant a --vram 1GiB --output "$spec"
+        expect_refusal 'belongs to uid 12345, who could'
+        [ ! -e "$where" ] || fail "it was made"
+        try "$softslice" cdi remove --root "$where" a
+        expect_refusal 'belongs to uid 12345, who could'
+    done
+    # One of root's links leads to another user's directory.
+    ln -s "$TEST_TMP/theirs/inside" "$TEST_TMP/led"
+    where=$TEST_TMP/led/new
+    make --tenant a --vram 1GiB --output "$spec"
+    expect_refusal "$TEST_TMP/theirs belongs to uid 12345"
+    chown 0 "$TEST_TMP/theirs"
+    make --tenant a --vram 1GiB --output "$TEST_TMP/led.json"
+    expect_status 0
+fi
 where=
 ln -s /etc "$root/evil"
 make --tenant evil --vram 1GiB --output "$spec"
