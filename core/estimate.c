@@ -1,80 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Estimates in one word each, a tag of the key and the time, so that no reader sees half of one. A key has the slots of one cache line
- * to choose from; when all are taken, one of them goes. */
+/* Learning estimates. When all slots that a key may have are taken, one of them goes. */
 #include "softslice/estimate.h"
 
 #include <stdbool.h>
 
-#define LINES   512
-#define SLOTS   8
-#define NS_BITS 32                             /* 4.3 s; what takes longer counts for that */
-#define NS_MOST ((UINT64_C(1) << NS_BITS) - 1) /* the rest is the tag */
-#define MUCH    UINT64_C(100000)               /* ns that a segment has to be off by before its estimates are given up */
-
-struct estimate_table {
-    uint64_t slot[LINES][SLOTS];
-};
+#define MUCH UINT64_C(100000) /* ns that a segment has to be off by before its estimates are given up */
 
 size_t estimate_size(void)
 {
     return sizeof(struct estimate_table);
 }
 
-/* The line and the first slot looked at come from the low bits. Never 0. */
-static inline uint64_t tag_of(uint64_t key)
-{
-    return (key | UINT64_C(1) << 63) & ~NS_MOST;
-}
-
-static inline unsigned home_of(uint64_t key)
-{
-    return key / LINES % SLOTS;
-}
-
-uint64_t estimate_of(const struct estimate_table *table, uint64_t key)
-{
-    const uint64_t *line = table->slot[key % LINES];
-    uint64_t tag = tag_of(key);
-
-    for (unsigned i = 0, at = home_of(key); i < SLOTS; i++, at = (at + 1) % SLOTS) {
-        uint64_t word = estimate_get(&line[at]);
-
-        if ((word & ~NS_MOST) == tag)
-            return word & NS_MOST;
-    }
-    return ESTIMATE_UNKNOWN;
-}
-
 /* Two threads that learn a new key at once may both enter it: the later slot is never read, and goes with the first. */
 static void set(struct estimate_table *table, uint64_t key, uint64_t ns)
 {
-    uint64_t *line = table->slot[key % LINES], tag = tag_of(key), word, victim = 0;
-    unsigned home = home_of(key), into = SLOTS;
+    uint64_t *line = table->slot[key % ESTIMATE_LINES], tag = estimate_tag(key), word, victim = 0;
+    unsigned home = estimate_home(key), into = ESTIMATE_SLOTS;
 
-    for (unsigned i = 0; i < SLOTS; i++) {
-        unsigned at = (home + i) % SLOTS;
+    for (unsigned i = 0; i < ESTIMATE_SLOTS; i++) {
+        unsigned at = (home + i) % ESTIMATE_SLOTS;
 
         word = estimate_get(&line[at]);
         victim ^= word;
-        if ((word & ~NS_MOST) == tag) {
+        if ((word & ~ESTIMATE_MOST) == tag) {
             into = at;
             break;
         }
-        if (!word && into == SLOTS)
+        if (!word && into == ESTIMATE_SLOTS)
             into = at;
     }
-    if (into == SLOTS) /* as good as any: their times are in it */
-        into = (unsigned)((victim ^ victim >> 7 ^ key >> 20) % SLOTS);
-    ns = ns < ESTIMATE_LEAST ? ESTIMATE_LEAST : ns > NS_MOST ? NS_MOST : ns;
+    if (into == ESTIMATE_SLOTS) /* as good as any: their times are in it */
+        into = (unsigned)((victim ^ victim >> 7 ^ key >> 20) % ESTIMATE_SLOTS);
+    ns = ns < ESTIMATE_LEAST ? ESTIMATE_LEAST : ns > ESTIMATE_MOST ? ESTIMATE_MOST : ns;
     estimate_put(&line[into], tag | ns);
 }
 
 static void forget(struct estimate_table *table, uint64_t key)
 {
-    uint64_t *line = table->slot[key % LINES];
+    uint64_t *line = table->slot[key % ESTIMATE_LINES];
 
-    for (unsigned i = 0; i < SLOTS; i++)
-        if ((estimate_get(&line[i]) & ~NS_MOST) == tag_of(key))
+    for (unsigned i = 0; i < ESTIMATE_SLOTS; i++)
+        if ((estimate_get(&line[i]) & ~ESTIMATE_MOST) == estimate_tag(key))
             estimate_put(&line[i], 0);
 }
 

@@ -30,52 +30,83 @@ static inline bool gate_acts(void)
            (__builtin_expect(__atomic_load_n(&gate_paces, __ATOMIC_RELAXED) != NULL, 1) || resolve_armed(RESOLVE_COMPUTE));
 }
 
-/* Around a launch of `key` (softslice/estimate.h). */
-static inline void gate_begin(struct gate_launch *launch, CUstream stream, bool per_thread, uint64_t key)
+/* Where a launch of `key` (softslice/estimate.h) in an open gate counts, and what is *expected of it. NULL: it has to ask, or is not ours to count. */
+static inline struct flow *gate_open(CUstream stream, bool per_thread, uint64_t key, uint64_t *expected)
 {
     struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
 
-    launch->key = key;
-    launch->asked = false;
-    if (__builtin_expect(paces != NULL, 1)) {
-        struct flow *flow = flow_find(paces, flow_key(stream, per_thread));
+    if (__builtin_expect(guard_depth != 0 || !paces, 0))
+        return NULL;
+    struct flow *flow = flow_find(paces, flow_key(stream, per_thread));
+    *expected = estimate_of(pace_estimates(paces), key);
+    if (__builtin_expect(flow &&
+                             __atomic_load_n(&flow->epoch, __ATOMIC_ACQUIRE) == __atomic_load_n(&paces->epoch, __ATOMIC_RELAXED) &&
+                             !flow_wants_mark(flow, *expected),
+                         1))
+        return flow;
+    return NULL;
+}
 
-        launch->flow = flow;
-        launch->expected = estimate_of(pace_estimates(paces), key);
-        if (__builtin_expect(
-                flow && __atomic_load_n(&flow->epoch, __ATOMIC_ACQUIRE) == __atomic_load_n(&paces->epoch, __ATOMIC_RELAXED) &&
-                    !flow_wants_mark(flow, launch->expected),
-                1))
-            return;
-    }
-    gate_ask(launch, stream, per_thread);
+/* It went through. */
+static inline void gate_passed(struct flow *flow, uint64_t key, uint64_t expected)
+{
+    estimate_add(&flow->segment, key, expected);
+    flow_take(flow, expected);
+}
+
+/* Around a launch. */
+static inline void gate_begin(struct gate_launch *launch, CUstream stream, bool per_thread, uint64_t key)
+{
+    launch->key = key;
+    launch->flow = gate_open(stream, per_thread, key, &launch->expected);
+    launch->asked = !launch->flow;
+    if (launch->asked)
+        gate_ask(launch, stream, per_thread);
 }
 
 static inline void gate_end(struct gate_launch *launch, CUstream stream, bool per_thread, CUresult result)
 {
-    if (__builtin_expect(!launch->flow || result != CUDA_SUCCESS, 0))
+    if (!launch->flow || result != CUDA_SUCCESS)
         return;
+    if (!launch->asked) {
+        gate_passed(launch->flow, launch->key, launch->expected);
+        return;
+    }
     estimate_add(&launch->flow->segment, launch->key, launch->expected);
-    if (__builtin_expect(!launch->asked, 1))
-        flow_take(launch->flow, launch->expected);
-    else
-        gate_launched(launch, stream, per_thread);
+    gate_launched(launch, stream, per_thread);
 }
 
-/* A wrapper of a launch: `key_` and `stream_` are expressions of its parameters. */
-#define GATE_LAUNCH(symbol, parameters, arguments, stream_, per_thread_, key_)                                                     \
-    CUresult symbol parameters                                                                                                     \
+/* A wrapper of a launch: `key_` and `stream_` are expressions of its parameters, `call_` what launches it. The way through the open gate has no call but the driver's: what takes
+ * the launch's address, and so keeps the compiler from leaving it in registers, is apart. */
+#define GATE_LAUNCH_BY(call_, symbol, parameters, arguments, stream_, per_thread_, key_)                                           \
+    static __attribute__((noinline)) CUresult symbol##_asking parameters                                                           \
     {                                                                                                                              \
         struct gate_launch launch;                                                                                                 \
         CUresult result;                                                                                                           \
                                                                                                                                    \
         if (!gate_acts())                                                                                                          \
-            return real.symbol arguments;                                                                                          \
+            return call_ arguments;                                                                                                \
         gate_begin(&launch, stream_, per_thread_, key_);                                                                           \
-        result = real.symbol arguments;                                                                                            \
+        result = call_ arguments;                                                                                                  \
         gate_end(&launch, stream_, per_thread_, result);                                                                           \
         return result;                                                                                                             \
+    }                                                                                                                              \
+    CUresult symbol parameters                                                                                                     \
+    {                                                                                                                              \
+        uint64_t key = key_, expected;                                                                                             \
+        struct flow *flow = gate_open(stream_, per_thread_, key, &expected);                                                       \
+        CUresult result;                                                                                                           \
+                                                                                                                                   \
+        if (__builtin_expect(!flow, 0))                                                                                            \
+            return symbol##_asking arguments;                                                                                      \
+        result = call_ arguments;                                                                                                  \
+        if (__builtin_expect(result == CUDA_SUCCESS, 1))                                                                           \
+            gate_passed(flow, key, expected);                                                                                      \
+        return result;                                                                                                             \
     }
+
+#define GATE_LAUNCH(symbol, parameters, arguments, stream_, per_thread_, key_)                                                     \
+    GATE_LAUNCH_BY(real.symbol, symbol, parameters, arguments, stream_, per_thread_, key_)
 
 /* After a successful synchronisation with a stream, with the current context, or with something whose work is not known. */
 void gate_synchronised_stream(CUstream stream, bool per_thread);

@@ -11,15 +11,17 @@
 #define ESTIMATE_UNKNOWN UINT64_MAX
 #define ESTIMATE_LEAST   UINT64_C(1000) /* ns: nothing counts for less, so a mark has a bounded number of launches before it */
 #define ESTIMATE_KEYS    8              /* that a segment remembers */
+#define ESTIMATE_LINES   512
+#define ESTIMATE_SLOTS   8
+#define ESTIMATE_MOST    UINT64_C(0xffffffff) /* ns; what takes longer counts for that. The rest of a slot is a tag of the key */
 
-/* Zero-filled memory is an empty one. */
-struct estimate_table;
+/* A word for each estimate, so that no reader sees half of one; a key has the slots of one cache line to choose from. Zero-filled memory is an empty one. */
+struct estimate_table {
+    uint64_t slot[ESTIMATE_LINES][ESTIMATE_SLOTS];
+};
 
 /* Bytes that a table takes, to be placed at a multiple of 64. */
 size_t estimate_size(void);
-
-/* What a launch of `key` takes, in ns; ESTIMATE_UNKNOWN if none was measured yet, or lately too different ones. */
-uint64_t estimate_of(const struct estimate_table *table, uint64_t key);
 
 /* What was launched between two marks on a stream. Zero-filled is an empty one. Threads that launch into one at the same moment may lose
  * each other's launches from it: the estimates get worse, nothing else does. */
@@ -66,6 +68,32 @@ static inline uint64_t estimate_get(const uint64_t *word)
 static inline void estimate_put(uint64_t *word, uint64_t value)
 {
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+/* The line and the first slot looked at come from the low bits. Never 0. */
+static inline uint64_t estimate_tag(uint64_t key)
+{
+    return (key | UINT64_C(1) << 63) & ~ESTIMATE_MOST;
+}
+
+static inline unsigned estimate_home(uint64_t key)
+{
+    return key / ESTIMATE_LINES % ESTIMATE_SLOTS;
+}
+
+/* What a launch of `key` takes, in ns; ESTIMATE_UNKNOWN if none was measured yet, or lately too different ones. Hot. */
+static inline uint64_t estimate_of(const struct estimate_table *table, uint64_t key)
+{
+    const uint64_t *line = table->slot[key % ESTIMATE_LINES];
+    uint64_t tag = estimate_tag(key);
+
+    for (unsigned i = 0, at = estimate_home(key); i < ESTIMATE_SLOTS; i++, at = (at + 1) % ESTIMATE_SLOTS) {
+        uint64_t word = estimate_get(&line[at]);
+
+        if ((word & ~ESTIMATE_MOST) == tag)
+            return word & ESTIMATE_MOST;
+    }
+    return ESTIMATE_UNKNOWN;
 }
 
 /* A launch of `key`, for which estimate_of() said `ns`, was added. Hot: plain loads and stores. */

@@ -146,37 +146,25 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *phGraphExec, CUgraph hGr
         return result;                                                                                                             \
     }
 
-TAKE(launch, cuGraphLaunch, false)
-TAKE(launch_ptsz, cuGraphLaunch_ptsz, true)
-TAKE(upload, cuGraphUpload, false)
-TAKE(upload_ptsz, cuGraphUpload_ptsz, true)
+TAKE(take_launch, cuGraphLaunch, false)
+TAKE(take_launch_ptsz, cuGraphLaunch_ptsz, true)
+TAKE(take_upload, cuGraphUpload, false)
+TAKE(take_upload_ptsz, cuGraphUpload_ptsz, true)
 
 /* A graph is one piece of work, whatever its nodes do: a conditional node may make it longer each time, which its mark shows. */
-#define LAUNCH(symbol, take, per_thread)                                                                                           \
-    CUresult symbol(CUgraphExec hGraph, CUstream hStream)                                                                          \
-    {                                                                                                                              \
-        struct gate_launch gate;                                                                                                   \
-        CUresult result;                                                                                                           \
-                                                                                                                                   \
-        if (!gate_acts())                                                                                                          \
-            return take(hGraph, hStream);                                                                                          \
-        gate_begin(&gate, hStream, per_thread, estimate_key_of(hGraph));                                                           \
-        result = take(hGraph, hStream);                                                                                            \
-        gate_end(&gate, hStream, per_thread, result);                                                                              \
-        return result;                                                                                                             \
-    }
-
-LAUNCH(cuGraphLaunch, launch, false)
-LAUNCH(cuGraphLaunch_ptsz, launch_ptsz, true)
+GATE_LAUNCH_BY(take_launch, cuGraphLaunch, (CUgraphExec hGraph, CUstream hStream), (hGraph, hStream), hStream, false,
+               estimate_key_of(hGraph))
+GATE_LAUNCH_BY(take_launch_ptsz, cuGraphLaunch_ptsz, (CUgraphExec hGraph, CUstream hStream), (hGraph, hStream), hStream, true,
+               estimate_key_of(hGraph))
 
 CUresult cuGraphUpload(CUgraphExec hGraph, CUstream hStream)
 {
-    return upload(hGraph, hStream);
+    return take_upload(hGraph, hStream);
 }
 
 CUresult cuGraphUpload_ptsz(CUgraphExec hGraph, CUstream hStream)
 {
-    return upload_ptsz(hGraph, hStream);
+    return take_upload_ptsz(hGraph, hStream);
 }
 
 static void updated(CUresult result, CUgraphExec exec, CUgraph graph)
