@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Allocate: what a container gets for its devices, and its files on the host. All or nothing. */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "mig.h"
+#include "node.h"
+
+#define GPU_KIND "nvidia.com/gpu" /* what the NVIDIA Container Toolkit names its CDI devices */
+
+/* Of a GPU that a container was not given but sees all the same (a pod can set NVIDIA_VISIBLE_DEVICES): too little for a context. */
+#define OTHER_GPUS "1MiB"
+
+/* ---- the limits */
+
+static bool has_key(const char *lines, const char *key, size_t length)
+{
+    for (const char *line = lines; *line; line = strchr(line, '\n') + 1) {
+        if (strncmp(line, key, length) == 0 && line[length] == ' ')
+            return true;
+    }
+    return false;
+}
+
+/* What holds for every container, where the slice says nothing else. */
+static int add_common(const struct settings *settings, const char *own, struct cdi_budget *budget, struct cli_error *error)
+{
+    if (settings->share && !has_key(own, "mode", 4) && cdi_limit(budget, error, "mode = share\n"))
+        return -1;
+    for (const char *line = settings->others; *line; line = strchr(line, '\n') + 1) {
+        if (!has_key(own, line, strcspn(line, " ")) && cdi_limit(budget, error, "%.*s\n", (int)strcspn(line, "\n"), line))
+            return -1;
+    }
+    return *own ? cdi_limit(budget, error, "%s", own) : 0;
+}
+
+static int make_limits(const struct node *node, int slice, unsigned gpu, uint64_t bytes, struct cdi_budget *budget,
+                       struct cli_error *error)
+{
+    const struct settings *settings = &node->settings;
+    const struct slice *is = slice == OFFER_UNITS ? NULL : &settings->slice[slice];
+    unsigned part = offer_part(&node->offer, gpu, bytes);
+    bool by_policy = !is || (!*is->is.compute && !is->is.weighted);
+    char size[UNITS_TEXT_MAX];
+
+    *budget->limits = '\0';
+    if (add_common(settings, is ? is->others : "", budget, error) || cdi_limit(budget, error, "vram = " OTHER_GPUS "\n") ||
+        (by_policy && settings->compute == POLICY_WEIGHT && cdi_limit(budget, error, "weight = %u\n", part)))
+        return -1;
+    if (bytes % PLUGIN_UNIT == 0)
+        snprintf(size, sizeof(size), "%llu GiB", (unsigned long long)(bytes / PLUGIN_UNIT));
+    else
+        snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+    if (cdi_limit(budget, error, "[gpu %s]\nvram = %s\n", node->offer.gpu[gpu].is.uuid, size))
+        return -1;
+    if (by_policy && settings->compute == POLICY_PROPORTIONAL)
+        return cdi_limit(budget, error, "compute = %u.%02u%%\n", part / 100, part % 100);
+    return is && *is->is.compute ? cdi_limit(budget, error, "compute = %s\n", is->is.compute) : 0;
+}
+
+/* ---- the answer */
+
+static void add_device(const struct node *node, struct answer *answer, const char *name)
+{
+    char seen[512];
+
+    snprintf(seen, sizeof(seen), "%s/%s", node->settings.dev, name);
+    if (answer->devices < ANSWER_DEVICES && access(seen, F_OK) == 0)
+        snprintf(answer->device[answer->devices++], sizeof(*answer->device), "/dev/%s", name);
+}
+
+/* The GPU itself: by its nodes, and by a name that brings the driver's libraries. */
+static void add_gpu(const struct node *node, const struct gpu *gpu, struct answer *answer)
+{
+    char name[64];
+    int caps[2];
+
+    if (node->settings.driver_cdi) {
+        snprintf(answer->cdi_device[answer->cdi++], sizeof(*answer->cdi_device), GPU_KIND "=%s", gpu->uuid);
+        return;
+    }
+    snprintf(answer->visible, sizeof(answer->visible), "%s", gpu->uuid);
+    snprintf(name, sizeof(name), "nvidia%d", gpu->minor);
+    if (gpu->minor >= 0)
+        add_device(node, answer, name);
+    add_device(node, answer, "nvidiactl");
+    add_device(node, answer, "nvidia-uvm");
+    add_device(node, answer, "nvidia-uvm-tools");
+    for (unsigned i = 0, count = mig_capabilities(MIG_CAPABILITIES, gpu, caps); i < count; i++) {
+        snprintf(name, sizeof(name), "nvidia-caps/nvidia-cap%d", caps[i]);
+        add_device(node, answer, name);
+    }
+}
+
+static void make_answer(const struct node *node, unsigned gpu, const char *name, const char *root, const char *library,
+                        struct answer *answer)
+{
+    memset(answer, 0, sizeof(*answer));
+    snprintf(answer->name, sizeof(answer->name), "%s", name);
+    add_gpu(node, &node->offer.gpu[gpu].is, answer);
+    if (node->settings.answer_cdi) {
+        snprintf(answer->cdi_device[answer->cdi++], sizeof(*answer->cdi_device), CDI_VENDOR "/" CDI_CLASS "=%s", name);
+    } else {
+        cdi_mounts(answer->mount, root, name, library);
+        answer->mounts = CDI_MOUNTS;
+    }
+}
+
+int allocate_preview(struct node *node, int slice, unsigned gpu, unsigned count, struct cdi_budget *budget, struct answer *answer,
+                     struct cli_error *error)
+{
+    char library[PATH_MAX];
+
+    memset(budget, 0, sizeof(*budget));
+    snprintf(budget->name, sizeof(budget->name), "k8s-00000000");
+    if (make_limits(node, slice, gpu, offer_bytes(&node->offer, &node->settings, slice, gpu, count), budget, error) ||
+        cdi_check(budget, error) || library_find(node->library, library, error))
+        return -1;
+    make_answer(node, gpu, budget->name, node->root, library, answer);
+    return 0;
+}
+
+/* ---- what was asked for */
+
+static const char *advice(int slice)
+{
+    return slice == OFFER_UNITS
+               ? "the free units of this node are spread over several GPUs: ask for less, or delete the pod so that it is "
+                 "scheduled again where one GPU has room"
+               : "a container takes one slice: ask for 1, or for a larger slice";
+}
+
+static enum rpc_code check_ids(const struct node *node, int slice, char *const *ids, size_t count, unsigned *gpu,
+                               struct rpc_reply *reply)
+{
+    const char *resource = offer_resource(&node->settings, slice);
+    struct offer_device device, first = {0};
+
+    if (!count)
+        return rpc_fail(reply, RPC_INVALID_ARGUMENT, "a container without a device of " PLUGIN_VENDOR "%s", resource);
+    for (size_t i = 0; i < count; i++) {
+        if (!offer_find(&node->offer, &node->settings, slice, ids[i], &device))
+            return rpc_fail(reply, RPC_NOT_FOUND, "this node has no device '%.100s' of " PLUGIN_VENDOR "%s (now)", ids[i],
+                            resource);
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(ids[j], ids[i]) == 0)
+                return rpc_fail(reply, RPC_INVALID_ARGUMENT, "the device '%.100s' is asked for twice", ids[i]);
+        }
+        if (i == 0)
+            first = device;
+        if (device.gpu != first.gpu || (slice != OFFER_UNITS && i))
+            return rpc_fail(reply, RPC_FAILED_PRECONDITION,
+                            "%zu devices of " PLUGIN_VENDOR
+                            "%s on more than one GPU or slice (%s and %s); a container's budget is on one "
+                            "GPU: %s",
+                            count, resource, ids[0], ids[i], advice(slice));
+    }
+    *gpu = first.gpu;
+    if (!node->offer.gpu[*gpu].is.healthy)
+        return rpc_fail(reply, RPC_FAILED_PRECONDITION, "%s is unhealthy: %s", node->offer.gpu[*gpu].is.uuid,
+                        node->offer.gpu[*gpu].is.reason);
+    return RPC_OK;
+}
+
+/* ---- what others have */
+
+/* What an ended container left of these devices is removed: the kubelet gives them to another pod, so that one is gone. */
+static void remove_ended(struct node *node, const struct cdi_root *root, const char *resource, char *const *ids, size_t count,
+                         int64_t now)
+{
+    for (unsigned i = 0; i < node->records.count;) {
+        const struct record *record = &node->records.record[i];
+        unsigned before = node->records.count;
+
+        if (record_has(record, resource, ids, count) && now - record->made >= RECORDS_ONE_POD && !record_lives(record, root))
+            records_remove(&node->records, root, record->name, "its devices are given to another container");
+        i += node->records.count == before;
+    }
+}
+
+/* Devices that were given out before the configuration changed can overlap with those that are offered now. */
+static enum rpc_code check_room(const struct node *node, const struct cdi_root *root, const char *resource, char *const *ids,
+                                size_t count, unsigned gpu, uint64_t bytes, struct rpc_reply *reply)
+{
+    const struct offer_gpu *on = &node->offer.gpu[gpu];
+    uint64_t taken = 0;
+
+    for (unsigned i = 0; i < node->records.count; i++) {
+        const struct record *record = &node->records.record[i];
+        bool again = false;
+
+        if (strcmp(record->uuid, on->is.uuid) != 0 || record_has(record, resource, ids, count))
+            continue;
+        /* Containers of one pod can have had the same devices one after the other. */
+        for (unsigned j = 0; j < i; j++)
+            again |= records_overlap(record, &node->records.record[j]);
+        if (!again && (node->pods.known ? record->listed || !record->missing_since : record_lives(record, root)))
+            taken += record->bytes;
+    }
+    if (taken + bytes <= on->room)
+        return RPC_OK;
+    return rpc_fail(
+        reply, RPC_FAILED_PRECONDITION,
+        "%s has %llu MiB to hand out, of which running containers have %llu MiB: the configuration was changed while they "
+        "ran; wait until they end",
+        on->is.uuid, (unsigned long long)(on->room >> 20), (unsigned long long)(taken >> 20));
+}
+
+/* ---- files on the host */
+
+static enum rpc_code fail_with(struct rpc_reply *reply, const struct cli_error *error)
+{
+    return rpc_fail(reply, RPC_FAILED_PRECONDITION, "%s", error->text);
+}
+
+static int put_spec(const struct node *node, const struct cdi_root *root, const char *name, const char *library,
+                    char path[PATH_MAX], struct cli_error *error)
+{
+    struct cdi_spec spec = {0};
+    int result;
+
+    if (mkdir(node->settings.cdi, 0755) < 0 && errno != EEXIST)
+        return cli_fail(error, -1, "cannot make %s: %s", node->settings.cdi, strerror(errno));
+    snprintf(path, PATH_MAX, "%s/" PLUGIN_SPEC, node->settings.cdi);
+    result = cdi_spec_open(&spec, path, CDI_VENDOR "/" CDI_CLASS, error);
+    if (!result)
+        result = cdi_spec_put(&spec, root, name, NULL, library, error);
+    if (!result)
+        result = cdi_spec_write(&spec, error);
+    cdi_spec_close(&spec);
+    return result;
+}
+
+static enum rpc_code make_files(struct node *node, const struct cdi_root *root, const struct record *record,
+                                const struct cdi_budget *budget, const char *library, struct rpc_reply *reply)
+{
+    struct cli_error error = {""};
+    char spec[PATH_MAX] = "";
+    int result = cdi_check(budget, &error);
+
+    if (!result && node->settings.answer_cdi)
+        result = put_spec(node, root, budget->name, library, spec, &error);
+    if (!result)
+        result = cdi_host_make(root, budget, *spec ? spec : NULL, &error);
+    if (!result) {
+        result = records_add(&node->records, root, record);
+        if (result < 0)
+            cli_fail(&error, -1, "cannot record %s/%s: %s", root->path, budget->name, strerror(-result));
+    }
+    if (!result)
+        return RPC_OK;
+    records_remove(&node->records, root, budget->name, NULL);
+    return fail_with(reply, &error);
+}
+
+static enum rpc_code give(struct node *node, const struct cdi_root *root, int slice, char *const *ids, size_t count, unsigned gpu,
+                          const char *library, struct answer *answer, struct rpc_reply *reply)
+{
+    uint64_t bytes = offer_bytes(&node->offer, &node->settings, slice, gpu, (unsigned)count);
+    struct record record = {.bytes = bytes, .made = time(NULL), .ids = (unsigned)count};
+    struct cdi_budget budget = {0};
+    struct cli_error error = {""};
+    enum rpc_code code;
+
+    snprintf(record.resource, sizeof(record.resource), "%s", offer_resource(&node->settings, slice));
+    snprintf(record.uuid, sizeof(record.uuid), "%s", node->offer.gpu[gpu].is.uuid);
+    remove_ended(node, root, record.resource, ids, count, record.made);
+    code = check_room(node, root, record.resource, ids, count, gpu, bytes, reply);
+    if (code != RPC_OK)
+        return code;
+    if (records_name(root, budget.name) < 0)
+        return rpc_fail(reply, RPC_INTERNAL, "cannot find a name for the budget in %s", root->path);
+    memcpy(record.name, budget.name, sizeof(record.name));
+    CLEANUP_FREE char(*copies)[PLUGIN_ID] = calloc(count, sizeof(*copies));
+    record.id = copies;
+    if (!record.id)
+        return rpc_fail(reply, RPC_INTERNAL, "out of memory");
+    for (size_t i = 0; i < count; i++)
+        snprintf(record.id[i], sizeof(*record.id), "%s", ids[i]);
+    if (make_limits(node, slice, gpu, bytes, &budget, &error))
+        return fail_with(reply, &error);
+    code = make_files(node, root, &record, &budget, library, reply);
+    if (code == RPC_OK) {
+        make_answer(node, gpu, budget.name, root->path, library, answer);
+        say_info("%s: %zu of " PLUGIN_VENDOR "%s on %s", budget.name, count, record.resource, record.uuid);
+    }
+    return code;
+}
+
+enum rpc_code allocate(struct node *node, int slice, char *const *ids, size_t count, struct answer *answer, struct rpc_reply *reply)
+{
+    struct cli_error error = {""};
+    struct cdi_root root;
+    char library[PATH_MAX];
+    unsigned gpu = 0;
+    enum rpc_code code = check_ids(node, slice, ids, count, &gpu, reply);
+
+    if (code != RPC_OK)
+        return code;
+    if (library_find(node->library, library, &error))
+        return fail_with(reply, &error);
+    if (cdi_root_open(&root, node->root, true, &error) == 0)
+        code = give(node, &root, slice, ids, count, gpu, library, answer, reply);
+    else
+        code = fail_with(reply, &error);
+    if (root.fd >= 0)
+        close(root.fd);
+    return code;
+}
+
+void allocate_undo(struct node *node, const struct answer *answer)
+{
+    struct cli_error error = {""};
+    struct cdi_root root;
+
+    if (cdi_root_open(&root, node->root, false, &error) == 0)
+        records_remove(&node->records, &root, answer->name, "another container of the request could not be served");
+    else
+        say_warning("%s", error.text);
+    if (root.fd >= 0)
+        close(root.fd);
+}

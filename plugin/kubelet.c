@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Being known to the kubelet. When it starts it deletes every socket in its directory and knows no plugin: then each resource listens and registers anew.
+ *
+ * A kubelet connects to the plugin and asks for its options before it answers Register, so that is called from a thread of its own. */
+#include <errno.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+
+#include "deviceplugin.pb-c.h"
+#include "node.h"
+
+#define REGISTER_MS 15000 /* the kubelet itself gives up connecting to us after 10 s */
+#define BACKOFF_MAX 30.0
+#define SOCKET      "kubelet.sock"
+
+/* ---- registration */
+
+struct registration {
+    struct node *node;
+    char kubelet[PATH_MAX];
+    unsigned long long socket;
+    unsigned count;
+    struct {
+        char endpoint[PLUGIN_RESOURCE + 32], resource[PLUGIN_RESOURCE + sizeof(PLUGIN_VENDOR)];
+        struct rpc_reply reply;
+    } one[PLUGIN_SLICES + 1];
+};
+
+static void register_one(const char *kubelet, char *endpoint, char *resource, struct rpc_reply *reply)
+{
+    V1beta1__DevicePluginOptions options = V1BETA1__DEVICE_PLUGIN_OPTIONS__INIT;
+    V1beta1__RegisterRequest request = V1BETA1__REGISTER_REQUEST__INIT;
+    uint8_t bytes[512];
+
+    options.get_preferred_allocation_available = true;
+    request.version = "v1beta1";
+    request.endpoint = endpoint;
+    request.resource_name = resource;
+    request.options = &options;
+    rpc_call(kubelet, "/v1beta1.Registration/Register", bytes, v1beta1__register_request__pack(&request, bytes), REGISTER_MS,
+             reply);
+    free(reply->body);
+    reply->body = NULL;
+}
+
+static void register_work(void *argument)
+{
+    struct registration *all = argument;
+
+    for (unsigned i = 0; i < all->count; i++)
+        register_one(all->kubelet, all->one[i].endpoint, all->one[i].resource, &all->one[i].reply);
+}
+
+static void register_done(void *argument)
+{
+    struct registration *all = argument;
+    struct node *node = all->node;
+    bool failed = false;
+
+    for (unsigned i = 0; i < all->count; i++) {
+        const struct rpc_reply *reply = &all->one[i].reply;
+
+        for (unsigned j = 0; j < node->services; j++) {
+            struct service *service = &node->service[j];
+
+            if (strcmp(service->name, all->one[i].resource + strlen(PLUGIN_VENDOR)) != 0 || !service->asked)
+                continue;
+            service->asked = false;
+            service->registered = reply->code == RPC_OK;
+        }
+        failed |= reply->code != RPC_OK;
+        if (reply->code == RPC_OK)
+            say_info("%s is registered with the kubelet", all->one[i].resource);
+        else
+            say_error("%s cannot be registered with the kubelet (%s): %s: %s", all->one[i].resource, all->kubelet,
+                      rpc_code_name(reply->code), reply->message);
+    }
+    node->reach.busy = false;
+    node->reach.backoff = failed ? (node->reach.backoff * 2 < BACKOFF_MAX ? node->reach.backoff * 2 : BACKOFF_MAX) : 0.5;
+    node->reach.next = failed ? now_seconds() + node->reach.backoff : 0;
+    if (failed)
+        say_info("trying again in %.0f s", node->reach.backoff);
+    free(all);
+}
+
+static void register_all(struct node *node, unsigned long long socket)
+{
+    struct registration *all = calloc(1, sizeof(*all));
+    int result;
+
+    if (!all)
+        return;
+    all->node = node;
+    all->socket = socket;
+    snprintf(all->kubelet, sizeof(all->kubelet), "%s/" SOCKET, node->kubelet);
+    for (unsigned i = 0; i < node->services; i++) {
+        struct service *service = &node->service[i];
+
+        if (!service->server || service->registered)
+            continue;
+        service->asked = true;
+        snprintf(all->one[all->count].endpoint, sizeof(all->one->endpoint), "%s", strrchr(service->socket, '/') + 1);
+        snprintf(all->one[all->count].resource, sizeof(all->one->resource), PLUGIN_VENDOR "%s", service->name);
+        all->count++;
+    }
+    result = all->count ? job_start(register_work, register_done, all) : 0;
+    node->reach.busy = all->count && result == 0;
+    if (result < 0)
+        say_error("cannot register: %s", strerror(-result));
+    if (!node->reach.busy)
+        free(all);
+}
+
+/* ---- sockets */
+
+static void listen_on(struct service *service)
+{
+    struct node *node = service->node;
+    int error = 0;
+
+    service->registered = service->asked = false;
+    service->server = rpc_server_new(node->loop, service->socket, service_methods, service_method_count, service, &error);
+    if (service->server)
+        return;
+    if (error == -EADDRINUSE) {
+        say_error("another plugin listens on %s: only one can offer " PLUGIN_VENDOR "%s on a node; ending", service->socket,
+                  service->name);
+        node->stop = true;
+        node->status = 1;
+    } else {
+        say_error("cannot listen on %s: %s", service->socket, strerror(-error));
+    }
+}
+
+static void close_socket(struct service *service)
+{
+    if (service->server)
+        rpc_server_free(service->server);
+    service->server = NULL;
+    service->registered = service->asked = false;
+}
+
+void kubelet_services(struct node *node)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < node->services; i++) /* a server has its service's address */
+        close_socket(&node->service[i]);
+    for (int slice = OFFER_UNITS; slice < (int)node->settings.slices; slice++) {
+        struct service *service = &node->service[kept];
+        const char *name = offer_resource(&node->settings, slice);
+
+        memset(service, 0, sizeof(*service));
+        service->node = node;
+        service->slice = slice;
+        snprintf(service->name, sizeof(service->name), "%s", name);
+        if ((size_t)snprintf(service->socket, sizeof(service->socket), "%s/softslice-%s.sock", node->kubelet, name) >=
+            sizeof(service->socket))
+            say_error(PLUGIN_VENDOR "%s: the path of its socket would be too long", name);
+        else
+            kept++;
+    }
+    node->services = kept;
+}
+
+/* ---- the directory */
+
+/* Which socket it is, so that another one of the same name is told apart; 0: none. */
+static unsigned long long socket_of(const struct node *node)
+{
+    char path[PATH_MAX];
+    struct stat status;
+
+    snprintf(path, sizeof(path), "%s/" SOCKET, node->kubelet);
+    if (stat(path, &status) < 0 || !S_ISSOCK(status.st_mode))
+        return 0;
+    return ((unsigned long long)status.st_ino << 20 ^ (unsigned long long)status.st_ctim.tv_sec << 30 ^
+            (unsigned long long)status.st_ctim.tv_nsec) |
+           1;
+}
+
+static void watch_directory(struct node *node)
+{
+    int watch = inotify_add_watch(node->reach.watch, node->kubelet, IN_CREATE | IN_DELETE | IN_MOVED_TO | IN_MOVED_FROM);
+
+    node->reach.directory = watch; /* the same number for the same directory: adding it again costs nothing */
+}
+
+static void drain(void *argument)
+{
+    struct node *node = argument;
+    char events[4096];
+
+    while (read(node->reach.watch, events, sizeof(events)) > 0)
+        ;
+}
+
+int kubelet_open(struct node *node)
+{
+    node->reach.watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (node->reach.watch < 0)
+        return -errno;
+    node->reach.backoff = 0.5;
+    return rpc_loop_watch(node->loop, node->reach.watch, drain, node);
+}
+
+static void tell_missing(struct node *node, bool missing)
+{
+    if (missing && !node->reach.missing)
+        say_warning("%s/" SOCKET " is not there: waiting for the kubelet", node->kubelet);
+    node->reach.missing = missing;
+}
+
+void kubelet_check(struct node *node)
+{
+    unsigned long long socket;
+    bool unregistered = false;
+
+    watch_directory(node);
+    socket = socket_of(node);
+    tell_missing(node, !socket);
+    if (socket != node->reach.socket) {
+        if (node->reach.socket && socket)
+            say_info("the kubelet was restarted: registering again");
+        for (unsigned i = 0; i < node->services; i++)
+            node->service[i].registered = node->service[i].asked = false;
+        node->reach.socket = socket;
+        node->reach.next = 0;
+        node->reach.backoff = 0.5;
+    }
+    for (unsigned i = 0; i < node->services && !node->stop && node->reach.directory >= 0; i++) {
+        struct service *service = &node->service[i];
+
+        if (service->server && !rpc_server_is_there(service->server)) {
+            say_info("%s is gone: listening again", service->socket);
+            close_socket(service);
+        }
+        if (!service->server)
+            listen_on(service);
+        unregistered |= service->server && !service->registered;
+    }
+    if (unregistered && socket && !node->reach.busy && now_seconds() >= node->reach.next)
+        register_all(node, socket);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state of the thread that serves the kubelet: what is offered, to whom it was given, and how the kubelet is reached. */
+#ifndef SOFTSLICE_PLUGIN_NODE_H
+#define SOFTSLICE_PLUGIN_NODE_H
+
+#include "offer.h"
+#include "records.h"
+#include "rpc.h"
+
+/* A resource that the kubelet is offered, on a socket of its own. */
+struct service {
+    struct node *node;
+    char name[PLUGIN_RESOURCE]; /* "vram-gib" */
+    int slice;                  /* OFFER_UNITS, or the index of its slice */
+    char socket[PATH_MAX];
+    struct rpc_server *server; /* NULL: not listening */
+    bool registered, asked;    /* asked: a registration is on its way */
+};
+
+struct node {
+    const char *root, *kubelet, *library, *config; /* as given; `config` also where it is the default */
+    bool config_named, configured, stop;
+    int status; /* to end with */
+    struct settings settings;
+    struct gpus gpus;
+    struct offer offer;
+    struct records records;
+    struct rpc_loop *loop;
+    unsigned services;
+    struct service service[PLUGIN_SLICES + 1];
+    struct {
+        int watch, directory;      /* inotify; the watch of the directory, or -1 */
+        unsigned long long socket; /* of kubelet.sock when we registered: its inode and time, mixed; 0: none */
+        double next, backoff;      /* of registrations */
+        bool busy, missing;        /* told that it is missing */
+    } reach;
+    struct {
+        double next;
+        bool busy, told; /* that it cannot be asked */
+        bool known;      /* the list was had at least once */
+    } pods;
+};
+
+/* ---- service.c: what the kubelet calls */
+
+extern const struct rpc_method service_methods[];
+extern const unsigned service_method_count;
+
+/* Tell every stream what there is now. */
+void service_tell(struct service *service);
+
+/* ---- allocate.c */
+
+#define ANSWER_DEVICES 16
+
+/* What a container gets. */
+struct answer {
+    char name[CONFIG_TENANT_MAX];  /* its budget's */
+    unsigned mounts, devices, cdi; /* how many of each */
+    struct cdi_mount mount[CDI_MOUNTS];
+    char device[ANSWER_DEVICES][64]; /* paths on the node, and in the container */
+    char visible[OBSERVE_UUID];      /* NVIDIA_VISIBLE_DEVICES; "": not set */
+    char cdi_device[2][128];         /* "nvidia.com/gpu=GPU-..." */
+};
+
+/* Give `count` devices of a resource to a container: its files on the host are made, and it is recorded. Returns the status; on failure nothing is left
+ * and *reply has the message. */
+enum rpc_code allocate(struct node *node, int slice, char *const *ids, size_t count, struct answer *answer,
+                       struct rpc_reply *reply);
+
+/* Take it back: the answer was never given. */
+void allocate_undo(struct node *node, const struct answer *answer);
+
+/* What allocate() would answer for so many devices of one GPU, without making anything. */
+int allocate_preview(struct node *node, int slice, unsigned gpu, unsigned count, struct cdi_budget *budget, struct answer *answer,
+                     struct cli_error *error);
+
+/* ---- kubelet.c: being known to the kubelet */
+
+int kubelet_open(struct node *node);
+
+/* Listen where nobody does, register what is not. Called often. */
+void kubelet_check(struct node *node);
+
+/* Let the services be those of the settings. */
+void kubelet_services(struct node *node);
+
+/* ---- pods.c: whose the allocations are */
+
+/* Ask the kubelet for its pods if it is time to. */
+void pods_check(struct node *node);
+
+/* Ask soon: something was given out. */
+void pods_soon(struct node *node);
+
+/* ---- job.c: what may take its time */
+
+/* Run work(argument) in a thread of its own, and then done(argument) in the loop's. 0 or -errno. */
+int job_open(struct rpc_loop *loop);
+int job_start(void (*work)(void *argument), void (*done)(void *argument), void *argument);
+
+/* ---- dry_run.c */
+
+/* Print what is offered, and what a container of `units` (0: none asked for) would get, as JSON. */
+int dry_run(struct node *node, unsigned units, struct cli_error *error);
+
+#endif

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Allocations on the host. A record is written last and its directory goes with it, so a directory without one was never given to anybody. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "document.h"
+#include "records.h"
+
+#define FILE_NAME ".allocation"
+#define FILE_MOST (1 << 20)
+#define PREFIX    "k8s-"
+#define IDS_MOST  4096
+
+/* ---- the file */
+
+static struct json_object *read_json(int directory, const char *name)
+{
+    char path[CONFIG_TENANT_MAX + sizeof(FILE_NAME) + 1], *text;
+    struct json_object *object = NULL;
+    struct stat status;
+
+    snprintf(path, sizeof(path), "%s/" FILE_NAME, name);
+    CLEANUP_CLOSE int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_uid != geteuid() || status.st_size > FILE_MOST)
+        return NULL;
+    text = malloc((size_t)status.st_size + 1);
+    if (text) {
+        ssize_t length = pread(fd, text, (size_t)status.st_size, 0);
+
+        text[length > 0 ? length : 0] = '\0';
+        object = json_tokener_parse(text);
+        free(text);
+    }
+    return object;
+}
+
+static bool take_text(struct json_object *object, const char *key, char *text, size_t size)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(object, key, &value) && json_object_is_type(value, json_type_string) &&
+           (size_t)snprintf(text, size, "%s", json_object_get_string(value)) < size;
+}
+
+static bool take_ids(struct json_object *object, struct record *record)
+{
+    struct json_object *ids, *id;
+    size_t count = json_object_object_get_ex(object, "ids", &ids) && json_object_is_type(ids, json_type_array)
+                       ? json_object_array_length(ids)
+                       : 0;
+
+    record->id = count && count <= IDS_MOST ? calloc(count, sizeof(*record->id)) : NULL;
+    for (size_t i = 0; record->id && i < count; i++) {
+        id = json_object_array_get_idx(ids, i);
+        if (!json_object_is_type(id, json_type_string))
+            return false;
+        snprintf(record->id[i], sizeof(*record->id), "%s", json_object_get_string(id));
+        record->ids++;
+    }
+    return record->id != NULL;
+}
+
+static bool take_record(struct json_object *object, const char *name, struct record *record)
+{
+    struct json_object *value;
+
+    memset(record, 0, sizeof(*record));
+    snprintf(record->name, sizeof(record->name), "%s", name);
+    if (!json_object_is_type(object, json_type_object) ||
+        !take_text(object, "resource", record->resource, sizeof(record->resource)) ||
+        !take_text(object, "gpu", record->uuid, sizeof(record->uuid)))
+        return false;
+    if (json_object_object_get_ex(object, "bytes", &value))
+        record->bytes = (uint64_t)json_object_get_int64(value);
+    if (json_object_object_get_ex(object, "made", &value))
+        record->made = json_object_get_int64(value);
+    return take_ids(object, record);
+}
+
+static int write_record(const struct cdi_root *root, const struct record *record)
+{
+    struct json_object *object = json_object_new_object(), *ids = json_object_new_array();
+    bool failed = !object;
+    const char *text;
+    int result;
+
+    for (unsigned i = 0; i < record->ids; i++)
+        document_append(&failed, ids, json_object_new_string(record->id[i]));
+    document_put(&failed, object, "resource", json_object_new_string(record->resource));
+    document_put(&failed, object, "gpu", json_object_new_string(record->uuid));
+    document_put(&failed, object, "bytes", document_number(record->bytes));
+    document_put(&failed, object, "made", json_object_new_int64(record->made));
+    document_put(&failed, object, "ids", ids);
+    text = failed ? NULL : json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN);
+    CLEANUP_CLOSE int folder = openat(root->fd, record->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    result = !text ? -ENOMEM : folder < 0 ? -errno : cdi_write(folder, FILE_NAME, text, strlen(text), 0600);
+    json_object_put(object);
+    return result;
+}
+
+/* ---- the list */
+
+static int append(struct records *records, const struct record *record)
+{
+    if (records->count == records->room) {
+        unsigned room = records->room ? 2 * records->room : 64;
+        struct record *grown = realloc(records->record, room * sizeof(*grown));
+
+        if (!grown)
+            return -ENOMEM;
+        records->record = grown;
+        records->room = room;
+    }
+    records->record[records->count++] = *record;
+    return 0;
+}
+
+void records_load(struct records *records, const char *root)
+{
+    DIR *all = opendir(root);
+    struct dirent *entry;
+    struct record record;
+
+    while (all && (entry = readdir(all))) {
+        struct json_object *object;
+
+        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 || strlen(entry->d_name) >= CONFIG_TENANT_MAX)
+            continue;
+        object = read_json(dirfd(all), entry->d_name);
+        if (!object || !take_record(object, entry->d_name, &record))
+            say_warning("%s/%s: no record of an allocation in it: it is left as it is ('softslice cdi remove %s' removes it)", root,
+                        entry->d_name, entry->d_name);
+        else if (append(records, &record) < 0)
+            say_error("out of memory");
+        json_object_put(object);
+    }
+    if (all)
+        closedir(all);
+    if (records->count)
+        say_info("%u allocation%s of an earlier process in %s", records->count, records->count == 1 ? "" : "s", root);
+}
+
+int records_add(struct records *records, const struct cdi_root *root, const struct record *record)
+{
+    struct record copy = *record;
+    int result;
+
+    copy.id = calloc(record->ids, sizeof(*copy.id));
+    if (!copy.id)
+        return -ENOMEM;
+    memcpy(copy.id, record->id, record->ids * sizeof(*copy.id));
+    result = write_record(root, record);
+    if (result == 0)
+        result = append(records, &copy);
+    if (result < 0)
+        free(copy.id);
+    return result;
+}
+
+static void leave_spec(const struct cdi_root *root, const char *name)
+{
+    struct cli_error error = {""};
+    struct cdi_spec spec = {0};
+    char path[PATH_MAX];
+
+    if (!cdi_host_spec(root, name, path) || cdi_spec_open(&spec, path, NULL, &error))
+        return;
+    cdi_spec_drop(&spec, name);
+    if (spec.changed && cdi_spec_write(&spec, &error))
+        say_warning("%s", error.text);
+    cdi_spec_close(&spec);
+}
+
+void records_remove(struct records *records, const struct cdi_root *root, const char *name, const char *why)
+{
+    struct cli_error error = {""};
+    char gone[CONFIG_TENANT_MAX];
+
+    snprintf(gone, sizeof(gone), "%s", name);
+    leave_spec(root, gone);
+    if (cdi_host_remove(root, gone, &error)) {
+        say_warning("%s", error.text);
+        return;
+    }
+    if (why)
+        say_info("%s is removed: %s", gone, why);
+    for (unsigned i = 0; i < records->count; i++) {
+        if (strcmp(records->record[i].name, gone) != 0)
+            continue;
+        free(records->record[i].id);
+        memmove(&records->record[i], &records->record[i + 1], (records->count - i - 1) * sizeof(*records->record));
+        records->count--;
+        return;
+    }
+}
+
+bool record_has(const struct record *record, const char *resource, char *const *ids, size_t count)
+{
+    if (strcmp(record->resource, resource) != 0)
+        return false;
+    for (unsigned i = 0; i < record->ids; i++) {
+        for (size_t j = 0; j < count; j++) {
+            if (strcmp(record->id[i], ids[j]) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+bool records_overlap(const struct record *one, const struct record *other)
+{
+    if (strcmp(one->resource, other->resource) != 0 || strcmp(one->uuid, other->uuid) != 0)
+        return false;
+    for (unsigned i = 0; i < one->ids; i++) {
+        for (unsigned j = 0; j < other->ids; j++) {
+            if (strcmp(one->id[i], other->id[j]) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+void record_label(struct record *record, const struct cdi_root *root, const char *pod, const char *namespace, const char *container)
+{
+    const char *const label[][2] = {{"pod", pod}, {"namespace", namespace}, {"container", container}};
+    char text[4 * OBSERVE_LABEL] = "[labels]\n";
+
+    if (strcmp(record->pod, pod) == 0 && strcmp(record->namespace, namespace) == 0 && strcmp(record->container, container) == 0)
+        return;
+    snprintf(record->pod, sizeof(record->pod), "%s", pod);
+    snprintf(record->namespace, sizeof(record->namespace), "%s", namespace);
+    snprintf(record->container, sizeof(record->container), "%s", container);
+    /* One that is longer than a line can be is left out. */
+    for (unsigned i = 0; i < sizeof(label) / sizeof(*label); i++) {
+        if (*label[i][1] && strlen(label[i][0]) + strlen(label[i][1]) + 3 <= INI_LINE_MAX)
+            sprintf(text + strlen(text), "%s = %s\n", label[i][0], label[i][1]);
+    }
+    CLEANUP_CLOSE int folder = openat(root->fd, record->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (folder < 0 || cdi_write(folder, "labels.ini", text, strlen(text), 0644) < 0)
+        say_warning("%s: its labels cannot be written: %s", record->name, strerror(errno));
+    else
+        say_info("%s is container %s of pod %s/%s", record->name, container, namespace, pod);
+}
+
+bool record_lives(const struct record *record, const struct cdi_root *root)
+{
+    return cdi_host_processes(root, record->name) > 0;
+}
+
+int records_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX])
+{
+    uint32_t number;
+
+    for (unsigned i = 0; i < 1000; i++) {
+        if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+            return -errno;
+        snprintf(name, CONFIG_TENANT_MAX, PREFIX "%08x", number);
+        if (faccessat(root->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+            return 0;
+    }
+    return -EEXIST;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What was given out, as this process knows it and as it is on the host: in ROOT/NAME/.allocation, for the next one. */
+#ifndef SOFTSLICE_PLUGIN_RECORDS_H
+#define SOFTSLICE_PLUGIN_RECORDS_H
+
+#include "plugin.h"
+
+/* Allocations of the same devices within this many seconds are of one pod: the kubelet gives an init container's devices to the next containers, and
+ * asks for all of them before any runs. */
+#define RECORDS_ONE_POD 60
+
+struct record {
+    char name[CONFIG_TENANT_MAX]; /* of its budget, and its directory below the root */
+    char resource[PLUGIN_RESOURCE];
+    char uuid[OBSERVE_UUID];
+    uint64_t bytes;
+    int64_t made; /* seconds of CLOCK_REALTIME */
+    unsigned ids;
+    char (*id)[PLUGIN_ID];
+    bool listed;          /* the kubelet listed it when it was last asked */
+    double missing_since; /* of now_seconds(); 0: not missing */
+    char pod[OBSERVE_LABEL], namespace[OBSERVE_LABEL], container[OBSERVE_LABEL];
+};
+
+struct records {
+    unsigned count, room;
+    struct record *record;
+};
+
+/* Take what an earlier process left below the root. What cannot be read is told and left alone. */
+void records_load(struct records *records, const char *root);
+
+/* Note a new one, on the host too. 0 or -errno; then nothing is noted. */
+int records_add(struct records *records, const struct cdi_root *root, const struct record *record);
+
+/* Remove its directory, its CDI device and the record. */
+void records_remove(struct records *records, const struct cdi_root *root, const char *name, const char *why);
+
+/* Whether it has one of these devices. */
+bool record_has(const struct record *record, const char *resource, char *const *ids, size_t count);
+
+/* Whether they have a device in common. */
+bool records_overlap(const struct record *one, const struct record *other);
+
+/* Say whose it is, in labels.ini as well, if that is new. */
+void record_label(struct record *record, const struct cdi_root *root, const char *pod, const char *namespace,
+                  const char *container);
+
+/* Whether a process of its container is known to live. */
+bool record_lives(const struct record *record, const struct cdi_root *root);
+
+/* Names like k8s-0f3a9c21 that are free. */
+int records_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX]);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Log lines: one write each, so that those of two threads do not mix. */
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "plugin.h"
+
+#define LINE_MAX_BYTES 4096
+
+static void say(const char *level, const char *format, va_list args)
+{
+    char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES + 128], date[32];
+    struct timespec now;
+    struct tm parts;
+    int length;
+
+    vsnprintf(text, sizeof(text), format, args);
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        if (*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    }
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &parts);
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &parts);
+    length = snprintf(line, sizeof(line), "%s.%03ldZ %s %s\n", date, now.tv_nsec / 1000000, level, text);
+    if (write(STDERR_FILENO, line, (size_t)length) < 0)
+        return; /* nobody reads it: there is nowhere to say so */
+}
+
+#define LEVEL(name, word)                                                                                                          \
+    void say_##name(const char *format, ...)                                                                                       \
+    {                                                                                                                              \
+        va_list args;                                                                                                              \
+                                                                                                                                   \
+        va_start(args, format);                                                                                                    \
+        say(word, format, args);                                                                                                   \
+        va_end(args);                                                                                                              \
+    }
+
+LEVEL(info, "info")
+LEVEL(warning, "warning")
+LEVEL(error, "error")
+
+double now_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
