@@ -170,13 +170,13 @@ static enum rpc_code check_ids(const struct node *node, int slice, char *const *
 static void remove_ended(struct node *node, const struct cdi_root *root, const char *resource, char *const *ids, size_t count,
                          int64_t now)
 {
-    for (unsigned i = 0; i < node->records.count;) {
-        const struct record *record = &node->records.record[i];
-        unsigned before = node->records.count;
+    for (unsigned i = 0; i < node->given.count;) {
+        const struct given *record = &node->given.one[i];
+        unsigned before = node->given.count;
 
-        if (record_has(record, resource, ids, count) && now - record->made >= RECORDS_ONE_POD && !record_lives(record, root))
-            records_remove(&node->records, root, record->name, "its devices are given to another container");
-        i += node->records.count == before;
+        if (given_has(record, resource, ids, count) && now - record->made >= GIVEN_ONE_POD && !given_lives(record, root))
+            given_remove(&node->given, root, record->name, "its devices are given to another container");
+        i += node->given.count == before;
     }
 }
 
@@ -187,16 +187,16 @@ static enum rpc_code check_room(const struct node *node, const struct cdi_root *
     const struct offer_gpu *on = &node->offer.gpu[gpu];
     uint64_t taken = 0;
 
-    for (unsigned i = 0; i < node->records.count; i++) {
-        const struct record *record = &node->records.record[i];
+    for (unsigned i = 0; i < node->given.count; i++) {
+        const struct given *record = &node->given.one[i];
         bool again = false;
 
-        if (strcmp(record->uuid, on->is.uuid) != 0 || record_has(record, resource, ids, count))
+        if (strcmp(record->uuid, on->is.uuid) != 0 || given_has(record, resource, ids, count))
             continue;
         /* Containers of one pod can have had the same devices one after the other. */
         for (unsigned j = 0; j < i; j++)
-            again |= records_overlap(record, &node->records.record[j]);
-        if (!again && (node->pods.known ? record->listed || !record->missing_since : record_lives(record, root)))
+            again |= given_overlap(record, &node->given.one[j]);
+        if (!again && (node->pods.known ? record->listed || !record->missing_since : given_lives(record, root)))
             taken += record->bytes;
     }
     if (taken + bytes <= on->room)
@@ -233,7 +233,7 @@ static int put_spec(const struct node *node, const struct cdi_root *root, const 
     return result;
 }
 
-static enum rpc_code make_files(struct node *node, const struct cdi_root *root, const struct record *record,
+static enum rpc_code make_files(struct node *node, const struct cdi_root *root, const struct given *record,
                                 const struct cdi_budget *budget, const char *library, struct rpc_reply *reply)
 {
     struct cli_error error = {""};
@@ -245,13 +245,13 @@ static enum rpc_code make_files(struct node *node, const struct cdi_root *root, 
     if (!result)
         result = cdi_host_make(root, budget, *spec ? spec : NULL, &error);
     if (!result) {
-        result = records_add(&node->records, root, record);
+        result = given_add(&node->given, root, record);
         if (result < 0)
             cli_fail(&error, -1, "cannot record %s/%s: %s", root->path, budget->name, strerror(-result));
     }
     if (!result)
         return RPC_OK;
-    records_remove(&node->records, root, budget->name, NULL);
+    given_remove(&node->given, root, budget->name, NULL);
     return fail_with(reply, &error);
 }
 
@@ -259,7 +259,7 @@ static enum rpc_code give(struct node *node, const struct cdi_root *root, int sl
                           const char *library, struct answer *answer, struct rpc_reply *reply)
 {
     uint64_t bytes = offer_bytes(&node->offer, &node->settings, slice, gpu, (unsigned)count);
-    struct record record = {.bytes = bytes, .made = time(NULL), .ids = (unsigned)count};
+    struct given record = {.bytes = bytes, .made = time(NULL), .ids = (unsigned)count};
     struct cdi_budget budget = {0};
     struct cli_error error = {""};
     enum rpc_code code;
@@ -270,7 +270,7 @@ static enum rpc_code give(struct node *node, const struct cdi_root *root, int sl
     code = check_room(node, root, record.resource, ids, count, gpu, bytes, reply);
     if (code != RPC_OK)
         return code;
-    if (records_name(root, budget.name) < 0)
+    if (given_name(root, budget.name) < 0)
         return rpc_fail(reply, RPC_INTERNAL, "cannot find a name for the budget in %s", root->path);
     memcpy(record.name, budget.name, sizeof(record.name));
     CLEANUP_FREE char(*copies)[PLUGIN_ID] = calloc(count, sizeof(*copies));
@@ -316,7 +316,7 @@ void allocate_undo(struct node *node, const struct answer *answer)
     struct cdi_root root;
 
     if (cdi_root_open(&root, node->root, false, &error) == 0)
-        records_remove(&node->records, &root, answer->name, "another container of the request could not be served");
+        given_remove(&node->given, &root, answer->name, "another container of the request could not be served");
     else
         say_warning("%s", error.text);
     if (root.fd >= 0)

@@ -232,7 +232,7 @@ static int open_all(struct node *node)
     if ((result = rpc_loop_watch(node->loop, signals, take_signal, node)) < 0 || (result = job_open(node->loop)) < 0 ||
         (result = kubelet_open(node)) < 0)
         return result;
-    records_load(&node->records, node->root);
+    given_load(&node->given, node->root);
     configure(node);
     gpus = gpus_watch(node->configured ? &node->settings : &none);
     return gpus < 0 ? gpus : rpc_loop_watch(node->loop, gpus, take_gpus, node);

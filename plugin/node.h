@@ -4,7 +4,7 @@
 #define SOFTSLICE_PLUGIN_NODE_H
 
 #include "offer.h"
-#include "records.h"
+#include "given.h"
 #include "rpc.h"
 
 /* A resource that the kubelet is offered, on a socket of its own. */
@@ -24,7 +24,7 @@ struct node {
     struct settings settings;
     struct gpus gpus;
     struct offer offer;
-    struct records records;
+    struct given_list given;
     struct rpc_loop *loop;
     unsigned services;
     struct service service[PLUGIN_SLICES + 1];

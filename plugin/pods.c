@@ -19,7 +19,7 @@ struct asking {
 /* ---- judging */
 
 /* How many of the record's devices are among a container's. */
-static unsigned shared(const struct record *record, const V1__ContainerDevices *devices)
+static unsigned shared(const struct given *record, const V1__ContainerDevices *devices)
 {
     unsigned count = 0;
 
@@ -38,33 +38,33 @@ static unsigned shared(const struct record *record, const V1__ContainerDevices *
 }
 
 /* Its devices were given out again, to another pod. */
-static bool is_superseded(const struct records *records, const struct record *record)
+static bool is_superseded(const struct given_list *records, const struct given *record)
 {
     for (unsigned i = 0; i < records->count; i++) {
-        if (records->record[i].made >= record->made + RECORDS_ONE_POD && records_overlap(record, &records->record[i]))
+        if (records->one[i].made >= record->made + GIVEN_ONE_POD && given_overlap(record, &records->one[i]))
             return true;
     }
     return false;
 }
 
 /* The latest of those with the same devices is who runs with them at last. */
-static bool is_latest(const struct records *records, const struct record *record)
+static bool is_latest(const struct given_list *records, const struct given *record)
 {
     for (unsigned i = 0; i < records->count; i++) {
-        const struct record *other = &records->record[i];
+        const struct given *other = &records->one[i];
 
-        if (other != record && records_overlap(record, other) &&
+        if (other != record && given_overlap(record, other) &&
             (other->made > record->made || (other->made == record->made && other > record)))
             return false;
     }
     return true;
 }
 
-static void find_owner(struct node *node, const struct cdi_root *root, struct record *record,
+static void find_owner(struct node *node, const struct cdi_root *root, struct given *record,
                        const V1__ListPodResourcesResponse *list)
 {
     record->listed = false;
-    if (is_superseded(&node->records, record))
+    if (is_superseded(&node->given, record))
         return;
     for (size_t i = 0; i < list->n_pod_resources; i++) {
         const V1__PodResources *pod = list->pod_resources[i];
@@ -82,8 +82,8 @@ static void find_owner(struct node *node, const struct cdi_root *root, struct re
                 all += here ? container->devices[k]->n_device_ids : 0;
             }
             record->listed |= count > 0;
-            if (count == record->ids && all == record->ids && is_latest(&node->records, record))
-                record_label(record, root, pod->name, pod->namespace_, container->name);
+            if (count == record->ids && all == record->ids && is_latest(&node->given, record))
+                given_label(record, root, pod->name, pod->namespace_, container->name);
         }
     }
 }
@@ -92,19 +92,19 @@ static void judge(struct node *node, const struct cdi_root *root, const V1__List
 {
     double now = now_seconds();
 
-    for (unsigned i = 0; i < node->records.count; i++)
-        find_owner(node, root, &node->records.record[i], list);
-    for (unsigned i = 0; i < node->records.count;) {
-        struct record *record = &node->records.record[i];
-        unsigned before = node->records.count;
+    for (unsigned i = 0; i < node->given.count; i++)
+        find_owner(node, root, &node->given.one[i], list);
+    for (unsigned i = 0; i < node->given.count;) {
+        struct given *record = &node->given.one[i];
+        unsigned before = node->given.count;
 
-        if (record->listed || record_lives(record, root))
+        if (record->listed || given_lives(record, root))
             record->missing_since = 0;
         else if (!record->missing_since)
             record->missing_since = now;
         else if (now - record->missing_since >= node->settings.keep)
-            records_remove(&node->records, root, record->name, "the kubelet has no pod for it any more");
-        i += node->records.count == before;
+            given_remove(&node->given, root, record->name, "the kubelet has no pod for it any more");
+        i += node->given.count == before;
     }
     node->pods.known = true;
 }
@@ -139,7 +139,7 @@ static void answered(void *argument)
     node->pods.busy = false;
     if (!list) {
         tell_trouble(node, &asking->reply, asking->socket);
-    } else if (node->records.count && cdi_root_open(&root, node->root, true, &error)) {
+    } else if (node->given.count && cdi_root_open(&root, node->root, true, &error)) {
         say_error("%s", error.text);
     } else {
         node->pods.told = false;
@@ -168,7 +168,7 @@ void pods_check(struct node *node)
     if (node->pods.busy || now_seconds() < node->pods.next)
         return;
     node->pods.next = now_seconds() + node->settings.ask_pods;
-    if (!node->records.count)
+    if (!node->given.count)
         return;
     asking = calloc(1, sizeof(*asking));
     if (!asking)

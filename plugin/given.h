@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What was given out, as this process knows it and as it is on the host: in ROOT/NAME/.allocation, for the next one. */
-#ifndef SOFTSLICE_PLUGIN_RECORDS_H
-#define SOFTSLICE_PLUGIN_RECORDS_H
+#ifndef SOFTSLICE_PLUGIN_GIVEN_H
+#define SOFTSLICE_PLUGIN_GIVEN_H
 
 #include "plugin.h"
 
 /* Allocations of the same devices within this many seconds are of one pod: the kubelet gives an init container's devices to the next containers, and
  * asks for all of them before any runs. */
-#define RECORDS_ONE_POD 60
+#define GIVEN_ONE_POD 60
 
-struct record {
+struct given {
     char name[CONFIG_TENANT_MAX]; /* of its budget, and its directory below the root */
     char resource[PLUGIN_RESOURCE];
     char uuid[OBSERVE_UUID];
@@ -22,34 +22,33 @@ struct record {
     char pod[OBSERVE_LABEL], namespace[OBSERVE_LABEL], container[OBSERVE_LABEL];
 };
 
-struct records {
+struct given_list {
     unsigned count, room;
-    struct record *record;
+    struct given *one;
 };
 
 /* Take what an earlier process left below the root. What cannot be read is told and left alone. */
-void records_load(struct records *records, const char *root);
+void given_load(struct given_list *records, const char *root);
 
 /* Note a new one, on the host too. 0 or -errno; then nothing is noted. */
-int records_add(struct records *records, const struct cdi_root *root, const struct record *record);
+int given_add(struct given_list *records, const struct cdi_root *root, const struct given *record);
 
 /* Remove its directory, its CDI device and the record. */
-void records_remove(struct records *records, const struct cdi_root *root, const char *name, const char *why);
+void given_remove(struct given_list *records, const struct cdi_root *root, const char *name, const char *why);
 
 /* Whether it has one of these devices. */
-bool record_has(const struct record *record, const char *resource, char *const *ids, size_t count);
+bool given_has(const struct given *record, const char *resource, char *const *ids, size_t count);
 
 /* Whether they have a device in common. */
-bool records_overlap(const struct record *one, const struct record *other);
+bool given_overlap(const struct given *one, const struct given *other);
 
 /* Say whose it is, in labels.ini as well, if that is new. */
-void record_label(struct record *record, const struct cdi_root *root, const char *pod, const char *namespace,
-                  const char *container);
+void given_label(struct given *record, const struct cdi_root *root, const char *pod, const char *namespace, const char *container);
 
 /* Whether a process of its container is known to live. */
-bool record_lives(const struct record *record, const struct cdi_root *root);
+bool given_lives(const struct given *record, const struct cdi_root *root);
 
 /* Names like k8s-0f3a9c21 that are free. */
-int records_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX]);
+int given_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX]);
 
 #endif

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "document.h"
-#include "records.h"
+#include "given.h"
 
 #define FILE_NAME ".allocation"
 #define FILE_MOST (1 << 20)
@@ -47,7 +47,7 @@ static bool take_text(struct json_object *object, const char *key, char *text, s
            (size_t)snprintf(text, size, "%s", json_object_get_string(value)) < size;
 }
 
-static bool take_ids(struct json_object *object, struct record *record)
+static bool take_ids(struct json_object *object, struct given *record)
 {
     struct json_object *ids, *id;
     size_t count = json_object_object_get_ex(object, "ids", &ids) && json_object_is_type(ids, json_type_array)
@@ -65,7 +65,7 @@ static bool take_ids(struct json_object *object, struct record *record)
     return record->id != NULL;
 }
 
-static bool take_record(struct json_object *object, const char *name, struct record *record)
+static bool take_record(struct json_object *object, const char *name, struct given *record)
 {
     struct json_object *value;
 
@@ -82,7 +82,7 @@ static bool take_record(struct json_object *object, const char *name, struct rec
     return take_ids(object, record);
 }
 
-static int write_record(const struct cdi_root *root, const struct record *record)
+static int write_record(const struct cdi_root *root, const struct given *record)
 {
     struct json_object *object = json_object_new_object(), *ids = json_object_new_array();
     bool failed = !object;
@@ -105,26 +105,26 @@ static int write_record(const struct cdi_root *root, const struct record *record
 
 /* ---- the list */
 
-static int append(struct records *records, const struct record *record)
+static int append(struct given_list *records, const struct given *record)
 {
     if (records->count == records->room) {
         unsigned room = records->room ? 2 * records->room : 64;
-        struct record *grown = realloc(records->record, room * sizeof(*grown));
+        struct given *grown = realloc(records->one, room * sizeof(*grown));
 
         if (!grown)
             return -ENOMEM;
-        records->record = grown;
+        records->one = grown;
         records->room = room;
     }
-    records->record[records->count++] = *record;
+    records->one[records->count++] = *record;
     return 0;
 }
 
-void records_load(struct records *records, const char *root)
+void given_load(struct given_list *records, const char *root)
 {
     DIR *all = opendir(root);
     struct dirent *entry;
-    struct record record;
+    struct given record;
 
     while (all && (entry = readdir(all))) {
         struct json_object *object;
@@ -145,9 +145,9 @@ void records_load(struct records *records, const char *root)
         say_info("%u allocation%s of an earlier process in %s", records->count, records->count == 1 ? "" : "s", root);
 }
 
-int records_add(struct records *records, const struct cdi_root *root, const struct record *record)
+int given_add(struct given_list *records, const struct cdi_root *root, const struct given *record)
 {
-    struct record copy = *record;
+    struct given copy = *record;
     int result;
 
     copy.id = calloc(record->ids, sizeof(*copy.id));
@@ -176,7 +176,7 @@ static void leave_spec(const struct cdi_root *root, const char *name)
     cdi_spec_close(&spec);
 }
 
-void records_remove(struct records *records, const struct cdi_root *root, const char *name, const char *why)
+void given_remove(struct given_list *records, const struct cdi_root *root, const char *name, const char *why)
 {
     struct cli_error error = {""};
     char gone[CONFIG_TENANT_MAX];
@@ -190,16 +190,16 @@ void records_remove(struct records *records, const struct cdi_root *root, const 
     if (why)
         say_info("%s is removed: %s", gone, why);
     for (unsigned i = 0; i < records->count; i++) {
-        if (strcmp(records->record[i].name, gone) != 0)
+        if (strcmp(records->one[i].name, gone) != 0)
             continue;
-        free(records->record[i].id);
-        memmove(&records->record[i], &records->record[i + 1], (records->count - i - 1) * sizeof(*records->record));
+        free(records->one[i].id);
+        memmove(&records->one[i], &records->one[i + 1], (records->count - i - 1) * sizeof(*records->one));
         records->count--;
         return;
     }
 }
 
-bool record_has(const struct record *record, const char *resource, char *const *ids, size_t count)
+bool given_has(const struct given *record, const char *resource, char *const *ids, size_t count)
 {
     if (strcmp(record->resource, resource) != 0)
         return false;
@@ -212,7 +212,7 @@ bool record_has(const struct record *record, const char *resource, char *const *
     return false;
 }
 
-bool records_overlap(const struct record *one, const struct record *other)
+bool given_overlap(const struct given *one, const struct given *other)
 {
     if (strcmp(one->resource, other->resource) != 0 || strcmp(one->uuid, other->uuid) != 0)
         return false;
@@ -225,7 +225,7 @@ bool records_overlap(const struct record *one, const struct record *other)
     return false;
 }
 
-void record_label(struct record *record, const struct cdi_root *root, const char *pod, const char *namespace, const char *container)
+void given_label(struct given *record, const struct cdi_root *root, const char *pod, const char *namespace, const char *container)
 {
     const char *const label[][2] = {{"pod", pod}, {"namespace", namespace}, {"container", container}};
     char text[4 * OBSERVE_LABEL] = "[labels]\n";
@@ -247,12 +247,12 @@ void record_label(struct record *record, const struct cdi_root *root, const char
         say_info("%s is container %s of pod %s/%s", record->name, container, namespace, pod);
 }
 
-bool record_lives(const struct record *record, const struct cdi_root *root)
+bool given_lives(const struct given *record, const struct cdi_root *root)
 {
     return cdi_host_processes(root, record->name) > 0;
 }
 
-int records_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX])
+int given_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX])
 {
     uint32_t number;
 
