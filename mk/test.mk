@@ -41,6 +41,16 @@ check-containers: ## podman and runc with the specs of `softslice cdi`, on the s
 	@tests/containers/run --build $(BUILD) $(CONTAINERS)
 container_programs = $(BUILD)/tests/programs/taker $(BUILD)/tests/share/load
 
+check-k8s: ## The device plugin under a real kubelet, and pods with containerd, on the simulated GPU (K8S=name ... for some); minutes the first time
+	@scripts/setup k8s
+	@$(AGAIN) all $(k8s_programs)
+	@tests/k8s/run --build $(BUILD) $(K8S)
+k8s_programs = $(BUILD)/tests/programs/taker $(BUILD)/tests/k8s/pause
+$(BUILD)/tests/k8s/pause: tests/k8s/pause.c
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(CC) -std=gnu11 -O2 $(WARN) -static -o $@ $<
+
 # ---- how the test programs are built
 
 $(BUILD)/tests/unit/%: tests/unit/%.c $(core_obj)
@@ -157,4 +167,4 @@ lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spel
 	@scripts/setup lint
 	@scripts/lint $(c_files)
 
-.PHONY: probe-gpu demo check check-share check-containers test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
+.PHONY: probe-gpu demo check check-share check-containers check-k8s test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a pod's manifest to a container that is held to its budget: a whole kubelet, without an API server, and containerd."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+
+import image
+from node import ADDRESS
+from parts import KUBELET, LOGS, RESOURCE, STATE, Failed, Skipped, expect, wait_for
+
+CHECKPOINT = KUBELET + "/device-plugins/kubelet_internal_checkpoint"
+PROGRAMS = ("sh", "env", "sleep", "cat")
+CONTAINERD = """version = 2
+root = "{0}/root"
+state = "/run/containerd"
+oom_score = 0
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.opt"]
+[grpc]
+address = "{0}/socket"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "localhost/pause:1"
+restrict_oom_score_adj = true
+disable_tcp_service = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{0}/cni"
+conf_dir = "{0}/cni"
+"""
+
+
+class Node:
+    """containerd and the kubelet."""
+
+    def __init__(self, place):
+        for program in ("containerd", "ctr", "runc"):
+            if not shutil.which(program):
+                raise Skipped("no %s" % program)
+        self.place, self.restarts = place, 0
+        self.containerd, self.manifests = place.path("containerd"), place.path("manifests")
+        os.makedirs(self.containerd + "/cni")
+        os.mkdir(self.manifests)
+        with open(self.containerd + "/config.toml", "w", encoding="ascii") as config:
+            config.write(CONTAINERD.format(self.containerd))
+        self.runtime = place.begin("containerd", ["containerd", "--config", self.containerd + "/config.toml"])
+        wait_for(lambda: "containerd; it said\n" + self.runtime.said(), lambda: "containerd successfully booted" in self.runtime.said())
+        self.images()
+        self.start()
+
+    def ctr(self, *words):
+        done = subprocess.run(["ctr", "--address", self.containerd + "/socket", "--namespace", "k8s.io"] + list(words), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60)
+        expect(done.returncode == 0, "ctr %s: %s" % (" ".join(words), done.stdout))
+        return done.stdout
+
+    def images(self):
+        """The pause image, and one of a shell and the taker, with the simulated driver, which a toolkit would bring."""
+        build = self.place.build
+        image.write(self.place.path("pause.tar"), "localhost/pause:1", {"pause": os.path.join(build, "tests/k8s/pause")}, ["/pause"])
+        taker = os.path.join(build, "tests/programs/taker")
+        files = {"/bin/taker": taker}
+        files.update({"/bin/" + name: shutil.which(name) for name in PROGRAMS})
+        files.update({"/usr/lib/" + name: os.path.join(build, "sim", name) for name in ("libcuda.so.1", "libnvidia-ml.so.1")})
+        for program in list(files.values()) + [self.place.library]:
+            files.update({path: path for path in image.libraries(program, ("libcuda",))})
+        folders = {"/etc": 0o755, "/tmp": 0o1777, "/run": 0o755, "/usr/local/lib": 0o755}
+        image.write(self.place.path("taker.tar"), "localhost/taker:1", files, ["/bin/taker", "4096"], folders)
+        for name in ("pause", "taker"):
+            self.ctr("images", "import", "--snapshotter", "native", self.place.path(name + ".tar"))
+
+    def start(self):
+        words = {"container-runtime": "remote", "container-runtime-endpoint": "unix://%s/socket" % self.containerd, "pod-manifest-path": self.manifests,
+                 "file-check-frequency": "1s", "sync-frequency": "1s", "root-dir": KUBELET, "cert-dir": self.place.path("certificates"),
+                 "volume-plugin-dir": self.place.path("volumes"), "hostname-override": "node", "node-ip": ADDRESS, "address": "127.0.0.1",
+                 "healthz-bind-address": "127.0.0.1", "cgroup-driver": "cgroupfs", "cgroups-per-qos": "false", "enforce-node-allocatable": "",
+                 "fail-swap-on": "false", "oom-score-adj": "0", "make-iptables-util-chains": "false", "protect-kernel-defaults": "true",
+                 "pod-infra-container-image": "localhost/pause:1", "authorization-mode": "AlwaysAllow", "anonymous-auth": "true", "resolv-conf": "",
+                 "eviction-hard": "", "logtostderr": "true", "v": "2"}
+        self.kubelet = self.place.begin("kubelet%d" % self.restarts, [os.path.join(self.place.build, "k8s", "kubelet")] +
+                                        ["--%s=%s" % pair for pair in words.items()])
+        self.restarts += 1
+
+    def units(self):
+        """How many the kubelet has written down; a static pod is admitted or refused once, so it has to come later."""
+        try:
+            with open(CHECKPOINT, encoding="utf-8") as text:
+                return len(json.load(text)["Data"]["RegisteredDevices"].get(RESOURCE) or [])
+        except (OSError, ValueError):
+            return 0
+
+    def pod(self, name, containers):
+        """{container: (units, command)}. When the manifest was there."""
+        listed = []
+        for container, (units, command) in containers.items():
+            listed.append({"name": container, "image": "localhost/taker:1", "imagePullPolicy": "Never", "command": command,
+                           "resources": {"limits": {RESOURCE: str(units)}} if units else {}})
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+               "spec": {"hostNetwork": True, "restartPolicy": "Never", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1,
+                        "containers": listed}}
+        part = self.place.path(name + ".json")
+        with open(part, "w", encoding="ascii") as text:
+            json.dump(pod, text, indent=4)
+        os.rename(part, os.path.join(self.manifests, name + ".json"))
+        return time.monotonic()
+
+    def remove(self, name):
+        os.unlink(os.path.join(self.manifests, name + ".json"))
+
+    @staticmethod
+    def said(pod, container):
+        """What a container has said, from the log that the runtime writes for the kubelet."""
+        lines = []
+        for folder in os.listdir(LOGS) if os.path.isdir(LOGS) else []:
+            path = os.path.join(LOGS, folder, container, "0.log")
+            if folder.startswith("default_%s-node_" % pod) and os.path.exists(path):
+                with open(path, encoding="utf-8") as text:
+                    lines += re.findall(r"^\S+ std(?:out|err) [FP] (.*)$", text.read(), re.M)
+        return lines
+
+    def taken(self, pod, container):
+        """How many MiB it got, once it says."""
+        def line():
+            found = [said for said in self.said(pod, container) if said.startswith("taken ")]
+            return found and found[0]
+        return int(wait_for(lambda: "%s/%s, which says %s" % (pod, container, self.said(pod, container)), line, 60)[6:])
+
+    def container(self, pod, name):
+        """Its id."""
+        for line in self.ctr("containers", "list", "--quiet").split():
+            labels = json.loads(self.ctr("containers", "info", line)).get("Labels", {})
+            if labels.get("io.kubernetes.pod.name") == pod + "-node" and labels.get("io.kubernetes.container.name") == name:
+                return line
+        raise Failed("no container %s/%s" % (pod, name))
+
+    def executed(self, container, *command):
+        return self.ctr("tasks", "exec", "--exec-id", "exec%d" % time.monotonic_ns(), container, *command)
+
+
+def test_end_to_end(place):
+    """From a manifest to containers that are held to 2 GiB and 1 GiB; without units there is no limit. A context takes 512 MiB."""
+    place.plugin(SOFTSIM_GPUS="1")
+    node = Node(place)
+    wait_for(lambda: "the plugin's units; the kubelet said\n" + node.kubelet.said()[-2000:], node.units)
+    stay = ["/bin/taker", "4096", "/bin/sleep", "1000"]
+    dropped = node.pod("budgets", {"two": (2, stay), "one": (1, stay)})
+    two, one = node.taken("budgets", "two"), node.taken("budgets", "one")
+    print("     from the pod's manifest to both containers' output: %.2f s" % (time.monotonic() - dropped))
+    expect((two, one) == (1536, 512), "containers with 2 and 1 units got %d and %d MiB" % (two, one))
+    node.pod("free", {"c": (0, ["/bin/taker", "4096"])})
+    expect(node.taken("free", "c") == 4096, "a container without units is limited")
+
+
+def test_kubelet_restart(place):
+    """A container outlives the kubelet's restart with its budget; who joins it is held to it; at its end its units are free."""
+    place.plugin(SOFTSIM_GPUS="1")
+    node = Node(place)
+    there = wait_for("units", node.units)
+    node.pod("stays", {"c": (there - 1, ["/bin/taker", "512", "/bin/sleep", "1000"])})
+    expect(node.taken("stays", "c") == 512, "not what it asked for")
+    container = node.container("stays", "c")
+    rest = (there - 1) * 1024 - 512 - 1024
+    for way in (["/bin/taker", "100000"], ["/bin/env", "-i", "/bin/taker", "100000"]):
+        expect("taken %d" % rest in node.executed(container, *way), "exec %s: %s, not %d" % (way, node.executed(container, *way), rest))
+    node.kubelet.end()
+    node.start()
+    wait_for("the kubelet's next registration", lambda: "Got registration request" in node.kubelet.said())
+    expect("taken %d" % rest in node.executed(container, "/bin/taker", "100000"), "after the kubelet's restart")
+    expect(node.container("stays", "c") == container, "the container was started again")
+    node.remove("stays")
+    wait_for("the container's end", lambda: container not in node.ctr("tasks", "list"))
+    node.pod("next", {"c": (2, ["/bin/taker", "4096"])})
+    expect(node.taken("next", "c") == 1536, "the next container's budget")
+    expect(os.path.isdir(STATE), "no state")

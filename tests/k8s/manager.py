@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device plugin under the kubelet's own device manager."""
+import os
+import signal
+import stat
+
+from node import ROOT
+from parts import KUBELET, RESOURCE, STATE, Failed, Refused, documented, expect, gpu_of, wait_for
+
+SOCKET = KUBELET + "/device-plugins/softslice-vram-gib.sock"
+
+
+def units(count):
+    return "%s=%d" % (RESOURCE, count)
+
+
+def test_allocate(place):
+    """A container gets what the table in docs/containers.md says, and files that say what it asked for."""
+    place.plugin()
+    manager = place.manager()
+    manager.wait_for(True)
+    given = manager.allocate("pod", "main", units(2))
+    table = documented(os.path.join(ROOT, "docs/containers.md"), place.library)
+    said = {inside.replace("NAME", given.name): (host.replace("NAME", given.name), ro) for inside, (host, ro) in table.items()}
+    seen = {inside: one for inside, one in given.mounts.items() if not inside.endswith("libsoftslice.so")}
+    expect(seen == {inside: one for inside, one in said.items() if inside in seen} and len(seen) == len(said) - 1,
+           "the mounts are\n%s\nand the page has\n%s" % (seen, said))
+    library, read_only = given.mounts["/usr/local/lib/softslice/libsoftslice.so"]
+    with open(library, "rb") as one, open(place.library, "rb") as other:
+        expect(read_only and one.read() == other.read(), "%s is not the library" % library)
+    for inside, (host, read_only) in given.mounts.items():
+        mode = os.stat(host).st_mode
+        expect(os.stat(host).st_uid == 0 and bool(mode & stat.S_IWOTH) == (not read_only), "%s has mode %o" % (host, mode))
+        expect(inside != "/etc/ld.so.preload" or open(host, encoding="ascii").read().strip() == "/usr/local/lib/softslice/libsoftslice.so", inside)
+    with open(STATE + "/%s/.etc/softslice/softslice.ini" % given.name, encoding="utf-8") as text:
+        expect("2GiB" in text.read().replace(" ", ""), "the limits do not say 2 GiB")
+
+
+def test_too_many(place):
+    """More than there is: the pod is not admitted, and what there is can be had afterwards, to the last unit."""
+    place.plugin(SOFTSIM_GPUS="1")
+    manager = place.manager()
+    there = manager.wait_for(True)
+    expect(8 <= there <= 16, "%d units of a GPU with 16 GiB" % there)
+    for asked in (there + 1, 100000):
+        said = manager.refusal("much", "c", units(asked))
+        expect("Requested: %d, Available: %d" % (asked, there) in said, "%d units: %s" % (asked, said))
+    manager.allocate("all", "c", units(there))
+    expect(len(manager.devices("all", "c")) == there, "not all units")
+    said = manager.refusal("one-more", "c", units(1))
+    expect("Available: 0" in said, said)
+    manager.do("forget", "all")
+    manager.allocate("again", "c", units(there))
+
+
+def test_two_gpus(place):
+    """Each container is on one GPU, and each GPU's units are used up first; a request that fits neither GPU fails and says so, and takes nothing."""
+    place.plugin()
+    manager = place.manager()
+    of_each = manager.wait_for(True) // 2
+    names = set()
+    for pod in range(2):
+        names.add(manager.allocate("big%d" % pod, "c", units(of_each - 4)).name)
+    gpus = [gpu_of(manager.devices("big%d" % pod, "c")) for pod in range(2)]
+    expect(all(len(gpu) == 1 for gpu in gpus) and gpus[0] != gpus[1], "two containers, each of most of a GPU, have %s" % gpus)
+    before = sorted(os.listdir(STATE))
+    for attempt in range(3):
+        said = manager.refusal("between", "c%d" % attempt, units(6))
+        expect("GPU" in said and "rpc error" in said, "8 units of two GPUs: " + said)
+    expect(sorted(os.listdir(STATE)) == before, "refusals left files: %s, not %s" % (sorted(os.listdir(STATE)), before))
+    for pod in range(4):
+        names.add(manager.allocate("small%d" % pod, "c", units(2)).name)
+        expect(len(gpu_of(manager.devices("small%d" % pod, "c"))) == 1, "ids of two GPUs")
+    expect(len(names) == 6, "six containers have the budgets %s" % names)
+    expect("Available: 0" in manager.refusal("none", "c", units(1)), "a unit too many")
+
+
+def test_two_containers(place):
+    """Containers of one pod have budgets of their own."""
+    place.plugin()
+    manager = place.manager()
+    manager.wait_for(True)
+    first, second = manager.allocate("pod", "a", units(1)), manager.allocate("pod", "b", units(2))
+    expect(first.name != second.name, "one budget for both")
+    for given, size in ((first, "1GiB"), (second, "2GiB")):
+        with open(given.mounts["/etc/softslice"][0] + "/softslice.ini", encoding="utf-8") as text:
+            expect(size in text.read().replace(" ", ""), "the limits do not say " + size)
+
+
+def test_manager_restart(place):
+    """The kubelet's restarts, which delete all sockets: the plugin is back each time, and what is allocated stays so."""
+    place.plugin()
+    manager = place.manager()
+    there = manager.wait_for(True)
+    given = manager.allocate("stays", "c", units(3))
+    ids = manager.devices("stays", "c")
+    for _ in range(5):
+        manager.do("restart")
+        manager.wait_for(there)
+        expect(manager.devices("stays", "c") == ids, "the container has other units now")
+        expect(manager.options("stays", "c").mounts == given.mounts, "the container has other mounts now")
+    expect("Available: %d" % (there - 3) in manager.refusal("much", "c", units(there)), "after restarts the units in use are free")
+    manager.allocate("later", "c", units(3))
+
+
+def test_manager_away(place):
+    """The plugin is there before the kubelet, and waits while it is gone."""
+    plugin = place.plugin()
+    manager = place.manager()
+    there = manager.wait_for(True)
+    for name in (None, SOCKET, KUBELET + "/device-plugins/kubelet.sock"):
+        manager.do("stop")
+        if name and os.path.exists(name):
+            os.unlink(name)
+        expect(plugin.process.poll() is None, "the plugin has ended")
+        manager.do("start")
+        manager.wait_for(there)
+    manager.allocate("pod", "c", units(1))
+
+
+def test_socket_deleted(place):
+    """Its own socket deleted, and nothing else: it makes another and registers again."""
+    place.plugin()
+    manager = place.manager()
+    there = manager.wait_for(True)
+    for count in range(3):
+        before = os.stat(SOCKET).st_ino, os.stat(SOCKET).st_ctime_ns
+        os.unlink(SOCKET)
+        wait_for("another socket", lambda: os.path.exists(SOCKET) and (os.stat(SOCKET).st_ino, os.stat(SOCKET).st_ctime_ns) != before)
+        manager.wait_for(there)
+        wait_for("an allocation", lambda: admitted(manager, "pod%d" % count))
+
+
+def admitted(manager, pod):
+    """What a container gets; nothing where it is refused: at first the manager still has the connection of before, or no units."""
+    try:
+        return manager.allocate(pod, "c", units(1))
+    except Refused:
+        return None
+
+
+def test_plugin_restart(place):
+    """The plugin's end, with and without its consent: nothing can be had; its next start has the same units, and who runs keeps what it has."""
+    plugin = place.plugin()
+    manager = place.manager()
+    there = manager.wait_for(True)
+    given = manager.allocate("stays", "c", units(3))
+    ids = manager.devices("stays", "c")
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        status = plugin.end(number)
+        expect(status == 0 or number == signal.SIGKILL, "after signal %d the exit status is %d" % (number, status))
+        manager.wait_for(0)
+        expect("Available: 0" in manager.refusal("while", "c", units(1)), "admitted without a plugin")
+        plugin = place.plugin()
+        manager.wait_for(there)
+        expect(manager.options("stays", "c").mounts == given.mounts, "the container has other mounts now")
+        for inside, (host, _) in given.mounts.items():
+            expect(os.path.exists(host), "%s is gone: %s" % (inside, host))
+    other = manager.allocate("later", "c", units(3))
+    expect(other.name != given.name and not set(ids) & set(manager.devices("later", "c")), "two containers with one budget")
+
+
+def test_no_gpu(place):
+    """Without a driver: said once, nothing registered, and no end of the plugin."""
+    plugin = place.plugin(SOFTSIM_NVML="absent")
+    manager = place.manager()
+    wait_for("a line of the plugin's", lambda: "NVML" in plugin.said() or "driver" in plugin.said() or "GPU" in plugin.said())
+    expect(plugin.process.poll() is None, "the plugin has ended")
+    expect(manager.allocatable() == 0, "units without a GPU")
+    try:
+        manager.allocate("pod", "c", units(1))
+    except (Failed, KeyError):  # an unknown resource is nobody's: no mounts
+        pass
