@@ -184,6 +184,7 @@ clean: ## Remove everything built and everything fetched
 
 include mk/page.mk
 include mk/plugin.mk
+include mk/deploy.mk
 include mk/test.mk
 
 .PHONY: help all needed-to-build install uninstall fmt docs compdb clean

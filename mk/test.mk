@@ -13,7 +13,7 @@ share_programs := $(call programs,tests/share)
 include tests/preload/rules.mk
 # A script is a test where it is executable; the rest are parts of others.
 scripts_in = $(shell find $(1) -type f -perm -u+x 2>/dev/null | LC_ALL=C sort)
-script_tests = $(call scripts_in,tests/preload tests/cli tests/clients tests/sim tests/plugin) tests/share/quick.py tests/share/faults.py
+script_tests = $(call scripts_in,tests/preload tests/cli tests/clients tests/sim tests/plugin tests/deploy) tests/share/quick.py tests/share/faults.py
 static_checks := $(sort $(wildcard scripts/check-*))
 test_programs := $(unit_tests) $(ledger_tests) $(sim_tests) $(preload_tests) $(client_tests)
 
@@ -33,7 +33,7 @@ check-share: ## The bars of the compute share, in virtual time (SHARE_ARGS=... f
 	@$(AGAIN) all $(share_programs)
 	@tests/share/run --build $(BUILD) $(SHARE_ARGS) $(on_skip)
 
-test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets) $(other_programs) $(share_programs) $(plugin_test_programs)
+test-programs: $(test_programs) $(preload_libs) $(client_libs) $(snippets) $(other_programs) $(share_programs) $(plugin_test_programs) $(installer)
 
 check-containers: ## podman and runc with the specs of `softslice cdi`, on the simulated GPU (CONTAINERS=name ... for some)
 	@scripts/setup containers
@@ -162,7 +162,7 @@ on_gpu = if scripts/setup --list build 2>/dev/null; then $(AGAIN) all $(share_pr
 # ---- lint
 
 c_files = $(sort $(wildcard $(foreach dir,include/softslice core shim shim/hooks cli cli/top cli/exporter plugin sim bench bench/null_driver tests tests/unit tests/ledger \
-          tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu tests/plugin tests/share,$(dir)/*.c $(dir)/*.h)))
+          tests/sim tests/preload tests/preload/lib tests/fuzz tests/gpu tests/plugin tests/share deploy/images,$(dir)/*.c $(dir)/*.h)))
 lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spelling, man pages
 	@scripts/setup lint
 	@scripts/lint $(c_files)
