@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "nvml_abi.h"
+#include "nvml_pids.h"
 #include "shared.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -20,13 +21,9 @@ static struct nvmlDevice_st handles[SIM_MAX_GPUS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sim_machine *machine; /* kept over shutdown: another thread may still read it */
 static unsigned int users;
-static bool counts_shared;      /* SOFTSIM_NVML_SHARED: memory that several processes hold counts for each of them */
-static bool outer_pids;         /* SOFTSIM_NVML_PIDS: lists name processes by another namespace's ids, */
-static unsigned int pid_offset; /* so much higher; */
-static bool bytes_unknown;      /* or they cannot tell what each has */
+static bool counts_shared; /* SOFTSIM_NVML_SHARED: memory that several processes hold counts for each of them */
+static bool bytes_unknown; /* SOFTSIM_NVML_PIDS=none: lists cannot tell what each process has */
 
-/* What a process is called where its own ids mean nothing; above every id that Linux gives out, unless the setting says how far. */
-#define FOREIGN_PIDS  10000000
 #define NOT_AVAILABLE ~0ULL
 
 /* SOFTSIM_BLOCK, and SOFTSIM_FAIL: nothing is done then. */
@@ -54,8 +51,7 @@ EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
     if (!machine)
         r = NVML_ERROR_DRIVER_NOT_LOADED;
     else if (!users++) {
-        outer_pids = pids && strncmp(pids, "host", 4) == 0;
-        pid_offset = outer_pids ? (unsigned int)sim_number(pids[4] ? pids + 5 : NULL, FOREIGN_PIDS) : 0;
+        nvml_pids_begin(pids);
         bytes_unknown = pids && strcmp(pids, "none") == 0;
         counts_shared = shared && strcmp(shared, "1") == 0;
     }
@@ -388,28 +384,6 @@ static unsigned long long listed_bytes(unsigned int row, unsigned int gpu)
     return bytes_unknown ? NOT_AVAILABLE : bytes;
 }
 
-/* Lock held: what a list calls a process; 0: it does not show it, as it is of a namespace that the reader's does not see (assumed). Searching all of /proc
- * is for the first time. */
-static unsigned int listed_pid(unsigned int row, const struct sim_process_id *self)
-{
-    static struct {
-        uint64_t generation, namespace;
-        int32_t pid;
-    } known[SIM_MAX_PROCS];
-    const struct sim_proc *p = &machine->proc[row];
-
-    if (outer_pids)
-        return p->outer + pid_offset;
-    if (sim_process_near(self, &p->id))
-        return (unsigned int)p->id.pid;
-    if (known[row].generation != p->generation || known[row].namespace != self->namespace) {
-        known[row].generation = p->generation;
-        known[row].namespace = self->namespace;
-        known[row].pid = sim_process_seen(self, &p->id);
-    }
-    return (unsigned int)known[row].pid;
-}
-
 /* The processes of one of NVML's lists on a GPU; returns how many there are, writes at most `room`. All are in one list: the MPS
  * clients' with SOFTSIM_MPS, or the compute processes'. */
 static unsigned int processes(unsigned int index, enum mode mode, nvmlProcessInfo_v2_t *out, unsigned int room)
@@ -425,7 +399,7 @@ static unsigned int processes(unsigned int index, enum mode mode, nvmlProcessInf
         /* A killed process is listed until the driver has taken its memory back. */
         if (p->state == SIM_PROC_FREE || (!p->client[index].contexts && !sim_proc_used(machine, row, index)))
             continue;
-        if (!(pid = listed_pid(row, &self)))
+        if (!(pid = nvml_pids_of(machine, row, &self)))
             continue;
         if (count < room)
             out[count] = (nvmlProcessInfo_v2_t){
@@ -547,7 +521,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlPro
     for (unsigned int row = 0; row < machine->procs_high && stamp > lastSeenTimeStamp; row++) {
         const struct sim_proc *p = &machine->proc[row];
 
-        if (p->state != SIM_PROC_LIVE || !p->client[index].contexts || !(pid = listed_pid(row, &self)))
+        if (p->state != SIM_PROC_LIVE || !p->client[index].contexts || !(pid = nvml_pids_of(machine, row, &self)))
             continue;
         if (count < room)
             utilization[count] =
