@@ -221,8 +221,9 @@ void kubelet_check(struct node *node)
     socket = socket_of(node);
     tell_missing(node, !socket);
     if (socket != node->reach.socket) {
-        if (node->reach.socket && socket)
+        if (node->reach.before && socket)
             say_info("the kubelet was restarted: registering again");
+        node->reach.before |= socket != 0;
         for (unsigned i = 0; i < node->services; i++)
             node->service[i].registered = node->service[i].asked = false;
         node->reach.socket = socket;

@@ -238,6 +238,14 @@ static int open_all(struct node *node)
     return gpus < 0 ? gpus : rpc_loop_watch(node->loop, gpus, take_gpus, node);
 }
 
+/* Until something is due that no event tells of. */
+static int tick(const struct node *node)
+{
+    double left = node->given.count && !node->pods.busy ? (node->pods.next - now_seconds()) * 1000 : TICK_MS;
+
+    return left < 0 ? 0 : left < TICK_MS ? (int)left + 1 : TICK_MS;
+}
+
 static int serve(struct node *node)
 {
     int result = open_all(node);
@@ -254,7 +262,7 @@ static int serve(struct node *node)
         }
         if (node->stop)
             break;
-        result = rpc_loop_run(node->loop, TICK_MS);
+        result = rpc_loop_run(node->loop, tick(node));
         if (result < 0 && result != -EINTR) {
             say_error("cannot wait: %s", strerror(-result));
             return 1;

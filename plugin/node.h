@@ -32,7 +32,8 @@ struct node {
         int watch, directory;      /* inotify; the watch of the directory, or -1 */
         unsigned long long socket; /* of kubelet.sock when we registered: its inode and time, mixed; 0: none */
         double next, backoff;      /* of registrations */
-        bool busy, missing;        /* told that it is missing */
+        bool busy, before;         /* before: there was a kubelet once */
+        bool missing;              /* told that it is */
     } reach;
     struct {
         double next;

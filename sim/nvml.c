@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "nvml_abi.h"
+#include "nvml_events.h"
 #include "nvml_pids.h"
 #include "shared.h"
 
@@ -115,8 +116,12 @@ EXPORT const char *nvmlErrorString(nvmlReturn_t result)
         return "Insufficient Size";
     case NVML_ERROR_DRIVER_NOT_LOADED:
         return "Driver Not Loaded";
+    case NVML_ERROR_TIMEOUT:
+        return "Timeout";
     case NVML_ERROR_FUNCTION_NOT_FOUND:
         return "Function Not Found";
+    case NVML_ERROR_GPU_IS_LOST:
+        return "GPU is lost";
     case NVML_ERROR_ARGUMENT_VERSION_MISMATCH:
         return "Argument version mismatch";
     default:
@@ -166,14 +171,14 @@ EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version)
     return nvmlSystemGetCudaDriverVersion(version);
 }
 
-static nvmlReturn_t device_index(nvmlDevice_t device, unsigned int *index)
+nvmlReturn_t sim_nvml_index(nvmlDevice_t device, unsigned int *index)
 {
     if (!__atomic_load_n(&users, __ATOMIC_ACQUIRE))
         return NVML_ERROR_UNINITIALIZED;
     if (device < handles || device >= handles + machine->set.gpus)
         return NVML_ERROR_INVALID_ARGUMENT;
     *index = (unsigned int)(device - handles);
-    return NVML_SUCCESS;
+    return sim_nvml_lost(*index) ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
 }
 
 #define DEVICE(device, index)                                                                                                      \
@@ -181,7 +186,7 @@ static nvmlReturn_t device_index(nvmlDevice_t device, unsigned int *index)
         nvmlReturn_t device_;                                                                                                      \
                                                                                                                                    \
         FAIL();                                                                                                                    \
-        device_ = device_index((device), &(index));                                                                                \
+        device_ = sim_nvml_index((device), &(index));                                                                              \
         if (device_ != NVML_SUCCESS)                                                                                               \
             return device_;                                                                                                        \
     } while (0)
@@ -209,6 +214,8 @@ EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice
     READY();
     if (!device || index >= machine->set.gpus)
         return NVML_ERROR_INVALID_ARGUMENT;
+    if (sim_nvml_lost(index))
+        return NVML_ERROR_GPU_IS_LOST;
     *device = &handles[index];
     return NVML_SUCCESS;
 }

@@ -130,7 +130,8 @@ class Endpoint:
 
     def __init__(self, path):
         self.path = path
-        self.channel = grpc.insecure_channel("unix://" + path)
+        # Channels to one address share their back-off otherwise: a plugin that was away would be waited for.
+        self.channel = grpc.insecure_channel("unix://" + path, [("grpc.use_local_subchannel_pool", 1)])
         self.lists = queue.Queue()
         self.stream = None
 

@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# run: SOFTSIM_GPUS=2 SOFTSIM_MEM=9G
+# timeout: 180
+"""Whose an allocation is, and its end: labels, pods that go, devices that are given out again, what a killed pod and plugin leave."""
+import json
+import os
+import subprocess
+import sys
+import time
+
+try:
+    import grpc
+except ImportError:
+    print("python3-grpcio is not installed")
+    sys.exit(77)
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from mock_kubelet import TMP, Kubelet, Plugin, Pods, check, started, wait_for  # noqa: E402
+
+UNITS = "softslice.io/vram-gib"
+DIRECTORY = os.path.join(TMP, "kubelet")
+SOCKET = os.path.join(TMP, "pods.sock")
+CONFIG = "[device-plugin]\npods = %s\nask_pods = 100ms\nkeep = %s\n"
+
+
+def record(name):
+    return "%s/%s/.allocation" % (plugin.root, name)
+
+
+def age(name, seconds):
+    """As if it had been given out so much earlier."""
+    with open(record(name), encoding="ascii") as file:
+        content = json.load(file)
+    content["made"] -= seconds
+    with open(record(name), "w", encoding="ascii") as file:
+        json.dump(content, file)
+
+
+def begin(keep):
+    found = Plugin(DIRECTORY, config=CONFIG % (SOCKET, keep))
+    endpoint, = kubelet.endpoints(UNITS)
+    endpoint.list_of("devices", bool)
+    return found, endpoint
+
+
+os.mkdir(DIRECTORY)
+kubelet = Kubelet(DIRECTORY)
+kubelet.start()
+plugin = Plugin(DIRECTORY, config=CONFIG % (SOCKET, "300ms"))
+units, = kubelet.endpoints(UNITS)
+gpu, other = dict.fromkeys(one.partition("::")[0] for one in units.list_of("devices", bool))
+ids = ["%s::%d" % (gpu, i) for i in range(8)]
+
+# No PodResources: said once, and nothing is removed.
+init, = units.allocate(ids[:1])
+main, = units.allocate(ids[:3])
+plugin.logged("the kubelet's pods cannot be asked for")
+check(plugin.budgets() == {init.name, main.name}, "an init container's files stay: the kubelet allocates for the whole pod before any runs")
+
+# Names, and what the tools show of them.
+pods = Pods(SOCKET)
+pods.pods = [("team-a", "llm-0", "server", UNITS, ids[:3])]
+plugin.logged(main.name + " is container server of pod team-a/llm-0")
+with open(plugin.root + "/%s/labels.ini" % main.name, encoding="ascii") as file:
+    check(file.read() == "[labels]\npod = llm-0\nnamespace = team-a\ncontainer = server\n", "labels.ini")
+asked = pods.asked
+wait_for("some looks", lambda: pods.asked > asked + 10)
+check(plugin.budgets() == {init.name, main.name}, "both stay while the pod is listed")
+
+# A pod that is gone is removed; one that was never listed, too.
+second, = units.allocate([other + "::0"])
+pods.pods = []
+plugin.logged("is removed: the kubelet has no pod for it any more", 3)
+wait_for("no directory", lambda: plugin.budgets() == set())
+check(os.listdir(plugin.root + "/turns") == [], "no entry of turns")
+
+# Whoever lives is not removed, whatever the kubelet says.
+alive, = units.allocate(ids[:1])
+env = {**os.environ, "LD_PRELOAD": os.environ["TEST_LIB"], "SOFTSLICE_STATE_DIR": "%s/%s" % (plugin.root, alive.name),
+       "SOFTSLICE_TENANT": alive.name, "SOFTSLICE_VRAM": "2GiB"}
+taker = subprocess.Popen([sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cli", "taker.py"), "64"], env=env,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+started.append(taker)
+check(int(taker.stdout.readline()) == 64, "holds memory")
+asked, until = pods.asked, time.monotonic() + 1
+wait_for("some looks", lambda: pods.asked > asked + 10 and time.monotonic() > until)
+check(plugin.budgets() == {alive.name}, "a container that lives stays")
+taker.kill()
+taker.wait()
+wait_for("its end", lambda: plugin.budgets() == set())
+check(plugin.end() == 0, "ends")
+plugin.check_log()
+pods.stop()
+
+# What a killed pod and plugin left: removed when its devices are given out again, if the kubelet cannot be asked.
+plugin, units = begin("1h")
+first, = units.allocate(ids[:2])
+beside, = units.allocate(ids[4:5])
+plugin.end()
+age(first.name, 3600)
+age(beside.name, 3600)
+os.mkdir(plugin.root + "/k8s-broken")
+plugin, units = begin("1h")
+plugin.logged("k8s-broken: no record of an allocation in it")
+again, = units.allocate(ids[1:3])
+check(plugin.budgets() == {again.name, beside.name, "k8s-broken"}, "the old one is gone, the one beside stays: %s" % plugin.budgets())
+plugin.logged(first.name + " is removed: its devices are given to another container")
+
+# The configuration changed while containers run: memory is not given out twice.
+pods = Pods(SOCKET)
+pods.pods = [("x", "a", "a", UNITS, ids[1:3]), ("x", "b", "b", UNITS, ids[4:5])]
+plugin.logged(again.name + " is container a of pod x/a")
+plugin.end()
+plugin = Plugin(DIRECTORY, config="[device-plugin]\nslices = pack\npods = %s\nask_pods = 100ms\n[slice all]\nvram = 6GiB\n" % SOCKET)
+units, sliced = kubelet.endpoints(UNITS, "softslice.io/all")
+one, = sliced.list_of("a slice", bool)
+check(one.startswith(gpu), "the slice is on the first GPU")
+code, details = sliced.refuse([one])
+check(code == grpc.StatusCode.FAILED_PRECONDITION and "running containers have 3072 MiB" in details, "%s: %s" % (code, details))
+pods.pods = [("x", "b", "b", UNITS, ids[4:5])]
+asked = pods.asked
+wait_for("two looks", lambda: pods.asked > asked + 2)
+check(len(sliced.allocate([one])) == 1, "what is left is enough")
+plugin.end()
+pods.stop()
+print("ok")

@@ -1,0 +1,83 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# run: SOFTSIM_MEM=5G
+# timeout: 180
+"""Kubelets that come late, refuse, restart and delete sockets; plugins that are killed, and two at once."""
+import os
+import signal
+import sys
+
+try:
+    import grpc  # noqa: F401
+except ImportError:
+    print("python3-grpcio is not installed")
+    sys.exit(77)
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from mock_kubelet import TMP, Kubelet, Plugin, check, wait_for  # noqa: E402
+
+UNITS = "softslice.io/vram-gib"
+DIRECTORY = os.path.join(TMP, "kubelet")
+SOCKET = os.path.join(DIRECTORY, "softslice-vram-gib.sock")
+
+
+def four(devices):
+    return len(devices) == 4
+
+
+# No directory, then no kubelet in it, then one that refuses twice.
+plugin = Plugin(DIRECTORY)
+plugin.logged("waiting for the kubelet")
+os.mkdir(DIRECTORY)
+wait_for("the socket", lambda: os.path.exists(SOCKET))
+kubelet = Kubelet(DIRECTORY)
+kubelet.refusals = 2
+kubelet.start()
+units, = kubelet.endpoints(UNITS)
+gpu = next(iter(units.list_of("devices", four))).partition("::")[0]
+plugin.logged(r"cannot be registered .* UNAVAILABLE: not now\?please", 2)
+
+# Restarts, each of which deletes all sockets.
+for _ in range(3):
+    kubelet.stop()
+    kubelet = Kubelet(DIRECTORY)
+    kubelet.start()
+    units, = kubelet.endpoints(UNITS)
+    units.list_of("devices", four)
+plugin.logged("the kubelet was restarted", 1)
+
+# Somebody deletes the plugin's socket alone.
+os.unlink(SOCKET)
+units, = kubelet.endpoints(UNITS)
+units.list_of("devices", four)
+check(units.allocate([gpu + "::0"])[0].name.startswith("k8s-"), "allocates after all of that")
+
+# The whole directory is made anew.
+kubelet.stop()
+for name in os.listdir(DIRECTORY):
+    os.unlink(os.path.join(DIRECTORY, name))
+os.rmdir(DIRECTORY)
+os.mkdir(DIRECTORY)
+kubelet = Kubelet(DIRECTORY)
+kubelet.start()
+units, = kubelet.endpoints(UNITS)
+units.list_of("devices", four)
+
+# A second one, while the first goes on.
+second = Plugin(DIRECTORY, "second")
+check(second.process.wait(20) == 1, "the second ends with 1")
+check("another plugin listens on " + SOCKET in second.log, "and says why: " + second.log)
+check(len(units.allocate([gpu + "::1"])) == 1, "the first goes on")
+
+# Killed: its socket stays, and the next takes it and knows what was given out.
+plugin.end(signal.SIGKILL)
+check(os.path.exists(SOCKET), "a killed plugin leaves its socket")
+given = plugin.budgets()
+third = Plugin(DIRECTORY)
+units, = kubelet.endpoints(UNITS)
+units.list_of("devices", four)
+third.logged("2 allocations of an earlier process")
+check(third.budgets() == given, "what was given out stays")
+check(third.end(signal.SIGINT) == 0 and not os.path.exists(SOCKET), "SIGINT ends it cleanly")
+plugin.check_log()
+second.check_log()
+print("ok")
