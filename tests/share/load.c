@@ -17,7 +17,8 @@
  *     --from MS           begin so long after the start of the process (100)
  *     --at NS             begin then instead, by CLOCK_MONOTONIC
  *     --run COMMAND       no load: at the beginning, run this with sh, without any preloaded library
- *     --idle S            afterwards do nothing for so long, and tell what processor time the library's threads take meanwhile
+ *     --rest S            afterwards do nothing for so long
+ *     --idle S            and for so long then, and tell what processor time the library's threads take meanwhile
  *     --loops N           loops of the kernel in a microsecond, on a real GPU
  *     --calibrate         tell that number, and end */
 #include <cuda.h>
@@ -53,7 +54,7 @@ static const char *const mode_name[] = {"async", "sync", "graph", "streams", "th
 static struct {
     enum mode mode;
     unsigned width;
-    double kernel_us, long_us, seconds, from_ms, duty_ms, period_ms, idle, loops;
+    double kernel_us, long_us, seconds, from_ms, duty_ms, period_ms, rest, idle, loops;
     uint64_t at_ns;
     const char *command;
     bool calibrate;
@@ -420,6 +421,7 @@ static void report(uint64_t library_ns)
            (long long)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec,
            (double)library_ns / 1000, bursts);
     if (set.idle > 0) {
+        sleep_until(now() + (uint64_t)(set.rest * 1e9));
         library_ns = of_library();
         sleep_until(now() + (uint64_t)(set.idle * 1e9));
         printf(", \"library_idle_us\": %.1f", (double)(of_library() - library_ns) / 1000);
@@ -497,7 +499,7 @@ static bool parse(int argc, char **argv)
                                             {"duty", 1, NULL, 'd'},   {"seconds", 1, NULL, 's'}, {"from", 1, NULL, 'f'},
                                             {"at", 1, NULL, 'a'},     {"run", 1, NULL, 'r'},     {"idle", 1, NULL, 'i'},
                                             {"loops", 1, NULL, 'l'},  {"long", 1, NULL, 'L'},    {"calibrate", 0, NULL, 'c'},
-                                            {NULL, 0, NULL, 0}};
+                                            {"rest", 1, NULL, 'R'},   {NULL, 0, NULL, 0}};
     unsigned modes = sizeof(mode_name) / sizeof(*mode_name), mode = 0;
 
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -528,6 +530,9 @@ static bool parse(int argc, char **argv)
             break;
         case 'r':
             set.command = optarg;
+            break;
+        case 'R':
+            set.rest = atof(optarg);
             break;
         case 'i':
             set.idle = atof(optarg);
