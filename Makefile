@@ -188,4 +188,5 @@ include mk/deploy.mk
 include mk/test.mk
 
 .PHONY: help all needed-to-build install uninstall fmt docs compdb clean
--include $(shell find $(BUILD) -name '*.d' -type f 2>/dev/null)
+# But not the systems of tests/containers, which have files of that name.
+-include $(shell find $(BUILD) -path $(BUILD)/containers -prune -o -name '*.d' -type f -print 2>/dev/null)
