@@ -22,7 +22,7 @@ static const struct {
 
 struct request {
     const char *value[SETTINGS]; /* NULL: not said */
-    const char *tenant, *vendor, *class, *output, *merge, *library, *root;
+    const char *tenant, *vendor, *class, *output, *merge, *library, *root, *engine;
     const char **slices, **devices; /* NULL-terminated; with room for all arguments */
     bool force, help;
     char **names;
@@ -48,6 +48,7 @@ static int take(struct request *request, int option, char *value, struct cli_err
                         : option == 'm'   ? &request->merge
                         : option == 'l'   ? &request->library
                         : option == 'r'   ? &request->root
+                        : option == 'e'   ? &request->engine
                                           : NULL;
 
     if (option == 'h')
@@ -72,12 +73,19 @@ static int take(struct request *request, int option, char *value, struct cli_err
     return 0;
 }
 
-static int parse(int argc, char **argv, bool generate, struct request *request, struct cli_error *error)
+static int parse(int argc, char **argv, const char *word, struct request *request, struct cli_error *error)
 {
-    static const struct option all[] = {
+    static const struct option for_others[] = {
         {"root", required_argument, NULL, 'r'},
         {"help", no_argument, NULL, 'h'},
         {"force", no_argument, NULL, 'F'},
+        {0},
+    };
+    static const struct option for_mounts[] = {
+        {"root", required_argument, NULL, 'r'},
+        {"help", no_argument, NULL, 'h'},
+        {"library", required_argument, NULL, 'l'},
+        {"for", required_argument, NULL, 'e'},
         {0},
     };
     static const struct option for_generate[] = {
@@ -98,10 +106,13 @@ static int parse(int argc, char **argv, bool generate, struct request *request, 
         {"library", required_argument, NULL, 'l'},
         {0},
     };
+    const struct option *options = strcmp(word, "generate") == 0 ? for_generate
+                                   : strcmp(word, "mounts") == 0 ? for_mounts
+                                                                 : for_others;
     int option;
 
     optind = 1;
-    while ((option = cli_option(argc, argv, ":h", generate ? for_generate : all, "cdi", error)) != -1) {
+    while ((option = cli_option(argc, argv, ":h", options, "cdi", error)) != -1) {
         if (option == '?' || take(request, option, optarg, error))
             return -1;
     }
@@ -325,18 +336,37 @@ static int make_all(const struct request *request, const struct cdi_root *root, 
     return result;
 }
 
+/* The library to mount, by a path that can stand where it has to. */
+static int find_library(const struct request *request, char library[PATH_MAX], struct cli_error *error)
+{
+    char clean[2 * PATH_MAX];
+
+    if (library_find(request->library, library, error))
+        return -1;
+    if (strcmp(observe_text(clean, sizeof(clean), library, false), library) != 0)
+        return cli_fail(error, -1, "cdi: the library's path '%s' cannot stand in a spec", library);
+    return 0;
+}
+
+static int mounts(const struct request *request, struct cli_error *error)
+{
+    char library[PATH_MAX];
+
+    if (!*request->names || request->names[1])
+        return cli_fail(error, -1, "cdi: name one budget whose mounts are wanted (softslice cdi list shows the names)");
+    if (find_library(request, library, error))
+        return -1;
+    return cdi_print_mounts(request->root, *request->names, request->engine ? request->engine : "docker", library, error);
+}
+
 static int generate(const struct request *request, struct cli_error *error)
 {
     struct cdi_budgets budgets = {0};
     struct cdi_root root = {.fd = -1};
-    char library[PATH_MAX], clean[2 * PATH_MAX];
+    char library[PATH_MAX];
     int result =
-        check_request(request, error) || make_budgets(request, &budgets, error) || library_find(request->library, library, error)
-            ? -1
-            : 0;
+        check_request(request, error) || make_budgets(request, &budgets, error) || find_library(request, library, error) ? -1 : 0;
 
-    if (!result && strcmp(observe_text(clean, sizeof(clean), library, false), library) != 0)
-        result = cli_fail(error, -1, "cdi: the library's path '%s' cannot stand in a spec", library);
     if (!result)
         result = cdi_root_open(&root, request->root, true, error);
     if (!result)
@@ -352,19 +382,22 @@ static int generate(const struct request *request, struct cli_error *error)
 static int act(int argc, char **argv, struct request *request, struct cli_error *error)
 {
     const char *word = argc > 1 ? argv[1] : "";
-    bool make = strcmp(word, "generate") == 0, list = strcmp(word, "list") == 0, remove = strcmp(word, "remove") == 0;
+    bool make = strcmp(word, "generate") == 0, list = strcmp(word, "list") == 0, remove = strcmp(word, "remove") == 0,
+         print = strcmp(word, "mounts") == 0;
 
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
         return help_print(stdout, &command_cdi);
-    if (!make && !list && !remove)
-        return cli_fail(error, -1, "cdi: %s%s: say generate, list or remove (see 'softslice help cdi')",
+    if (!make && !list && !remove && !print)
+        return cli_fail(error, -1, "cdi: %s%s: say generate, list, mounts or remove (see 'softslice help cdi')",
                         *word ? "there is no " : "what to do", word);
-    if (parse(argc - 1, argv + 1, make, request, error))
+    if (parse(argc - 1, argv + 1, word, request, error))
         return -1;
     if (request->help)
         return help_print(stdout, &command_cdi);
     if (make)
         return generate(request, error);
+    if (print)
+        return mounts(request, error);
     if (list)
         return *request->names ? cli_fail(error, -1, "cdi: list takes no name") : cdi_list(request->root, error);
     return *request->names ? cdi_remove(request->root, request->names, request->force, error)
@@ -390,6 +423,7 @@ const struct command command_cdi = {
     .usage = "cdi generate --tenant NAME [--vram SIZE] [--compute SHARE] [--weight N] [options]\n"
              "softslice cdi generate --slices FILE... [options]\n"
              "softslice cdi list [--root DIR]\n"
+             "softslice cdi mounts [--for docker|ctr|bwrap] [--library PATH] [--root DIR] NAME\n"
              "softslice cdi remove [--force] [--root DIR] NAME...",
     .help =
         "Write a CDI spec: `podman run --device nvidia.com/gpu=0 --device softslice.io/slice=NAME ...` then gives a container\n"
@@ -412,8 +446,11 @@ const struct command command_cdi = {
         "    --class NAME      instead of " CDI_CLASS "\n"
         "    --format json     the one format there is\n"
         "    --library PATH    the library to mount\n"
-        "    --root DIR        instead of " CDI_ROOT ", also for list and remove\n"
+        "    --root DIR        instead of " CDI_ROOT ", also for the other commands\n"
         "    --force           remove what is in use\n"
+        "\n"
+        "`cdi mounts NAME` prints what a device mounts as options, for engines that read no CDI: docker's (and podman's), ctr's\n"
+        "or bwrap's. docker run $(softslice cdi mounts NAME) IMAGE\n"
         "\n"
         "Exit status: 0; 125 where something is wrong, with one line that says what. Nothing is half-written.\n",
     .run = run,

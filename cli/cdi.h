@@ -156,6 +156,9 @@ int cdi_spec_write(const struct cdi_spec *spec, struct cli_error *error);
 /* ---- the commands beside `generate` */
 
 int cdi_list(const char *root, struct cli_error *error);
+
+/* Print the mounts of a budget that is there as options of an engine's command, one a line. */
+int cdi_print_mounts(const char *root, const char *name, const char *engine, const char *library, struct cli_error *error);
 int cdi_remove(const char *root, char **names, bool force, struct cli_error *error);
 
 #endif

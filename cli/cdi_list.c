@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `softslice cdi list` and `softslice cdi remove`: what containers can be given, and its end. */
+/* `softslice cdi list`, `mounts` and `remove`: what containers can be given, in other words, and its end. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -79,6 +79,56 @@ int cdi_list(const char *where, struct cli_error *error)
     return 0;
 }
 
+/* ---- mounts */
+
+static bool is_there(const struct cdi_root *root, const char *name)
+{
+    return cdi_is_name(name) && faccessat(root->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* A shell that is given the lines splits them at blanks, and engines split paths. */
+static bool is_plain(const char *path)
+{
+    return !path[strcspn(path, " :,'\"\\$`*?[]")];
+}
+
+static void print_mount(const char *engine, const struct cdi_mount *mount)
+{
+    const char *mode = mount->writable ? "rw" : "ro";
+
+    if (strcmp(engine, "docker") == 0)
+        printf("--volume=%s:%s:%s\n", mount->host, mount->container, mode);
+    else if (strcmp(engine, "ctr") == 0)
+        printf("--mount=type=bind,src=%s,dst=%s,options=bind:%s:nosuid:nodev\n", mount->host, mount->container, mode);
+    else
+        printf("%s %s %s\n", mount->writable ? "--bind" : "--ro-bind", mount->host, mount->container);
+}
+
+int cdi_print_mounts(const char *where, const char *name, const char *engine, const char *library, struct cli_error *error)
+{
+    static struct cdi_mount mount[CDI_MOUNTS];
+    struct cdi_root root;
+    int result;
+
+    if (strcmp(engine, "docker") != 0 && strcmp(engine, "ctr") != 0 && strcmp(engine, "bwrap") != 0)
+        return cli_fail(error, -1, "cdi: --for %s: options are known of docker, ctr and bwrap", engine);
+    result = cdi_root_open(&root, where, false, error);
+    CLEANUP_CLOSE int fd = root.fd;
+    if (result)
+        return result;
+    if (!is_there(&root, name))
+        return cli_fail(error, -1, "cdi: there is no '%s' in %s", name, root.path);
+    cdi_mounts(mount, root.path, name, library);
+    for (unsigned i = 0; i < CDI_MOUNTS; i++) {
+        if (!is_plain(mount[i].host))
+            return cli_fail(error, -1, "cdi: %s has a character that options cannot take: choose another --root or --library",
+                            mount[i].host);
+    }
+    for (unsigned i = 0; i < CDI_MOUNTS; i++)
+        print_mount(engine, &mount[i]);
+    return 0;
+}
+
 /* ---- remove */
 
 /* First the spec, so that no container begins with what goes. */
@@ -110,7 +160,7 @@ int cdi_remove(const char *where, char **names, bool force, struct cli_error *er
     CLEANUP_CLOSE int fd = root.fd;
 
     for (char **name = names; !result && *name; name++) {
-        if (!cdi_is_name(*name) || faccessat(fd, *name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+        if (!is_there(&root, *name))
             return cli_fail(error, -1, "cdi: there is no '%s' in %s", *name, root.path);
         processes = cdi_host_processes(&root, *name);
         if (processes > 0 && !force)

@@ -39,9 +39,9 @@ where=x
 refused 'not an absolute path' --tenant a --vram 1GiB --output "$spec"
 where=
 try "$softslice" cdi
-expect_refusal 'generate, list or remove'
+expect_refusal 'generate, list, mounts or remove'
 try "$softslice" cdi frobnicate
-expect_refusal 'generate, list or remove'
+expect_refusal 'generate, list, mounts or remove'
 try "$softslice" cdi remove --root "$root"
 expect_refusal 'remove what'
 try "$softslice" cdi list --root "$root"
@@ -132,6 +132,26 @@ check "$TEST_TMP/c.json" 0.3.0 softslice.io/slice c
 try "$softslice" cdi list --root "$root"
 expect_out '^c +1 GiB .* in no spec$'
 
+# For engines without CDI: the same mounts, as options.
+for engine in '' docker ctr bwrap; do
+    try "$softslice" cdi mounts --root "$root" ${engine:+--for "$engine"} --library "$TEST_LIB" team-a
+    expect_status 0
+    expect_quiet
+    [ "$(printf '%s\n' "$out" | wc -l)" = 7 ] || fail "expected seven mounts"
+    case $engine in
+    ctr) expect_out "^--mount=type=bind,src=$root/turns/team-a.turns,dst=/run/softslice/turns/team-a.turns,options=bind:rw:" ;;
+    bwrap) expect_out "^--ro-bind $root/team-a/.etc/ld.so.preload /etc/ld.so.preload$" ;;
+    *) expect_out "^--volume=$root/team-a/.etc/ld.so.preload:/etc/ld.so.preload:ro$" ;;
+    esac
+done
+[ "$(printf '%s\n' "$out" | grep -c '^--bind ')" = 2 ] || fail "expected two that are writable"
+try "$softslice" cdi mounts --root "$root" --library "$TEST_LIB" nobody
+expect_refusal "there is no 'nobody'"
+try "$softslice" cdi mounts --root "$root" --library "$TEST_LIB" --for x team-a
+expect_refusal '--for x: options are known of'
+try "$softslice" cdi mounts --root "$root" --library "$TEST_LIB"
+expect_refusal 'name one budget'
+
 # Into a spec of nvidia-ctk's: what was there stays as it was.
 cat >"$TEST_TMP/nvidia.json" <<'END'
 {"cdiVersion": "0.3.0", "kind": "nvidia.com/gpu",
@@ -218,6 +238,8 @@ python3 - "$odd/a.json" <<'END' || fail "a mount with an odd path is not there"
 import json, os, sys
 assert all(os.path.exists(mount["hostPath"]) for mount in json.load(open(sys.argv[1]))["devices"][0]["containerEdits"]["mounts"])
 END
+try "$softslice" cdi mounts --root "$where" --library "$TEST_LIB" a
+expect_refusal 'a character that options cannot take'
 where=$TEST_TMP/$(printf 'x\ny')
 make --tenant a --vram 1GiB --output "$spec"
 expect_refusal 'control characters'
