@@ -31,3 +31,6 @@ $(BUILD)/tests/plugin/%: tests/plugin/%.c $(rpc_obj)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Iplugin -o $@ $< $(rpc_obj) $(NGHTTP2)
 $(BUILD)/plugin/%.o: override COMPILE += -fPIE -Icli -Iplugin -I$(BUILD)/plugin
+
+$(BUILD)/tests/unit/test_plugin_offer: $(BUILD)/plugin/offer.o $(BUILD)/plugin/mig.o
+$(BUILD)/tests/unit/test_plugin_prefer: $(BUILD)/plugin/prefer.o

@@ -13,6 +13,8 @@
 /* Of a GPU that a container was not given but sees all the same (a pod can set NVIDIA_VISIBLE_DEVICES): too little for a context. */
 #define OTHER_GPUS "1MiB"
 
+#define RESTORE_AGAIN 5.0 /* seconds: where the library is installed by a container that comes later */
+
 /* ---- the limits */
 
 static bool has_key(const char *lines, const char *key, size_t length)
@@ -233,17 +235,23 @@ static int put_spec(const struct node *node, const struct cdi_root *root, const 
     return result;
 }
 
+static int make_host(const struct node *node, const struct cdi_root *root, const struct cdi_budget *budget, bool cdi,
+                     const char *library, struct cli_error *error)
+{
+    char spec[PATH_MAX] = "";
+    int result = cdi_check(budget, error);
+
+    if (!result && cdi)
+        result = put_spec(node, root, budget->name, library, spec, error);
+    return result ? result : cdi_host_make(root, budget, *spec ? spec : NULL, error);
+}
+
 static enum rpc_code make_files(struct node *node, const struct cdi_root *root, const struct given *record,
                                 const struct cdi_budget *budget, const char *library, struct rpc_reply *reply)
 {
     struct cli_error error = {""};
-    char spec[PATH_MAX] = "";
-    int result = cdi_check(budget, &error);
+    int result = make_host(node, root, budget, record->cdi, library, &error);
 
-    if (!result && node->settings.answer_cdi)
-        result = put_spec(node, root, budget->name, library, spec, &error);
-    if (!result)
-        result = cdi_host_make(root, budget, *spec ? spec : NULL, &error);
     if (!result) {
         result = given_add(&node->given, root, record);
         if (result < 0)
@@ -259,8 +267,9 @@ static enum rpc_code give(struct node *node, const struct cdi_root *root, int sl
                           const char *library, struct answer *answer, struct rpc_reply *reply)
 {
     uint64_t bytes = offer_bytes(&node->offer, &node->settings, slice, gpu, (unsigned)count);
-    struct given record = {.bytes = bytes, .made = time(NULL), .ids = (unsigned)count};
     struct cdi_budget budget = {0};
+    struct given record = {
+        .bytes = bytes, .made = time(NULL), .ids = (unsigned)count, .limits = budget.limits, .cdi = node->settings.answer_cdi};
     struct cli_error error = {""};
     enum rpc_code code;
 
@@ -319,6 +328,53 @@ void allocate_undo(struct node *node, const struct answer *answer)
         given_remove(&node->given, &root, answer->name, "another container of the request could not be served");
     else
         say_warning("%s", error.text);
+    if (root.fd >= 0)
+        close(root.fd);
+}
+
+/* ---- after a reboot */
+
+struct restoring {
+    const struct node *node;
+    const struct cdi_root *root;
+    const char *library;
+};
+
+/* What a runtime has made there meanwhile, since it found nothing to mount, is in the way. */
+static int restore(void *context, const struct given *record)
+{
+    const struct restoring *restoring = context;
+    struct cli_error error = {""};
+    struct cdi_budget budget = {0};
+
+    memcpy(budget.name, record->name, sizeof(budget.name));
+    snprintf(budget.limits, sizeof(budget.limits), "%s", record->limits);
+    if (cdi_host_remove(restoring->root, record->name, &error) == 0 &&
+        make_host(restoring->node, restoring->root, &budget, record->cdi, restoring->library, &error) == 0)
+        return 0;
+    say_error("%s cannot be made again: %s", record->name, error.text);
+    return -1;
+}
+
+void allocate_restore(struct node *node)
+{
+    static double next;
+    static bool told;
+    struct cli_error error = {""};
+    struct cdi_root root = {.fd = -1};
+    char library[PATH_MAX];
+    struct restoring restoring = {node, &root, library};
+
+    if (node->restored || now_seconds() < next)
+        return;
+    next = now_seconds() + RESTORE_AGAIN;
+    if (library_find(node->library, library, &error) == 0 && cdi_root_open(&root, node->root, true, &error) == 0) {
+        given_restore(&node->given, &root, restore, &restoring);
+        node->restored = true;
+    } else if (!told) {
+        say_warning("%s; nothing can be given out without", error.text);
+        told = true;
+    }
     if (root.fd >= 0)
         close(root.fd);
 }

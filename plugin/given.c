@@ -14,17 +14,17 @@
 #define FILE_NAME ".allocation"
 #define FILE_MOST (1 << 20)
 #define PREFIX    "k8s-"
+#define SAVED     ".json"
 #define IDS_MOST  4096
 
 /* ---- the file */
 
-static struct json_object *read_json(int directory, const char *name)
+static struct json_object *read_json(int directory, const char *path)
 {
-    char path[CONFIG_TENANT_MAX + sizeof(FILE_NAME) + 1], *text;
     struct json_object *object = NULL;
     struct stat status;
+    char *text;
 
-    snprintf(path, sizeof(path), "%s/" FILE_NAME, name);
     CLEANUP_CLOSE int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_uid != geteuid() || status.st_size > FILE_MOST)
         return NULL;
@@ -65,9 +65,18 @@ static bool take_ids(struct json_object *object, struct given *record)
     return record->id != NULL;
 }
 
+static void forget(struct given *record)
+{
+    free(record->id);
+    free(record->limits);
+    record->id = NULL;
+    record->limits = NULL;
+}
+
 static bool take_record(struct json_object *object, const char *name, struct given *record)
 {
     struct json_object *value;
+    bool good;
 
     memset(record, 0, sizeof(*record));
     snprintf(record->name, sizeof(record->name), "%s", name);
@@ -79,15 +88,22 @@ static bool take_record(struct json_object *object, const char *name, struct giv
         record->bytes = (uint64_t)json_object_get_int64(value);
     if (json_object_object_get_ex(object, "made", &value))
         record->made = json_object_get_int64(value);
-    return take_ids(object, record);
+    if (json_object_object_get_ex(object, "cdi", &value))
+        record->cdi = json_object_get_boolean(value);
+    good = json_object_object_get_ex(object, "limits", &value) && json_object_is_type(value, json_type_string) &&
+           strlen(json_object_get_string(value)) < sizeof(((struct cdi_budget *)0)->limits) &&
+           (record->limits = strdup(json_object_get_string(value))) && take_ids(object, record);
+    if (!good)
+        forget(record);
+    return good;
 }
 
-static int write_record(const struct cdi_root *root, const struct given *record)
+/* As text to free; NULL: out of memory. */
+static char *record_json(const struct given *record)
 {
     struct json_object *object = json_object_new_object(), *ids = json_object_new_array();
     bool failed = !object;
-    const char *text;
-    int result;
+    char *text;
 
     for (unsigned i = 0; i < record->ids; i++)
         document_append(&failed, ids, json_object_new_string(record->id[i]));
@@ -95,11 +111,66 @@ static int write_record(const struct cdi_root *root, const struct given *record)
     document_put(&failed, object, "gpu", json_object_new_string(record->uuid));
     document_put(&failed, object, "bytes", document_number(record->bytes));
     document_put(&failed, object, "made", json_object_new_int64(record->made));
+    document_put(&failed, object, "cdi", json_object_new_boolean(record->cdi));
+    document_put(&failed, object, "limits", json_object_new_string(record->limits));
     document_put(&failed, object, "ids", ids);
-    text = failed ? NULL : json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN);
-    CLEANUP_CLOSE int folder = openat(root->fd, record->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    result = !text ? -ENOMEM : folder < 0 ? -errno : cdi_write(folder, FILE_NAME, text, strlen(text), 0600);
+    text = failed ? NULL : strdup(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
     json_object_put(object);
+    return text;
+}
+
+/* ---- the copy that outlives a reboot */
+
+static void make_folder(const char *path)
+{
+    char part[PATH_MAX];
+
+    snprintf(part, sizeof(part), "%s", path);
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(part, 0755);
+        *slash = '/';
+    }
+    mkdir(part, 0700);
+}
+
+static int open_saved(const struct given_list *records)
+{
+    if (records->saved)
+        make_folder(records->saved);
+    return records->saved ? open(records->saved, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+static void save(struct given_list *records, const char *name, const char *text)
+{
+    char file[CONFIG_TENANT_MAX + sizeof(SAVED)];
+    CLEANUP_CLOSE int folder = open_saved(records);
+    int result;
+
+    snprintf(file, sizeof(file), "%s" SAVED, name);
+    result = folder < 0 ? -errno : cdi_write(folder, file, text, strlen(text), 0600);
+    if (result < 0 && records->saved && !records->unsaved) {
+        say_warning("%s: %s: running pods will not survive a reboot of the node", records->saved, strerror(-result));
+        records->unsaved = true;
+    }
+}
+
+static void unsave(const struct given_list *records, const char *name)
+{
+    char path[PATH_MAX];
+
+    if (records->saved && (size_t)snprintf(path, sizeof(path), "%s/%s" SAVED, records->saved, name) < sizeof(path))
+        unlink(path);
+}
+
+static int write_record(struct given_list *records, const struct cdi_root *root, const struct given *record)
+{
+    CLEANUP_FREE char *text = record_json(record);
+    CLEANUP_CLOSE int folder = openat(root->fd, record->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int result = !text ? -ENOMEM : folder < 0 ? -errno : cdi_write(folder, FILE_NAME, text, strlen(text), 0600);
+
+    if (result == 0)
+        save(records, record->name, text);
     return result;
 }
 
@@ -122,6 +193,7 @@ static int append(struct given_list *records, const struct given *record)
 
 void given_load(struct given_list *records, const char *root)
 {
+    char path[CONFIG_TENANT_MAX + sizeof(FILE_NAME) + 1];
     DIR *all = opendir(root);
     struct dirent *entry;
     struct given record;
@@ -131,7 +203,8 @@ void given_load(struct given_list *records, const char *root)
 
         if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 || strlen(entry->d_name) >= CONFIG_TENANT_MAX)
             continue;
-        object = read_json(dirfd(all), entry->d_name);
+        snprintf(path, sizeof(path), "%s/" FILE_NAME, entry->d_name);
+        object = read_json(dirfd(all), path);
         if (!object || !take_record(object, entry->d_name, &record))
             say_warning("%s/%s: no record of an allocation in it: it is left as it is ('softslice cdi remove %s' removes it)", root,
                         entry->d_name, entry->d_name);
@@ -148,18 +221,67 @@ void given_load(struct given_list *records, const char *root)
 int given_add(struct given_list *records, const struct cdi_root *root, const struct given *record)
 {
     struct given copy = *record;
-    int result;
+    int result = -ENOMEM;
 
+    copy.limits = strdup(record->limits);
     copy.id = calloc(record->ids, sizeof(*copy.id));
-    if (!copy.id)
-        return -ENOMEM;
-    memcpy(copy.id, record->id, record->ids * sizeof(*copy.id));
-    result = write_record(root, record);
+    if (copy.id && copy.limits) {
+        memcpy(copy.id, record->id, record->ids * sizeof(*copy.id));
+        result = write_record(records, root, record);
+    }
     if (result == 0)
         result = append(records, &copy);
     if (result < 0)
-        free(copy.id);
+        forget(&copy);
     return result;
+}
+
+static bool is_known(const struct given_list *records, const char *name)
+{
+    for (unsigned i = 0; i < records->count; i++) {
+        if (strcmp(records->one[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void restore_one(struct given_list *records, const struct cdi_root *root, struct json_object *object, const char *name,
+                        int (*make)(void *context, const struct given *record), void *context)
+{
+    struct given record;
+
+    if (!cdi_is_name(name) || !take_record(object, name, &record)) {
+        say_warning("%s/%s" SAVED ": no record of an allocation: it is left as it is", records->saved, name);
+        return;
+    }
+    if (make(context, &record) == 0 && given_add(records, root, &record) == 0)
+        say_info("%s is made again, for the container that had it before", name);
+    forget(&record);
+}
+
+void given_restore(struct given_list *records, const struct cdi_root *root, int (*make)(void *context, const struct given *record),
+                   void *context)
+{
+    DIR *all = records->saved ? opendir(records->saved) : NULL;
+    char name[CONFIG_TENANT_MAX];
+    struct dirent *entry;
+
+    while (all && (entry = readdir(all))) {
+        size_t length = strlen(entry->d_name), end = strlen(SAVED);
+        struct json_object *object;
+
+        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 || length <= end || length - end >= sizeof(name) ||
+            strcmp(entry->d_name + length - end, SAVED) != 0)
+            continue;
+        snprintf(name, sizeof(name), "%.*s", (int)(length - end), entry->d_name);
+        if (is_known(records, name))
+            continue;
+        object = read_json(dirfd(all), entry->d_name);
+        restore_one(records, root, object, name, make, context);
+        json_object_put(object);
+    }
+    if (all)
+        closedir(all);
 }
 
 static void leave_spec(const struct cdi_root *root, const char *name)
@@ -183,6 +305,7 @@ void given_remove(struct given_list *records, const struct cdi_root *root, const
 
     snprintf(gone, sizeof(gone), "%s", name);
     leave_spec(root, gone);
+    unsave(records, gone);
     if (cdi_host_remove(root, gone, &error)) {
         say_warning("%s", error.text);
         return;
@@ -192,7 +315,7 @@ void given_remove(struct given_list *records, const struct cdi_root *root, const
     for (unsigned i = 0; i < records->count; i++) {
         if (strcmp(records->one[i].name, gone) != 0)
             continue;
-        free(records->one[i].id);
+        forget(&records->one[i]);
         memmove(&records->one[i], &records->one[i + 1], (records->count - i - 1) * sizeof(*records->one));
         records->count--;
         return;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What was given out, as this process knows it and as it is on the host: in ROOT/NAME/.allocation, for the next one. */
+/* What was given out, as this process knows it and as it is on the host: in ROOT/NAME/.allocation, for the next process, and in a directory that is there after a
+ * reboot, too. For the kubelet starts a node's containers again after that with the answer that it was given once, and ROOT is gone. */
 #ifndef SOFTSLICE_PLUGIN_GIVEN_H
 #define SOFTSLICE_PLUGIN_GIVEN_H
 
@@ -17,6 +18,8 @@ struct given {
     int64_t made; /* seconds of CLOCK_REALTIME */
     unsigned ids;
     char (*id)[PLUGIN_ID];
+    char *limits;         /* of the budget, as struct cdi_budget has them */
+    bool cdi;             /* it is a CDI device, too */
     bool listed;          /* the kubelet listed it when it was last asked */
     double missing_since; /* of now_seconds(); 0: not missing */
     char pod[OBSERVE_LABEL], namespace[OBSERVE_LABEL], container[OBSERVE_LABEL];
@@ -25,10 +28,16 @@ struct given {
 struct given_list {
     unsigned count, room;
     struct given *one;
+    const char *saved; /* the directory that outlives a reboot */
+    bool unsaved;      /* told that nothing can be written there */
 };
 
 /* Take what an earlier process left below the root. What cannot be read is told and left alone. */
 void given_load(struct given_list *records, const char *root);
+
+/* Call `make` for each that is saved and not below the root any more; where it returns 0, the allocation is taken. */
+void given_restore(struct given_list *records, const struct cdi_root *root, int (*make)(void *context, const struct given *record),
+                   void *context);
 
 /* Note a new one, on the host too. 0 or -errno; then nothing is noted. */
 int given_add(struct given_list *records, const struct cdi_root *root, const struct given *record);

@@ -21,6 +21,8 @@ static const char usage[] =
     "  --config FILE        the ini file (" PLUGIN_CONFIG "), with [device-plugin] and [slice NAME] sections\n"
     "  --library FILE       libsoftslice.so on the node, which containers get\n"
     "  --root DIR           where containers' files are, on the node and here (" CDI_ROOT ")\n"
+    "  --save-dir DIR       notes of what was given out, for after a reboot (" PLUGIN_SAVED ";\n"
+    "                       with --root: none)\n"
     "  --kubelet-dir DIR    the kubelet's directory of plugins (" PLUGIN_KUBELET ")\n"
     "  --dry-run            print what would be offered as JSON, and end\n"
     "  --units N            with --dry-run: what a container with N units would get, too\n"
@@ -55,6 +57,9 @@ static int take(struct options *options, int option, const char *value, struct c
     case 'k':
         node->kubelet = value;
         break;
+    case 's':
+        node->given.saved = value;
+        break;
     case 'n':
         options->dry_run = true;
         return 0;
@@ -72,6 +77,7 @@ static int parse(int argc, char **argv, struct options *options, struct cli_erro
     static const struct option known[] = {{"config", required_argument, NULL, 'c'},
                                           {"library", required_argument, NULL, 'l'},
                                           {"root", required_argument, NULL, 'r'},
+                                          {"save-dir", required_argument, NULL, 's'},
                                           {"kubelet-dir", required_argument, NULL, 'k'},
                                           {"dry-run", no_argument, NULL, 'n'},
                                           {"units", required_argument, NULL, 'u'},
@@ -90,6 +96,11 @@ static int parse(int argc, char **argv, struct options *options, struct cli_erro
     }
     if (optind < argc)
         return cli_fail(error, -1, "'%s' is not understood; --help lists what is", argv[optind]);
+    /* Another root may be there after a reboot. */
+    if (!options->node->root && !options->node->given.saved)
+        options->node->given.saved = PLUGIN_SAVED;
+    if (!options->node->root)
+        options->node->root = CDI_ROOT;
     if (options->units && !options->dry_run)
         return cli_fail(error, -1, "--units is for --dry-run");
     return 0;
@@ -257,6 +268,7 @@ static int serve(struct node *node)
     while (!node->stop) {
         configure(node);
         if (node->configured) {
+            allocate_restore(node);
             kubelet_check(node);
             pods_check(node);
         }
@@ -290,7 +302,7 @@ static int print_dry_run(struct node *node, unsigned units, struct cli_error *er
 
 int main(int argc, char **argv)
 {
-    static struct node node = {.config = PLUGIN_CONFIG, .root = CDI_ROOT, .kubelet = PLUGIN_KUBELET};
+    static struct node node = {.config = PLUGIN_CONFIG, .kubelet = PLUGIN_KUBELET};
     static struct cli_error error;
     struct options options = {.node = &node};
 

@@ -19,7 +19,7 @@ struct service {
 
 struct node {
     const char *root, *kubelet, *library, *config; /* as given; `config` also where it is the default */
-    bool config_named, configured, stop;
+    bool config_named, configured, restored, stop;
     int status; /* to end with */
     struct settings settings;
     struct gpus gpus;
@@ -71,6 +71,9 @@ enum rpc_code allocate(struct node *node, int slice, char *const *ids, size_t co
 
 /* Take it back: the answer was never given. */
 void allocate_undo(struct node *node, const struct answer *answer);
+
+/* Make again what containers have that were given it before a reboot: once, when it can be done. Called often. */
+void allocate_restore(struct node *node);
 
 /* What allocate() would answer for so many devices of one GPU, without making anything. */
 int allocate_preview(struct node *node, int slice, unsigned gpu, unsigned count, struct cdi_budget *budget, struct answer *answer,

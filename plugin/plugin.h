@@ -16,6 +16,7 @@
 #define PLUGIN_CONFIG  "/etc/softslice/softslice.ini"
 #define PLUGIN_KUBELET "/var/lib/kubelet/device-plugins"
 #define PLUGIN_PODS    "/var/lib/kubelet/pod-resources/kubelet.sock"
+#define PLUGIN_SAVED   "/var/lib/softslice/device-plugin"
 #define PLUGIN_SPEC    CDI_VENDOR "-kubernetes.json" /* of the budgets' CDI devices; not the file that `softslice cdi` writes */
 
 #define PLUGIN_GPUS     256 /* and MIG instances */

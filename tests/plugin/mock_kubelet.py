@@ -274,11 +274,12 @@ class Pods:
 class Plugin:
     def __init__(self, directory, name="plugin", config=None, env=None, options=()):
         self.root = os.path.join(TMP, name + "-root")
+        self.saved = os.path.join(TMP, name + "-saved")
         self.log_path = os.path.join(TMP, name + ".log")
         self.config = os.path.join(TMP, name + ".ini")
         if config is not None:
             self.configure(config)
-        words = [PLUGIN, "--kubelet-dir", directory, "--root", self.root, "--library", os.environ["TEST_LIB"]]
+        words = [PLUGIN, "--kubelet-dir", directory, "--root", self.root, "--save-dir", self.saved, "--library", os.environ["TEST_LIB"]]
         words += ["--config", self.config] if config is not None else []
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(words + list(options), stderr=log, env={**os.environ, **(env or {})})

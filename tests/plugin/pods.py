@@ -72,7 +72,7 @@ second, = units.allocate([other + "::0"])
 pods.pods = []
 plugin.logged("is removed: the kubelet has no pod for it any more", 3)
 wait_for("no directory", lambda: plugin.budgets() == set())
-check(os.listdir(plugin.root + "/turns") == [], "no entry of turns")
+check(os.listdir(plugin.root + "/turns") == [] and os.listdir(plugin.saved) == [], "no entry of turns, nothing saved")
 
 # Whoever lives is not removed, whatever the kubelet says.
 alive, = units.allocate(ids[:1])

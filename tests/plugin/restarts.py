@@ -4,6 +4,7 @@
 # timeout: 180
 """Kubelets that come late, refuse, restart and delete sockets; plugins that are killed, and two at once."""
 import os
+import shutil
 import signal
 import sys
 
@@ -78,6 +79,29 @@ units.list_of("devices", four)
 third.logged("2 allocations of an earlier process")
 check(third.budgets() == given, "what was given out stays")
 check(third.end(signal.SIGINT) == 0 and not os.path.exists(SOCKET), "SIGINT ends it cleanly")
+
+# A reboot: /run is gone, and the runtime has made directories of what it found no file for. The container's answer is still good.
+answers = [(host, container) for one in given for host, container in ((third.root + "/%s/.etc/ld.so.preload" % one, one),)]
+shutil.rmtree(third.root)
+for host, _ in answers:
+    os.makedirs(host)
+fourth = Plugin(DIRECTORY)
+units, = kubelet.endpoints(UNITS)
+fourth.logged("is made again", 2)
+check(fourth.budgets() == given and all(os.path.isfile(host) for host, _ in answers), "made again")
+for one in given:
+    with open("%s/%s/.etc/softslice/softslice.ini" % (fourth.root, one), encoding="ascii") as file:
+        check("vram = 1 GiB\n" in file.read(), "the same limits")
+    check(os.path.exists("%s/turns/%s.turns" % (fourth.root, one)), "an entry of turns")
+fourth.end()
+# What is removed is not made again.
+for one in given:
+    check(os.path.exists("%s/%s.json" % (fourth.saved, one)), "saved")
+with open(fourth.saved + "/k8s-00000001.json", "w", encoding="ascii") as file:
+    file.write("[1, 2")
+fifth = Plugin(DIRECTORY)
+fifth.logged("k8s-00000001.json: no record of an allocation")
+fifth.end()
 plugin.check_log()
 second.check_log()
 print("ok")
