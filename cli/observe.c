@@ -424,7 +424,10 @@ static const char *get_variable(void *context, const char *name)
 {
     if (strcmp(name, "SOFTSLICE_TENANT") == 0)
         return context;
-    return strcmp(name, "SOFTSLICE_STATE_DIR") == 0 || strcmp(name, "SOFTSLICE_CONFIG") == 0 ? getenv(name) : NULL;
+    return strcmp(name, "SOFTSLICE_STATE_DIR") == 0 || strcmp(name, "SOFTSLICE_CONFIG") == 0 ||
+                   strcmp(name, "CUDA_DEVICE_MEMORY_SHARED_CACHE") == 0
+               ? getenv(name)
+               : NULL;
 }
 
 /* The one in use. Where nobody named one and there is none yet, there are no tenants. */

@@ -53,21 +53,42 @@ static uint32_t own_share(const struct quota *quota, unsigned device)
     return (first ? d->share_own < first : !replaced) ? d->share_own : SHARE_WHOLE;
 }
 
+/* Whether HAMi's monitor has lifted HAMi's limit. What `softslice set` wrote since is not HAMi's. */
+static bool yields(const struct quota *quota, const struct quota_device *d)
+{
+    bool replaced;
+
+    if (__builtin_expect(!__atomic_load_n(&d->share_yields, __ATOMIC_RELAXED), 1))
+        return false;
+    ledger_first_share(&quota->ledger, (unsigned)d->index, &replaced);
+    return !replaced;
+}
+
 uint32_t compute_share(const struct quota *quota, unsigned device)
 {
     const struct quota_device *d = &quota->device[device];
 
+    if (yields(quota, d))
+        return d->share_admin;
     return min(min(own_share(quota, device), d->share_admin), share_of_ledger(quota, device));
+}
+
+/* As if nothing were lifted. */
+static uint32_t tenant_share(const struct quota *quota, unsigned device)
+{
+    const struct quota_device *d = &quota->device[device];
+
+    /* In a file that has none, all that is known of the tenant's is one's own. */
+    if (!ledger_has_compute(&quota->ledger))
+        return min(min(own_share(quota, device), d->share_admin), share_of_ledger(quota, device));
+    return min(d->share_admin, share_of_ledger(quota, device));
 }
 
 uint32_t compute_tenant_share(const struct quota *quota, unsigned device)
 {
     const struct quota_device *d = &quota->device[device];
 
-    /* In a file that has none, all that is known of the tenant's is one's own. */
-    if (!ledger_has_compute(&quota->ledger))
-        return compute_share(quota, device);
-    return min(d->share_admin, share_of_ledger(quota, device));
+    return yields(quota, d) ? d->share_admin : tenant_share(quota, device);
 }
 
 uint32_t compute_weight(const struct quota *quota, unsigned device)
@@ -77,7 +98,7 @@ uint32_t compute_weight(const struct quota *quota, unsigned device)
     if (!weight)
         weight = quota->weight;
     if (!weight) {
-        weight = (compute_tenant_share(quota, device) + 50) / 100;
+        weight = (tenant_share(quota, device) + 50) / 100;
         weight = weight ? weight : 1;
     }
     return quota->weight_admin ? min(weight, quota->weight_admin) : weight;

@@ -8,15 +8,14 @@
 #define HAMI_SM       "CUDA_DEVICE_SM_LIMIT"
 #define NVIDIA_MEMORY "NVIDIA_GPU_MEMORY_LIMIT"
 
-/* The value of a variable; an empty one counts as unset. */
-static const char *read_variable(const struct config_loader *loader, const char *name)
+const char *config_variable(const struct config_loader *loader, const char *name)
 {
     const char *value = loader->input->getenv(loader->input->context, name);
 
     return value && *value ? value : NULL;
 }
 
-static void fail_variable(struct config_loader *loader, const char *name, const char *value)
+void config_fail_variable(struct config_loader *loader, const char *name, const char *value)
 {
     char quote[CONFIG_QUOTE_MAX];
 
@@ -110,11 +109,11 @@ void config_read_environment(struct config_loader *loader)
 {
     for (unsigned key = 0; key < CONFIG_KEYS; key++) {
         const char *name = config_keys[key].variable;
-        const char *value = read_variable(loader, name);
+        const char *value = config_variable(loader, name);
         struct config_at at = {.source = CONFIG_ENVIRONMENT, .name = name};
 
         if (value && !config_set(loader, key, text_of(value), &at, true))
-            fail_variable(loader, name, value);
+            config_fail_variable(loader, name, value);
     }
     check_names(loader);
 }
@@ -149,28 +148,28 @@ static bool parse_hami_size(struct text text, uint64_t *bytes)
 
 static void read_hami_memory(struct config_loader *loader, const char *name, const struct config_at *at)
 {
-    const char *value = read_variable(loader, name);
+    const char *value = config_variable(loader, name);
     struct units_amount amount = {.kind = UNITS_BYTES};
 
     if (!value)
         return;
     if (!parse_hami_size(text_of(value), &amount.value)) {
         log_format(loader->reason, sizeof(loader->reason), "not a size in HAMi's grammar (a whole number and g, m, k or nothing)");
-        fail_variable(loader, name, value);
+        config_fail_variable(loader, name, value);
         return;
     }
     /* 0 says nothing: in HAMi too, the variable without an ordinal then holds. */
     if (amount.value == 0)
         return;
     if (!config_add_rule(loader, &loader->config->vram, &at->device, &amount, at))
-        fail_variable(loader, name, value);
+        config_fail_variable(loader, name, value);
     else
         config_claim(loader, CONFIG_VRAM, at);
 }
 
 static void read_hami_share(struct config_loader *loader, const char *name, const struct config_at *at)
 {
-    const char *value = read_variable(loader, name);
+    const char *value = config_variable(loader, name);
     struct units_amount amount = {.kind = UNITS_PERCENT};
     uint64_t percent;
 
@@ -178,7 +177,7 @@ static void read_hami_share(struct config_loader *loader, const char *name, cons
         return;
     if (!parse_plain(text_of(value), &percent) || percent > 100) {
         log_format(loader->reason, sizeof(loader->reason), "not a whole number from 0 to 100");
-        fail_variable(loader, name, value);
+        config_fail_variable(loader, name, value);
         return;
     }
     if (percent == 0)
@@ -188,7 +187,7 @@ static void read_hami_share(struct config_loader *loader, const char *name, cons
     if (percent == 100)
         amount.kind = UNITS_OFF;
     if (!config_add_rule(loader, &loader->config->compute, &at->device, &amount, at))
-        fail_variable(loader, name, value);
+        config_fail_variable(loader, name, value);
     else if (percent != 100)
         config_claim(loader, CONFIG_COMPUTE, at);
 }
@@ -196,19 +195,19 @@ static void read_hami_share(struct config_loader *loader, const char *name, cons
 static void read_nvidia(struct config_loader *loader)
 {
     struct config_at at = {.source = CONFIG_NVIDIA, .name = NVIDIA_MEMORY};
-    const char *value = read_variable(loader, NVIDIA_MEMORY);
+    const char *value = config_variable(loader, NVIDIA_MEMORY);
     struct units_amount amount = {.kind = UNITS_BYTES};
 
     if (!value)
         return;
     if (!parse_plain(text_of(value), &amount.value) || amount.value == 0 || amount.value > INT64_MAX >> 20) {
         log_format(loader->reason, sizeof(loader->reason), "not a whole number of MiB above 0");
-        fail_variable(loader, NVIDIA_MEMORY, value);
+        config_fail_variable(loader, NVIDIA_MEMORY, value);
         return;
     }
     amount.value <<= 20;
     if (!config_add_rule(loader, &loader->config->vram, &at.device, &amount, &at))
-        fail_variable(loader, NVIDIA_MEMORY, value);
+        config_fail_variable(loader, NVIDIA_MEMORY, value);
     else
         config_claim(loader, CONFIG_VRAM, &at);
 }
@@ -227,19 +226,24 @@ void config_read_aliases(struct config_loader *loader)
 {
     struct config_at at = {.source = CONFIG_HAMI, .name = HAMI_MEMORY};
     char name[sizeof(HAMI_MEMORY) + 16];
+    bool free;
 
     read_nvidia(loader);
     if (!has_hami(loader))
         return;
+    free = config_hami_frees_compute(loader);
     read_hami_memory(loader, HAMI_MEMORY, &at);
     at.name = HAMI_SM;
-    read_hami_share(loader, HAMI_SM, &at);
+    if (!free)
+        read_hami_share(loader, HAMI_SM, &at);
     at.name = name;
     at.device.kind = UNITS_DEVICE_ORDINAL;
     for (at.device.ordinal = 0; at.device.ordinal < ORDINALS; at.device.ordinal++) {
         log_format(name, sizeof(name), HAMI_MEMORY "_%u", at.device.ordinal);
         read_hami_memory(loader, name, &at);
         log_format(name, sizeof(name), HAMI_SM "_%u", at.device.ordinal);
-        read_hami_share(loader, name, &at);
+        if (!free)
+            read_hami_share(loader, name, &at);
     }
+    config_read_hami(loader);
 }

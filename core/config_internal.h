@@ -77,6 +77,19 @@ bool config_is_tenant(struct text name);
 void config_read_environment(struct config_loader *loader);
 void config_read_aliases(struct config_loader *loader);
 
+/* The value of a variable, NULL where it is unset or empty; and to refuse it for loader->reason. */
+const char *config_variable(const struct config_loader *loader, const char *name);
+void config_fail_variable(struct config_loader *loader, const char *name, const char *value);
+
+/* config_hami.c: what HAMi's variables say beside limits, once those are read; whether its limit of compute is off; then, when all else is read, the tenant
+ * and the state directory of a container of HAMi's, where nobody named a tenant. */
+void config_read_hami(struct config_loader *loader);
+bool config_hami_frees_compute(const struct config_loader *loader);
+void config_name_hami(struct config_loader *loader);
+
+/* Whether this code is in a file that is called libvgpu.so, as HAMi's library is. */
+bool config_is_drop_in(void);
+
 /* config_file.c: what the whole file says but for [tenant] sections, which are checked; then the section of `tenant` alone. */
 struct ini_file;
 void config_read_file(struct config_loader *loader, struct ini_file *file, enum config_source source);

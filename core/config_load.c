@@ -164,6 +164,7 @@ int config_load(struct config *config, const struct config_input *input)
     config_read_aliases(&loader);
     read_user_file(&loader, &user);
     name_tenant(&loader);
+    config_name_hami(&loader);
     if (config->tenant_named && admin.mapping && !loader.admin_bad)
         config_read_tenant(&loader, &admin, CONFIG_ADMIN, config->tenant);
     if (config->tenant_named && user.mapping)
@@ -186,7 +187,7 @@ static const char *process_getenv(void *context, const char *name)
 
 int config_load_process(struct config *config)
 {
-    struct config_input input = {.getenv = process_getenv, .admin_file = CONFIG_ADMIN_FILE};
+    struct config_input input = {.getenv = process_getenv, .admin_file = CONFIG_ADMIN_FILE, .is_drop_in = config_is_drop_in};
 
     input.environment = getauxval(AT_SECURE) ? NULL : environ;
     return config_load(config, &input);

@@ -100,6 +100,43 @@ static int refuse_directory(struct ledger *ledger, int code, const char *path, c
     return ledger_fail(ledger, code, "state directory %s: %s", path, ledger_reason(code));
 }
 
+/* Undo the umask, which is the program's and stays as it is, on the folder that was just made: whoever may write the state directory may have
+ * put a link in its place, and a umask may have left a folder that not even its owner can open. */
+static int set_mode(int dirfd, const char *name, unsigned mode)
+{
+    int fd = sys_openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0), result;
+    struct stat status;
+    char path[32];
+
+    if (fd < 0)
+        return fd;
+    log_format(path, sizeof(path), "/proc/self/fd/%d", fd);
+    result = sys_fstat(fd, &status);
+    if (result == 0 && status.st_uid == geteuid())
+        result = sys_fchmodat(AT_FDCWD, path, mode);
+    sys_close(fd);
+    if (result != -ENOENT)
+        return result;
+    fd = sys_openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0); /* no /proc */
+    if (fd < 0)
+        return fd;
+    result = sys_fchmod(fd, mode);
+    sys_close(fd);
+    return result;
+}
+
+/* Make LEDGER_COMMON_DIR: under another name, for with its own it must be everybody's from the first moment on. */
+static void make_common(void)
+{
+    char temporary[64];
+
+    log_format(temporary, sizeof(temporary), LEDGER_COMMON_DIR ".%llx", (unsigned long long)sys_random());
+    if (sys_mkdirat(AT_FDCWD, temporary, 0700) < 0)
+        return;
+    if (set_mode(AT_FDCWD, temporary, 01777) < 0 || sys_rename_new(temporary, LEDGER_COMMON_DIR) < 0)
+        sys_unlinkat(AT_FDCWD, temporary, AT_REMOVEDIR);
+}
+
 int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, size_t path_size)
 {
     int saved = errno, fd, result;
@@ -118,6 +155,10 @@ int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, 
         memmove(path, configured, length);
         path[length] = '\0';
         fd = open_directory(AT_FDCWD, path, O_PATH, &status);
+        if (fd == -ENOENT && strcmp(path, LEDGER_COMMON_DIR) == 0) {
+            make_common();
+            fd = open_directory(AT_FDCWD, path, O_PATH, &status);
+        }
     } else {
         log_format(path, path_size, "/run/softslice");
         fd = open_directory(AT_FDCWD, path, O_PATH, &status);
@@ -155,31 +196,6 @@ void ledger_state_dir_close(int fd, const char *path)
         opened.st_ino == named.st_ino)
         sys_close(fd);
     errno = saved;
-}
-
-/* Undo the umask, which is the program's and stays as it is, on the folder that was just made: whoever may write the state directory may have
- * put a link in its place, and a umask may have left a folder that not even its owner can open. */
-static int set_mode(int dirfd, const char *name, unsigned mode)
-{
-    int fd = sys_openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0), result;
-    struct stat status;
-    char path[32];
-
-    if (fd < 0)
-        return fd;
-    log_format(path, sizeof(path), "/proc/self/fd/%d", fd);
-    result = sys_fstat(fd, &status);
-    if (result == 0 && status.st_uid == geteuid())
-        result = sys_fchmodat(AT_FDCWD, path, mode);
-    sys_close(fd);
-    if (result != -ENOENT)
-        return result;
-    fd = sys_openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0); /* no /proc */
-    if (fd < 0)
-        return fd;
-    result = sys_fchmod(fd, mode);
-    sys_close(fd);
-    return result;
 }
 
 int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum ledger_trust state, bool own)

@@ -46,6 +46,11 @@ uint64_t ledger_spilled(const struct ledger *ledger, unsigned device, unsigned s
     return extra && ledger_load(&ledger_slot_at(ledger, slot)->state) == LEDGER_SLOT_TAKEN ? ledger_load(&extra->spilled) : 0;
 }
 
+uint32_t ledger_own_slot(const struct ledger *ledger)
+{
+    return ledger->slot;
+}
+
 unsigned ledger_members_list(struct ledger *ledger, unsigned device, struct ledger_member *list, unsigned size)
 {
     unsigned count = 0;

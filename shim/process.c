@@ -9,6 +9,7 @@
 
 #include "arm.h"
 #include "figure.h"
+#include "hami.h"
 #include "meter.h"
 #include "native.h"
 #include "pace.h"
@@ -27,6 +28,7 @@ struct process {
     struct thread watch;
     uint32_t listed_pid;
     uint64_t asleep[QUOTA_DEVICES][2];
+    struct process_hami hami;
     /* RECORDS struct records, the struct meters, a struct slabs and a struct phys follow, which want that alignment */
 } __attribute__((aligned(64)));
 
@@ -150,6 +152,11 @@ uint32_t *process_listed_pid(void)
 struct thread *process_watch(void)
 {
     return &process()->watch;
+}
+
+struct process_hami *process_hami(void)
+{
+    return &process()->hami;
 }
 
 struct process_returns *process_returns(void)
@@ -303,8 +310,10 @@ static void tell_left(void)
     struct process *p = __atomic_load_n(&published, __ATOMIC_ACQUIRE);
     struct membership *membership = p ? __atomic_load_n(&p->membership, __ATOMIC_ACQUIRE) : NULL;
 
-    if (membership)
-        ledger_tell_left(&membership->quota.ledger);
+    if (!membership)
+        return;
+    ledger_tell_left(&membership->quota.ledger);
+    hami_end(membership);
 }
 
 static void tell_left_at_exit(void)
@@ -369,6 +378,7 @@ CUresult process_attach(void)
     } else {
         tell_left_at_exit();
         tell_joined(mine);
+        hami_join(mine);
     }
     return CUDA_SUCCESS;
 }

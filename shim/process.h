@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "cuda_abi.h"
+#include "softslice/hami.h"
 #include "softslice/phys.h"
 #include "softslice/quota.h"
 #include "softslice/records.h"
@@ -91,6 +92,16 @@ uint32_t *process_listed_pid(void);
 
 /* The thread that reads the gap: shim/watch.c. */
 struct thread *process_watch(void);
+
+/* The business of shim/hami.c: what was told last. */
+struct process_hami {
+    struct hami_told told;
+    uint64_t when;               /* clock_now(), 0: never */
+    uint64_t looked;             /* when it was added up last, 0: never */
+    uint64_t busy[HAMI_DEVICES]; /* the tenant's account then */
+    uint32_t failed;
+};
+struct process_hami *process_hami(void);
 
 /* One counter for a thread, odd while a call of it gives memory back: shim/returns.h. */
 #define PROCESS_RETURNS 256

@@ -8,6 +8,7 @@
 #include "explain.h"
 #include "gap.h"
 #include "guard.h"
+#include "hami.h"
 #include "notify.h"
 #include "softslice/clock.h"
 
@@ -20,6 +21,7 @@
 /* What was found on the devices that this process has a context on. */
 struct found {
     bool any, again, limited; /* is there any; has a reading to be done again soon; is a limit in force */
+    bool told;                /* there is a monitor of HAMi's that looks at the figures */
     uint64_t bytes;           /* that the ledger has for this process */
 };
 
@@ -48,7 +50,7 @@ static uint64_t pause_after(const struct membership *m, const struct found *befo
 {
     if (found->again)
         return SOON_NS;
-    if (!found->any || found->limited || found->bytes != before->bytes || ledger_has_answer(&m->quota.ledger))
+    if (!found->any || found->limited || found->told || found->bytes != before->bytes || ledger_has_answer(&m->quota.ledger))
         return PERIOD_NS;
     return last < PERIOD_NS ? PERIOD_NS : last < SELDOM_NS ? 2 * last : SELDOM_NS;
 }
@@ -80,6 +82,7 @@ static void *run(void *argument)
         if (!thread_over())
             explain_answer(m);
         explain_tidy(m, idle >= LINGER);
+        found.told = hami_tick(m);
         pause = pause_after(m, &before, &found, pause);
         thread_ends(watch);
         if (idle < LINGER)

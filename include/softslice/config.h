@@ -57,6 +57,13 @@ struct config_rules {
     struct config_rule rule[CONFIG_RULES_MAX];
 };
 
+/* What HAMi's variables say beside limits: core/config_hami.c. */
+struct config_hami {
+    char cache[PATH_MAX]; /* the file that its monitor reads; "" where there is none */
+    uint8_t priority;     /* for the monitor: 0 high, 1 low */
+    bool yields;          /* CUDA_DEVICE_SM_LIMIT is all that limits compute, and the monitor may say that it does not hold now */
+};
+
 struct config {
     struct config_rules vram;    /* bytes or percent of the device */
     struct config_rules compute; /* percent */
@@ -80,6 +87,7 @@ struct config {
     char user_ini[PATH_MAX];
     char admin_ini[PATH_MAX];
     bool admin_present;
+    struct config_hami hami;
     struct {
         uint8_t source; /* enum config_source; for limits the source that comes first in precedence, see each rule's own */
         uint16_t line;
@@ -93,8 +101,9 @@ struct config_input {
     const char *(*getenv)(void *context, const char *name);
     char **environment; /* to find misspelt SOFTSLICE_* names; may be NULL */
     void *context;
-    const char *admin_file; /* CONFIG_ADMIN_FILE */
-    unsigned admin_owner;   /* uid that the admin's file belongs to: 0, but in tests */
+    const char *admin_file;   /* CONFIG_ADMIN_FILE */
+    unsigned admin_owner;     /* uid that the admin's file belongs to: 0, but in tests */
+    bool (*is_drop_in)(void); /* whether this library stands in HAMi's place; may be NULL: no */
 };
 
 /* Fill `config` from all sources. 0, or -EINVAL with config->error set, in which case on_error, log and log_file are nevertheless

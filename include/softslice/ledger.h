@@ -21,6 +21,10 @@
 #define LEDGER_DEAD_NS   UINT64_C(2000000000) /* for so long after its burial a dead member's bytes may count */
 #define LEDGER_RENEW_NS  UINT64_C(50000000)   /* a busy word that is older is looked into */
 
+/* The state directory where a name in the environment, and not the user, says what is one tenant: the programs of a container can be of several users.
+ * Made where it is missing, for all to write, sticky. */
+#define LEDGER_COMMON_DIR "/dev/shm/softslice-hami"
+
 /* What a member has armed (design, section 2), bits. */
 #define LEDGER_ARMS_VRAM    1
 #define LEDGER_ARMS_COMPUTE 2
@@ -73,7 +77,7 @@ struct ledger {
     char error[LEDGER_ERROR_MAX]; /* one line for people after a failed call */
 };
 
-/* The state directory to use: `configured` if not "", else /run/softslice where it exists and is ours (or is a sticky directory that
+/* The state directory to use: `configured` if not "" (LEDGER_COMMON_DIR is made where it is missing), else /run/softslice where it exists and is ours (or is a sticky directory that
  * everybody may write), else /dev/shm/softslice-UID, created 0700. Never a symlink. Returns an O_PATH-like directory fd (O_CLOEXEC),
  * or -errno with ledger->error set: missing, full, read-only, a symlink, foreign-owned. `path` receives its name. */
 int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, size_t path_size);
@@ -312,6 +316,9 @@ void ledger_withdraw_answer(struct ledger *ledger, bool now);
 
 /* When (CLOCK_REALTIME, ns) this process took its slot. */
 uint64_t ledger_own_since(const struct ledger *ledger);
+
+/* The number of that slot, below LEDGER_SLOTS: no other live member has it. */
+uint32_t ledger_own_slot(const struct ledger *ledger);
 
 /* Number of live members, the caller included; buries the dead first. */
 unsigned ledger_members(struct ledger *ledger);

@@ -41,6 +41,7 @@ struct quota_device {
     uint32_t share_own, share_admin;
     bool
         share_open; /* whether share_own binds this process alone is for the first member's share to say, which may have come later */
+    uint32_t share_yields;        /* atomic: HAMi's monitor says that the tenant's share, which HAMi set, does not hold now */
     uint32_t refusals;            /* atomic: refusals so far; the first is logged */
     uint64_t refused, refused_at; /* atomic: the largest refusal of the last minutes, and when that was (clock_now(), 0: never) */
 };

@@ -85,7 +85,7 @@ static void check_outcome(struct config *config, int rc, char **variables)
 static void load(char **variables, const char *admin_file)
 {
     static struct config config;
-    struct config_input input = {find_variable, variables, variables, admin_file, geteuid()};
+    struct config_input input = {find_variable, variables, variables, admin_file, geteuid(), NULL};
     int rc;
 
     memset(&config, 0xa5, sizeof(config));

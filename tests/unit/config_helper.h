@@ -77,7 +77,7 @@ CONFIG_TEST_FUNCTION void set(const char *name, const char *value)
 
 CONFIG_TEST_FUNCTION int load(void)
 {
-    struct config_input input = {lookup, variables, variables, admin_path, admin_owner};
+    struct config_input input = {lookup, variables, variables, admin_path, admin_owner, NULL};
 
     memset(&config, 0xff, sizeof(config));
     return config_load(&config, &input);

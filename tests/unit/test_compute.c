@@ -198,3 +198,20 @@ Test(compute, works_without_the_ledger)
     cr_assert_eq(compute_tenant_share(a, 0), 3000);
     cr_assert_eq(compute_weight(a, 0), 40);
 }
+
+/* HAMi's monitor lifts HAMi's limit: not what the admin says, nor what somebody has set since, nor the weight. */
+Test(compute, yields)
+{
+    struct quota *a = join("30%", NULL, NULL, "[softslice]\ncompute = 60%\n"), *b = join("10%", NULL, NULL, NULL);
+
+    a->device[0].share_yields = b->device[0].share_yields = b->device[1].share_yields = 1;
+    cr_assert_eq(compute_share(a, 0), 6000);
+    cr_assert_eq(compute_tenant_share(a, 0), 6000);
+    cr_assert_eq(compute_share(a, 1), 3000, "a device of which nothing was said");
+    cr_assert_eq(compute_share(b, 0), b->device[0].share_admin);
+    cr_assert_eq(compute_weight(a, 0), 30);
+    ledger_set_share(&a->ledger, 0, 2000);
+    cr_assert_eq(compute_share(a, 0), 2000, "set since");
+    a->device[0].share_yields = 0;
+    cr_assert_eq(compute_share(a, 0), 2000);
+}

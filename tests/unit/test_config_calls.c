@@ -62,7 +62,7 @@ Test(config_calls, errno_and_descriptors_are_kept)
 
 static void *load_here(void *argument)
 {
-    struct config_input input = {lookup, variables, variables, admin_path, admin_owner};
+    struct config_input input = {lookup, variables, variables, admin_path, admin_owner, NULL};
 
     return (void *)(long)config_load(argument, &input);
 }
