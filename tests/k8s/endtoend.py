@@ -136,13 +136,18 @@ class Node:
                 return line
         raise Failed("no container %s/%s" % (pod, name))
 
+    def tenants(self):
+        """Of `softslice status` on the host: the pod, the container, and its bytes."""
+        seen = json.loads(self.place.command("status", "--json", "--all", "--root", STATE))["tenants"]
+        return {(one.get("pod"), one.get("container"), one["devices"][0]["vram"]["limit_bytes"]) for one in seen if one["devices"]}
+
     def executed(self, container, *command):
         return self.ctr("tasks", "exec", "--exec-id", "exec%d" % time.monotonic_ns(), container, *command)
 
 
 def test_end_to_end(place):
     """From a manifest to containers that are held to 2 GiB and 1 GiB; without units there is no limit. A context takes 512 MiB."""
-    place.plugin(SOFTSIM_GPUS="1")
+    place.plugin("[device-plugin]\nask_pods = 100ms\nkeep = 100ms\n", SOFTSIM_GPUS="1")
     node = Node(place)
     wait_for(lambda: "the plugin's units; the kubelet said\n" + node.kubelet.said()[-2000:], node.units)
     stay = ["/bin/taker", "4096", "/bin/sleep", "1000"]
@@ -150,8 +155,12 @@ def test_end_to_end(place):
     two, one = node.taken("budgets", "two"), node.taken("budgets", "one")
     print("     from the pod's manifest to both containers' output: %.2f s" % (time.monotonic() - dropped))
     expect((two, one) == (1536, 512), "containers with 2 and 1 units got %d and %d MiB" % (two, one))
+    expected = {("budgets-node", name, size << 30) for name, size in (("two", 2), ("one", 1))}
+    wait_for(lambda: "pods' names in `softslice status`; there is %s" % node.tenants(), lambda: node.tenants() == expected)
     node.pod("free", {"c": (0, ["/bin/taker", "4096"])})
     expect(node.taken("free", "c") == 4096, "a container without units is limited")
+    node.remove("budgets")
+    wait_for(lambda: "the end of the containers' files; there are %s" % os.listdir(STATE), lambda: not node.tenants())
 
 
 def test_kubelet_restart(place):
@@ -174,4 +183,3 @@ def test_kubelet_restart(place):
     wait_for("the container's end", lambda: container not in node.ctr("tasks", "list"))
     node.pod("next", {"c": (2, ["/bin/taker", "4096"])})
     expect(node.taken("next", "c") == 1536, "the next container's budget")
-    expect(os.path.isdir(STATE), "no state")

@@ -160,6 +160,104 @@ def test_plugin_restart(place):
     expect(other.name != given.name and not set(ids) & set(manager.devices("later", "c")), "two containers with one budget")
 
 
+def test_device_nodes(place):
+    """A container gets the nodes of its own GPU and the driver's, and the GPU's name for the toolkit."""
+    for minor in range(2):
+        os.mknod("/dev/nvidia%d" % minor, 0o20666, os.makedev(195, minor))
+    for name in ("nvidiactl", "nvidia-uvm"):
+        os.mknod("/dev/" + name, 0o20666, os.makedev(195, 255))
+    try:
+        place.plugin()
+        manager = place.manager()
+        half = manager.wait_for(True) // 2
+        seen = set()
+        for pod in ("first", "second"):
+            given = manager.allocate(pod, "c", units(half))
+            own, = gpu_of(manager.devices(pod, "c"))
+            expect(given.environment == {"NVIDIA_VISIBLE_DEVICES": own}, "the variables are %s, the GPU is %s" % (given.environment, own))
+            expect(set(given.devices.values()) == {(path, "rw") for path in given.devices}, "nodes under other names: %s" % given.devices)
+            others = set(given.devices) - {"/dev/nvidiactl", "/dev/nvidia-uvm"}
+            expect(len(given.devices) == 3 and len(others) == 1, "the nodes are %s" % given.devices)
+            seen |= others
+        expect(seen == {"/dev/nvidia0", "/dev/nvidia1"}, "the GPUs' nodes are %s" % seen)
+    finally:
+        for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+            os.unlink("/dev/" + name)
+
+
+def test_slices(place):
+    """Named slices are resources of their own, with the limits of their section; they come out of the units."""
+    place.plugin()
+    manager = place.manager()
+    there = manager.wait_for(True)
+    place.device_plugin.end()
+    plugin = place.plugin("[slice small]\nvram = 4GiB\ncompute = 12%\nreplicas = 3\n")
+    manager.wait_for(3, "softslice.io/small")
+    manager.wait_for(there - 12)
+    names = set()
+    for pod in range(3):
+        given = manager.allocate("pod%d" % pod, "c", "softslice.io/small=1")
+        names.add(given.name)
+        with open(given.mounts["/etc/softslice"][0] + "/softslice.ini", encoding="utf-8") as text:
+            limits = text.read().replace(" ", "")
+        expect("vram=4GiB" in limits and "compute=12%" in limits, "the limits of a slice are\n" + limits)
+    expect(len(names) == 3, "three slices with the budgets %s" % names)
+    expect("Available: 0" in manager.refusal("more", "c", "softslice.io/small=1"), "a fourth one")
+    manager.allocate("units", "c", units(2))
+    # Its section gone: the resource has nothing more to give, and the units are back.
+    with open(place.path("softslice.ini"), "w", encoding="ascii") as text:
+        text.write("")
+    plugin.process.send_signal(signal.SIGHUP)
+    manager.wait_for(0, "softslice.io/small")
+    manager.wait_for(there)
+
+
+def test_names(place):
+    """A container's files come to know its pod, by the kubelet's PodResources service; what an ended pod had is removed."""
+    place.plugin("[device-plugin]\nask_pods = 100ms\nkeep = 100ms\n")
+    manager = place.manager()
+    manager.wait_for(True)
+    folders = {}
+    for container in ("worker", "helper"):
+        folders[container] = manager.allocate("training", container, units(2)).mounts["/run/softslice"][0]
+
+    def labels(container):
+        try:
+            with open(folders[container] + "/labels.ini", encoding="utf-8") as text:
+                return dict(line.replace(" ", "").strip().split("=", 1) for line in text if "=" in line)
+        except FileNotFoundError:
+            return {}
+    for container in folders:
+        wait_for(lambda name=container: "the pod's name; there is %s" % labels(name), lambda name=container:
+                 labels(name) == {"pod": "training", "namespace": "tests", "container": name})
+    manager.do("forget", "training")
+    wait_for("the end of its files", lambda: not any(os.path.exists(folder) for folder in folders.values()))
+
+
+def test_unhealthy(place):
+    """What is on a GPU that has failed cannot be had, and can again when it is back."""
+    events = place.path("events")
+
+    def happens(text):
+        with open(events + ".part", "w", encoding="ascii") as part:
+            part.write(text)
+        os.rename(events + ".part", events)
+    happens("")
+    place.plugin("[device-plugin]\nask_gpus = 100ms\n", SOFTSIM_NVML_EVENTS=events)
+    manager = place.manager()
+    there = manager.wait_for(True)
+    happens("lost 1\n")
+    manager.wait_for(there // 2)
+    expect(manager.do("capacity")["capacity"][RESOURCE] == there, "the failed GPU's units are not part of the node any more")
+    expect("Available: %d" % (there // 2) in manager.refusal("much", "c", units(there // 2 + 1)), "units of a lost GPU")
+    healthy = manager.allocate("well", "c", units(1))
+    expect(healthy.name, "no container on the GPU that is well")
+    happens("")
+    manager.wait_for(there)
+    happens("xid 0 79\n")
+    manager.wait_for(there // 2)
+
+
 def test_no_gpu(place):
     """Without a driver: said, nothing to be had, and no end of the plugin."""
     plugin = place.plugin(SOFTSIM_NVML="absent")

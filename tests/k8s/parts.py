@@ -218,8 +218,8 @@ class Options:
 
 
 def gpu_of(ids):
-    """What is before the unit's number in ids: which GPU."""
-    return {re.sub(r"[^A-Za-z0-9]?\d+$", "", one) for one in ids}
+    """The GPUs that ids are of: a unit is `GPU-...::N`."""
+    return {one.partition("::")[0] for one in ids}
 
 
 def documented(page, library):
