@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The device plugin under the kubelet's own device manager."""
 import os
+import re
 import signal
 import stat
 
@@ -246,16 +247,21 @@ def test_unhealthy(place):
     place.plugin("[device-plugin]\nask_gpus = 100ms\n", SOFTSIM_NVML_EVENTS=events)
     manager = place.manager()
     there = manager.wait_for(True)
-    happens("lost 1\n")
+    happens("xid 0 79\n")  # it has fallen off the bus
     manager.wait_for(there // 2)
     expect(manager.do("capacity")["capacity"][RESOURCE] == there, "the failed GPU's units are not part of the node any more")
-    expect("Available: %d" % (there // 2) in manager.refusal("much", "c", units(there // 2 + 1)), "units of a lost GPU")
-    healthy = manager.allocate("well", "c", units(1))
-    expect(healthy.name, "no container on the GPU that is well")
-    happens("")
-    manager.wait_for(there)
-    happens("xid 0 79\n")
+    said = manager.refusal("much", "c", units(there // 2 + 1))
+    expect("Available: %d" % (there // 2) in said, "units of a failed GPU: " + said)
+    manager.allocate("well", "c", units(there // 2))
+    happens("xid 0 79\nlost 1\n")
+    manager.wait_for(0)
+    happens("xid 0 79\nlost 0\n")
     manager.wait_for(there // 2)
+    wait_for("both to have been lost", lambda: len(set(re.findall(r"(GPU-\S+) is unhealthy: NVML", place.device_plugin.said()))) == 2)
+    happens("xid 0 79\n")  # back after a reset
+    manager.wait_for(there)
+    manager.allocate("repaired", "c", units(there // 2))
+    expect(gpu_of(manager.devices("well", "c")) != gpu_of(manager.devices("repaired", "c")), "both on one GPU")
 
 
 def test_no_gpu(place):
