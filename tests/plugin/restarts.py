@@ -54,9 +54,7 @@ check(units.allocate([gpu + "::0"])[0].name.startswith("k8s-"), "allocates after
 
 # The whole directory is made anew.
 kubelet.stop()
-for name in os.listdir(DIRECTORY):
-    os.unlink(os.path.join(DIRECTORY, name))
-os.rmdir(DIRECTORY)
+os.rename(DIRECTORY, DIRECTORY + "-before")
 os.mkdir(DIRECTORY)
 kubelet = Kubelet(DIRECTORY)
 kubelet.start()
