@@ -189,21 +189,18 @@ static bool prefer_one(const struct service *service, const V1beta1__ContainerPr
     return true;
 }
 
-static void prefer(void *argument, const uint8_t *request, size_t length, struct rpc_reply *reply)
+static void prefer_all(const struct service *service, const V1beta1__PreferredAllocationRequest *asked, struct rpc_reply *reply)
 {
     V1beta1__PreferredAllocationResponse response = V1BETA1__PREFERRED_ALLOCATION_RESPONSE__INIT;
-    V1beta1__PreferredAllocationRequest *asked = unpack(&v1beta1__preferred_allocation_request__descriptor, request, length, reply);
-    size_t count = asked ? asked->n_container_requests : 0;
+    size_t count = asked->n_container_requests;
     CLEANUP_FREE struct preference *preferences = calloc(count + 1, sizeof(*preferences));
     CLEANUP_FREE V1beta1__ContainerPreferredAllocationResponse **all = calloc(count + 1, sizeof(*all));
     CLEANUP_FREE struct offer_device *taken = NULL;
     unsigned taken_count = 0;
     bool good = preferences && all;
 
-    if (!asked)
-        return;
     for (size_t i = 0; i < count && good; i++) {
-        good = prefer_one(argument, asked->container_requests[i], &taken, &taken_count, &preferences[i]);
+        good = prefer_one(service, asked->container_requests[i], &taken, &taken_count, &preferences[i]);
         all[i] = &preferences[i].response;
     }
     response.container_responses = all;
@@ -216,6 +213,26 @@ static void prefer(void *argument, const uint8_t *request, size_t length, struct
         free(preferences[i].id);
         free(preferences[i].ids);
     }
+}
+
+#define CONTAINERS_MOST 64 /* of one request; the kubelet asks for one */
+
+static bool are_too_many(size_t count, struct rpc_reply *reply)
+{
+    if (count && count <= CONTAINERS_MOST)
+        return false;
+    rpc_fail(reply, RPC_INVALID_ARGUMENT, "%zu containers in one request: 1 to %u can be", count, CONTAINERS_MOST);
+    return true;
+}
+
+static void prefer(void *argument, const uint8_t *request, size_t length, struct rpc_reply *reply)
+{
+    V1beta1__PreferredAllocationRequest *asked = unpack(&v1beta1__preferred_allocation_request__descriptor, request, length, reply);
+
+    if (!asked)
+        return;
+    if (!are_too_many(asked->n_container_requests, reply))
+        prefer_all(argument, asked, reply);
     protobuf_c_message_free_unpacked(&asked->base, NULL);
 }
 
@@ -298,8 +315,6 @@ static void allocate_all(struct service *service, const V1beta1__AllocateRequest
         allocate_undo(service->node, &packed[--given].answer);
 }
 
-#define CONTAINERS_MOST 64 /* of one request; the kubelet asks for one */
-
 static void call_allocate(void *argument, const uint8_t *request, size_t length, struct rpc_reply *reply)
 {
     struct service *service = argument;
@@ -307,10 +322,7 @@ static void call_allocate(void *argument, const uint8_t *request, size_t length,
 
     if (!asked)
         return;
-    if (!asked->n_container_requests || asked->n_container_requests > CONTAINERS_MOST)
-        rpc_fail(reply, RPC_INVALID_ARGUMENT, "%zu containers in one request: 1 to %u can be", asked->n_container_requests,
-                 CONTAINERS_MOST);
-    else
+    if (!are_too_many(asked->n_container_requests, reply))
         allocate_all(service, asked, reply);
     protobuf_c_message_free_unpacked(&asked->base, NULL);
     pods_soon(service->node);

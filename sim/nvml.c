@@ -9,6 +9,7 @@
 
 #include "nvml_abi.h"
 #include "nvml_events.h"
+#include "nvml_mig.h"
 #include "nvml_pids.h"
 #include "shared.h"
 
@@ -26,15 +27,6 @@ static bool counts_shared; /* SOFTSIM_NVML_SHARED: memory that several processes
 static bool bytes_unknown; /* SOFTSIM_NVML_PIDS=none: lists cannot tell what each process has */
 
 #define NOT_AVAILABLE ~0ULL
-
-/* SOFTSIM_BLOCK, and SOFTSIM_FAIL: nothing is done then. */
-#define FAIL()                                                                                                                     \
-    do {                                                                                                                           \
-        sim_block(__func__);                                                                                                       \
-        int fail_ = sim_fail_next(__func__);                                                                                       \
-        if (fail_)                                                                                                                 \
-            return (nvmlReturn_t)fail_;                                                                                            \
-    } while (0)
 
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags);
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned int flags)
@@ -283,9 +275,14 @@ EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char *pciBusId, nvmlDevi
 EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length);
 EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length)
 {
-    unsigned int index;
+    unsigned int index, number;
     char name[48];
 
+    if (sim_nvml_instance(device, &index, &number)) {
+        uuid_text(index, name);
+        sim_nvml_mig_uuid(name, number);
+        return text(uuid, length, name);
+    }
     DEVICE(device, index);
     uuid_text(index, name);
     return text(uuid, length, name);
@@ -362,14 +359,20 @@ EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *i
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *info);
 EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *info)
 {
-    unsigned int index;
+    unsigned int index, number, parts = 1;
 
+    if (sim_nvml_instance(device, &index, &number)) {
+        parts = sim_nvml_instances(index);
+        device = &handles[index];
+    }
     DEVICE(device, index);
     if (!info)
         return NVML_ERROR_INVALID_ARGUMENT;
     if (info->version != NVML_MEMORY_V2)
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     memory(index, &info->total, &info->used);
+    info->total /= parts;
+    info->used = info->used < info->total ? info->used : info->total;
     info->reserved = 0;
     info->free = info->total - info->used;
     return NVML_SUCCESS;
@@ -540,18 +543,6 @@ EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlPro
     if (!utilization || count > room)
         return count ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_ERROR_NOT_FOUND;
     return count ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
-}
-
-EXPORT nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode, unsigned int *pendingMode);
-EXPORT nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode, unsigned int *pendingMode)
-{
-    unsigned int index;
-
-    DEVICE(device, index);
-    if (!currentMode || !pendingMode)
-        return NVML_ERROR_INVALID_ARGUMENT;
-    *currentMode = *pendingMode = 0;
-    return NVML_SUCCESS;
 }
 
 EXPORT nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, unsigned int *mode);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* NVML's events, and lost GPUs. SOFTSIM_NVML_EVENTS names a file that is read again whenever somebody asks: `lost INDEX` is true while it stands there, each
- * `xid INDEX NUMBER` happens once to each event set, when it is written behind what was there when the set was made. */
+ * `xid INDEX NUMBER` (`xid INDEX/GPU-INSTANCE NUMBER`) happens once to each event set, when it is written behind what was there when the set was made. */
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,14 +15,6 @@ struct nvmlEventSet_st {
     unsigned long line; /* of the file: the first that has not been told */
     nvmlDevice_t device[SIM_MAX_GPUS];
 };
-
-#define FAIL()                                                                                                                     \
-    do {                                                                                                                           \
-        sim_block(__func__);                                                                                                       \
-        int fail_ = sim_fail_next(__func__);                                                                                       \
-        if (fail_)                                                                                                                 \
-            return (nvmlReturn_t)fail_;                                                                                            \
-    } while (0)
 
 static FILE *events(void)
 {
@@ -104,6 +96,7 @@ static nvmlReturn_t look(nvmlEventSet_t set, nvmlEventData_t *data)
     nvmlReturn_t r = NVML_ERROR_TIMEOUT;
     unsigned int index;
     unsigned long long xid;
+    unsigned int instance;
     char line[128];
 
     for (unsigned long n = 0; file && r == NVML_ERROR_TIMEOUT && next_line(file, line); n++) {
@@ -112,9 +105,11 @@ static nvmlReturn_t look(nvmlEventSet_t set, nvmlEventData_t *data)
         if (n < set->line)
             continue;
         set->line = n + 1;
-        if (sscanf(line, "xid %u %llu", &index, &xid) != 2 || index >= SIM_MAX_GPUS || !set->device[index])
+        instance = ~0u;
+        if ((sscanf(line, "xid %u/%u %llu", &index, &instance, &xid) != 3 && sscanf(line, "xid %u %llu", &index, &xid) != 2) ||
+            index >= SIM_MAX_GPUS || !set->device[index])
             continue;
-        *data = (nvmlEventData_t){set->device[index], NVML_EVENT_XID, xid, ~0u, ~0u};
+        *data = (nvmlEventData_t){set->device[index], NVML_EVENT_XID, xid, instance, instance == ~0u ? ~0u : 0};
         r = NVML_SUCCESS;
     }
     if (file)

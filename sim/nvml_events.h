@@ -6,6 +6,16 @@
 #include <stdbool.h>
 
 #include "nvml_abi.h"
+#include "shared.h"
+
+/* SOFTSIM_BLOCK, and SOFTSIM_FAIL: nothing is done then. */
+#define FAIL()                                                                                                                     \
+    do {                                                                                                                           \
+        sim_block(__func__);                                                                                                       \
+        int fail_ = sim_fail_next(__func__);                                                                                       \
+        if (fail_)                                                                                                                 \
+            return (nvmlReturn_t)fail_;                                                                                            \
+    } while (0)
 
 /* nvml.c: the index of a device that can be asked. */
 nvmlReturn_t sim_nvml_index(nvmlDevice_t device, unsigned int *index);

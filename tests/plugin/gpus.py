@@ -92,4 +92,18 @@ units.list_of("first well", is_unhealthy())
 units.list_of("then lost", is_unhealthy(first, second))
 plugin.logged("is unhealthy: NVML says: GPU is lost")
 plugin.end()
+
+# Instances of a GPU in MIG mode are devices of their own, and it is none; an XID can be one instance's.
+plugin = Plugin(DIRECTORY, "mig", CONFIG, {"SOFTSIM_NVML_MIG": "1:2"})
+units, = kubelet.endpoints(UNITS)
+devices = units.list_of("4 + 1 + 1 units", lambda devices: len(devices) == 6)
+instances = sorted({one.partition("::")[0] for one in devices if one.startswith("MIG-")})
+check(len(instances) == 2 and second not in {one.partition("::")[0] for one in devices}, str(devices))
+answer, = units.allocate([instances[0] + "::0"])
+check(answer.envs == {"NVIDIA_VISIBLE_DEVICES": instances[0]} and "[gpu %s]\nvram = 1 GiB\ncompute = 100.00%%\n" % instances[0] in answer.ini,
+      answer.ini)
+check(units.refuse([one + "::0" for one in instances])[0] == grpc.StatusCode.FAILED_PRECONDITION, "two instances")
+say("xid 0 79\nxid 1 31\nxid 1 79\nxid 1/4 94\n")
+units.list_of("one instance", lambda devices: unhealthy(devices) == {instances[1]})
+plugin.end()
 print("ok")

@@ -29,7 +29,8 @@ mount --rbind /proc "$T/c/root/proc"; mount --rbind /dev "$T/c/root/dev"
 rm -rf "$T/c/root/run/softslice" "$T/c/root/etc/softslice"
 for path in $SEEN; do mkdir -p "$T/c/root$path"; mount --bind "$path" "$T/c/root$path"; done
 while read -r host container how; do
-    if [ -d "$host" ]; then mkdir -p "$T/c/root$container"; else mkdir -p "$(dirname "$T/c/root$container")"; [ -e "$T/c/root$container" ] || : >"$T/c/root$container"; fi
+    mkdir -p "$(dirname "$T/c/root$container")"
+    if [ -d "$host" ]; then mkdir -p "$T/c/root$container"; else [ -e "$T/c/root$container" ] || : >"$T/c/root$container"; fi
     mount --bind "$host" "$T/c/root$container"
     [ "$how" = rw ] || mount -o remount,ro,bind "$T/c/root$container"
 done <"$T/mounts"
