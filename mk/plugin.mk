@@ -23,14 +23,20 @@ $(BUILD)/plugin/%.pb-c.o: $(BUILD)/plugin/%.pb-c.c
 	$(call say,CC,$<)
 	$(Q)$(COMPILE) -c -o $@ $<
 $(plugin_obj): | $(plugin_messages:%=%.h)
+$(BUILD)/plugin/%.o: override COMPILE += -fPIE -Icli -Iplugin -I$(BUILD)/plugin
+
+# ---- its tests, of which some talk to the gRPC transport alone
+
 rpc_obj := $(filter $(BUILD)/plugin/rpc%,$(plugin_obj))
 plugin_test_programs := $(patsubst tests/plugin/%.c,$(BUILD)/tests/plugin/%,$(wildcard tests/plugin/*.c))
 plugin_tests = $(call scripts_in,tests/plugin)
+plugin-test-programs: $(plugin_test_programs)
+.PHONY: plugin-test-programs
 $(BUILD)/tests/plugin/%: tests/plugin/%.c $(rpc_obj)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(COMPILE) -MF $@.d -Iplugin -o $@ $< $(rpc_obj) $(NGHTTP2)
-$(BUILD)/plugin/%.o: override COMPILE += -fPIE -Icli -Iplugin -I$(BUILD)/plugin
-
+$(BUILD)/fuzz/fuzz_rpc: $(filter plugin/rpc%,$(plugin_src))
+$(BUILD)/fuzz/fuzz_rpc: fuzz_libraries = $(NGHTTP2)
 $(BUILD)/tests/unit/test_plugin_offer: $(BUILD)/plugin/offer.o $(BUILD)/plugin/mig.o
 $(BUILD)/tests/unit/test_plugin_prefer: $(BUILD)/plugin/prefer.o

@@ -79,14 +79,14 @@ $(BUILD)/tests/share/account: share_objects := $(core_obj) $(INIH)
 
 san_runtime = $(shell $(CC) -print-file-name=lib$(if $(filter thread,$(SAN)),tsan,asan).so)
 # Criterion cannot start under ThreadSanitizer.
-san_tests = $(if $(filter thread,$(SAN)),,$(unit_tests)) $(ledger_tests) $(preload_tests)
+san_tests = $(if $(filter thread,$(SAN)),,$(unit_tests) $(filter tests/plugin/rpc_%,$(plugin_tests))) $(ledger_tests) $(preload_tests)
 check-asan: ## The tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/setup check
 	@$(AGAIN) SAN=address,undefined check-sanitized
 check-tsan: ## The tests under ThreadSanitizer
 	@scripts/setup check
 	@$(AGAIN) SAN=thread check-sanitized
-check-sanitized: $(lib) $(sim) $(sim_nvml) $(sim_virtual) $(san_tests) $(preload_libs)
+check-sanitized: $(lib) $(sim) $(sim_nvml) $(sim_virtual) $(san_tests) $(preload_libs) $(plugin_test_programs)
 	@$(RUN) --slow 4 --runtime $(san_runtime) $(san_tests)
 
 # ---- aarch64
@@ -119,7 +119,7 @@ run-fuzzers: $(fuzzers)
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(core_src)
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)
-	$(Q)clang -std=gnu11 $(CPPFLAGS) -O1 -g -fsanitize=fuzzer,address,undefined -Icore -o $@ $< $(core_src) $(INIH) -ldl
+	$(Q)clang -std=gnu11 $(CPPFLAGS) -O1 -g -fsanitize=fuzzer,address,undefined -Icore -o $@ $(filter %.c,$^) $(INIH) $(fuzz_libraries) -ldl
 
 # ---- benchmarks
 

@@ -25,6 +25,7 @@ struct call {
     struct rpc_reader reader;
     struct rpc_reply *reply;
     int http_status, status; /* -1: not said */
+    bool grpc;               /* it answers in gRPC */
     bool done;               /* the stream has ended, or need not be read on */
 };
 
@@ -112,6 +113,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         return 0;
     if (rpc_equal(name, name_length, ":status"))
         call->http_status = number(value, length);
+    else if (rpc_equal(name, name_length, "content-type"))
+        call->grpc = rpc_is_grpc(value, length);
     else if (rpc_equal(name, name_length, "grpc-status"))
         call->status = number(value, length);
     else if (rpc_equal(name, name_length, "grpc-message"))
@@ -125,7 +128,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 
     (void)session;
     (void)flags;
-    if (id == call->stream && !call->done && call->http_status == 200)
+    if (id == call->stream && !call->done && call->grpc)
         call->done = rpc_reader_take(&call->reader, bytes, length, RPC_REPLY_MAX, call->reply) != RPC_OK;
     return 0;
 }

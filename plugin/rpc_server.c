@@ -10,7 +10,6 @@
 
 #include "rpc_internal.h"
 
-#define BACKLOG     128
 #define BREATHER_MS 100 /* until the next try to accept, where the process or the system is out of descriptors or memory */
 
 /* ---- the socket's file */
@@ -57,7 +56,7 @@ static int listen_there(struct rpc_server *server)
         return -errno;
     server->device = file.st_dev;
     server->inode = file.st_ino;
-    return listen(server->fd, BACKLOG) ? -errno : 0;
+    return listen(server->fd, SOMAXCONN) ? -errno : 0;
 }
 
 /* The number of a file that is removed is not given to another while it is a socket of ours. */
