@@ -2,11 +2,11 @@
 """The device plugin under the kubelet's own device manager."""
 import os
 import re
+import shutil
 import signal
 import stat
 
-from node import ROOT
-from parts import KUBELET, RESOURCE, STATE, Refused, documented, expect, gpu_of, wait_for
+from parts import KUBELET, RESOURCE, STATE, Page, Refused, expect, gpu_of, wait_for
 
 SOCKET = KUBELET + "/device-plugins/softslice-vram-gib.sock"
 
@@ -16,19 +16,13 @@ def units(count):
 
 
 def test_allocate(place):
-    """A container gets what the table in docs/containers.md says, and files that say what it asked for."""
+    """A container gets the mounts that the table in docs/kubernetes.md has, and files that say what it asked for."""
     place.plugin()
     manager = place.manager()
-    manager.wait_for(True)
+    expect(manager.wait_for(True) == 30, "two GPUs of 16 GiB have %d units, not 15 each" % manager.allocatable())
     given = manager.allocate("pod", "main", units(2))
-    table = documented(os.path.join(ROOT, "docs/containers.md"), place.library)
-    said = {inside.replace("NAME", given.name): (host.replace("NAME", given.name), ro) for inside, (host, ro) in table.items()}
-    seen = {inside: one for inside, one in given.mounts.items() if not inside.endswith("libsoftslice.so")}
-    expect(seen == {inside: one for inside, one in said.items() if inside in seen} and len(seen) == len(said) - 1,
-           "the mounts are\n%s\nand the page has\n%s" % (seen, said))
-    library, read_only = given.mounts["/usr/local/lib/softslice/libsoftslice.so"]
-    with open(library, "rb") as one, open(place.library, "rb") as other:
-        expect(read_only and one.read() == other.read(), "%s is not the library" % library)
+    said = Page(place.library).mounts_of(given.name)
+    expect(given.mounts == said, "the mounts are\n%s\nand the page has\n%s" % (given.mounts, said))
     for inside, (host, read_only) in given.mounts.items():
         mode = os.stat(host).st_mode
         expect(os.stat(host).st_uid == 0 and bool(mode & stat.S_IWOTH) == (not read_only), "%s has mode %o" % (host, mode))
@@ -161,6 +155,28 @@ def test_plugin_restart(place):
     expect(other.name != given.name and not set(ids) & set(manager.devices("later", "c")), "two containers with one budget")
 
 
+def test_reboot(place):
+    """After a reboot /run is empty. The kubelet starts the containers of before with the mounts of before, and their files are there again."""
+    plugin = place.plugin()
+    manager = place.manager()
+    there = manager.wait_for(True)
+    given = manager.allocate("stays", "c", units(3))
+    with open(given.mounts["/etc/softslice"][0] + "/softslice.ini", encoding="utf-8") as text:
+        limits = text.read()
+    plugin.end()
+    manager.do("stop")
+    shutil.rmtree(STATE)
+    place.plugin()
+    manager.do("start")
+    manager.wait_for(there)
+    again = manager.options("stays", "c")
+    expect(again.mounts == given.mounts, "the container has other mounts now")
+    for inside, (host, _) in again.mounts.items():
+        expect(os.path.exists(host), "%s is gone: %s" % (inside, host))
+    with open(again.mounts["/etc/softslice"][0] + "/softslice.ini", encoding="utf-8") as text:
+        expect(text.read() == limits, "the limits are not what they were")
+
+
 def test_device_nodes(place):
     """A container gets the nodes of its own GPU and the driver's, and the GPU's name for the toolkit."""
     for minor in range(2):
@@ -170,11 +186,12 @@ def test_device_nodes(place):
     try:
         place.plugin()
         manager = place.manager()
-        half = manager.wait_for(True) // 2
-        seen = set()
+        half, seen, page = manager.wait_for(True) // 2, set(), Page(place.library)
         for pod in ("first", "second"):
             given = manager.allocate(pod, "c", units(half))
             own, = gpu_of(manager.devices(pod, "c"))
+            expect(set(given.environment) == page.environment, "the variables are %s; the page has %s" % (given.environment, page.environment))
+            expect({re.sub(r"\d+$", "N", path) for path in given.devices} <= page.nodes, "the nodes are %s; the page has %s" % (given.devices, page.nodes))
             expect(given.environment == {"NVIDIA_VISIBLE_DEVICES": own}, "the variables are %s, the GPU is %s" % (given.environment, own))
             expect(set(given.devices.values()) == {(path, "rw") for path in given.devices}, "nodes under other names: %s" % given.devices)
             others = set(given.devices) - {"/dev/nvidiactl", "/dev/nvidia-uvm"}

@@ -2,17 +2,20 @@
 """What runs on the node of tests/k8s/node.py: the simulated GPUs, the device plugin and the kubelet's device manager."""
 import json
 import os
+import queue
 import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
-import queue
+
+from node import ROOT
 
 KUBELET = "/var/lib/kubelet"
 LOGS = "/var/log/pods"
 STATE = "/run/softslice/containers"
+SAVED = "/var/lib/softslice"
 RESOURCE = "softslice.io/vram-gib"
 GIB = 1 << 30
 
@@ -85,7 +88,7 @@ class Place:
         self.programs, self.device_plugin = [], None
         self.library = os.path.join(build, "libsoftslice.so")
         self.gpus = {"LD_LIBRARY_PATH": os.path.join(build, "sim"), "SOFTSIM_STATE": os.path.join(tmp, "gpus")}
-        for folder in (KUBELET, STATE, LOGS):
+        for folder in (KUBELET, STATE, SAVED, LOGS):
             remove(folder)
         os.makedirs(KUBELET + "/device-plugins")
 
@@ -222,13 +225,25 @@ def gpu_of(ids):
     return {one.partition("::")[0] for one in ids}
 
 
-def documented(page, library):
-    """The table of what a container gets: {path in it: (path on the host, read-only)}, with NAME in both."""
-    with open(page, encoding="utf-8") as text:
-        rows = re.findall(r"^\| `(/[^`]+)` \| [^|]+ \| ([^|]+) \| (read-only|writable for all) \|$", text.read(), re.M)
-    expect(rows, "no table in " + page)
-    result = {}
-    for inside, host, access in rows:
-        name = re.match(r"`([^`]+)`", host.strip())
-        result[inside] = (STATE + "/" + name.group(1) if name else library, access == "read-only")
-    return result
+class Page:
+    """What docs/kubernetes.md says that a container gets, with NAME for the budget's name."""
+
+    def __init__(self, library):
+        page = os.path.join(ROOT, "docs", "kubernetes.md")
+        with open(page, encoding="utf-8") as text:
+            rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text if re.match(r"\| (env|devices|mount) \|", line)]
+        self.mounts, self.environment, self.nodes = {}, set(), set()
+        for kind, what, host, access in rows:
+            names = re.findall(r"`([^`]+)`", what)
+            if kind == "env":
+                self.environment |= {name.split("=")[0] for name in names}
+            elif kind == "devices":
+                self.nodes |= set(names)
+            else:
+                path = re.findall(r"`([^`]+)`", host)
+                expect(access in ("read-only", "writable for all"), "%s: '%s' is not understood" % (page, access))
+                self.mounts[names[0]] = (path[0].replace("...", STATE) if path else library, access == "read-only")
+        expect(self.mounts and self.environment and self.nodes, "no table of what a container gets in " + page)
+
+    def mounts_of(self, name):
+        return {inside.replace("NAME", name): (host.replace("NAME", name), read_only) for inside, (host, read_only) in self.mounts.items()}
