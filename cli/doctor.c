@@ -75,6 +75,18 @@ static void look_at_system_preload(struct report *report)
         fclose(file);
 }
 
+/* Whether a line of /proc/self/maps is of our library; it may stand in HAMi's place. */
+static bool is_ours(char *line)
+{
+    char *path = strchr(line, '/'), *name = path ? strrchr(path, '/') + 1 : NULL;
+    const char *why;
+
+    line[strcspn(line, "\n")] = '\0';
+    if (name && strncmp(name, CLI_LIBRARY, strlen(CLI_LIBRARY)) == 0)
+        return true;
+    return name && strncmp(name, "libvgpu.so", strlen("libvgpu.so")) == 0 && preload_is_library(path, &why);
+}
+
 /* Whether it is in this very process: /etc/ld.so.preload needs no variable. */
 static bool is_here(void)
 {
@@ -83,7 +95,7 @@ static bool is_here(void)
     bool found = false;
 
     while (maps && !found && fgets(line, sizeof(line), maps))
-        found = strstr(line, "/" CLI_LIBRARY) != NULL;
+        found = is_ours(line);
     if (maps)
         fclose(maps);
     return found;
@@ -244,8 +256,8 @@ static void take_line(struct report *report, const char *text)
 /* Out of the probe's environment: whatever would limit it, and everything else that is softslice's. */
 static void drop_settings(void)
 {
-    static const char *const prefixes[] = {"SOFTSLICE_", "CUDA_DEVICE_MEMORY_LIMIT", "CUDA_DEVICE_SM_LIMIT",
-                                           "NVIDIA_GPU_MEMORY_LIMIT", NATIVE_MPS_VARIABLE};
+    static const char *const prefixes[] = {"SOFTSLICE_", "CUDA_DEVICE_MEMORY_", "CUDA_DEVICE_SM_LIMIT", "NVIDIA_GPU_MEMORY_LIMIT",
+                                           NATIVE_MPS_VARIABLE};
     char name[LINE_BYTES];
 
     for (char **entry = environ; *entry;) {

@@ -58,12 +58,24 @@ static bool read_ledger(const struct config *config, const uint8_t uuid[16], str
     return false;
 }
 
-/* A program that never starts CUDA has joined nothing: its sources and the tenant's ledger tell. The CUDA ordinal is not known here, so a
- * limit that is given by ordinal counts once a member has written it into the ledger. UINT64_MAX: no limit is known. */
-static uint64_t limit_from_outside(const struct config *config, const uint8_t uuid[16], uint64_t physical,
+/* The number by which limits may name a device, -1 unknown: CUDA's is not known here, but HAMi means NVML's, and its plugin gives no others. */
+static int ordinal_of(const struct config *config, nvmlDevice_t device)
+{
+    unsigned index;
+
+    for (unsigned i = 0; i < config->vram.count; i++) {
+        if (config->vram.rule[i].device.kind == UNITS_DEVICE_ORDINAL && config->vram.rule[i].source != CONFIG_HAMI)
+            return -1;
+    }
+    return called.nvmlDeviceGetIndex(device, &index) == NVML_SUCCESS && index < QUOTA_DEVICES ? (int)index : -1;
+}
+
+/* A program that never starts CUDA has joined nothing: its sources and the tenant's ledger tell. A limit that is given by CUDA's ordinal counts once a
+ * member has written it into the ledger. UINT64_MAX: no limit is known. */
+static uint64_t limit_from_outside(const struct config *config, nvmlDevice_t of, const uint8_t uuid[16], uint64_t physical,
                                    struct ledger_device_state *state)
 {
-    struct config_device device = {.ordinal = -1, .physical = physical};
+    struct config_device device = {.ordinal = ordinal_of(config, of), .physical = physical};
 
     *state = (struct ledger_device_state){.limit = LEDGER_NO_LIMIT};
     memcpy(device.uuid, uuid, sizeof(device.uuid));
@@ -105,7 +117,7 @@ bool view_of_nvml(nvmlDevice_t device, uint64_t physical, uint64_t physical_free
         quota_info(&m->quota, index, physical_free, total, free_bytes);
         break;
     case OUTSIDE:
-        limit = limit_from_outside(arm_config(), uuid, physical, &state);
+        limit = limit_from_outside(arm_config(), device, uuid, physical, &state);
         if (limit == UINT64_MAX)
             return false;
         *total = limit;
@@ -120,13 +132,13 @@ bool view_of_nvml(nvmlDevice_t device, uint64_t physical, uint64_t physical_free
     return true;
 }
 
-static int list_from_outside(const uint8_t uuid[16], struct ledger_member *list, unsigned size)
+static int list_from_outside(nvmlDevice_t device, const uint8_t uuid[16], struct ledger_member *list, unsigned size)
 {
     const struct config *config = arm_config();
     struct ledger_device_state state;
     char path[PATH_MAX];
 
-    if (limit_from_outside(config, uuid, UINT64_MAX, &state) == UINT64_MAX)
+    if (limit_from_outside(config, device, uuid, UINT64_MAX, &state) == UINT64_MAX)
         return -1;
     int directory = open_state(config, path);
     if (directory < 0)
@@ -154,7 +166,7 @@ int view_processes(nvmlDevice_t device, struct view_process *list, unsigned size
     if (place == MEMBER)
         count = (int)ledger_members_list(&m->quota.ledger, (unsigned)m->quota.device[index].index, members, LEDGER_SLOTS);
     else
-        count = list_from_outside(uuid, members, LEDGER_SLOTS);
+        count = list_from_outside(device, uuid, members, LEDGER_SLOTS);
     if (count > LEDGER_SLOTS)
         count = LEDGER_SLOTS;
     for (int i = 0; i < count && (unsigned)told < size; i++) {
