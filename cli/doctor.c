@@ -427,6 +427,21 @@ static void look_at_limits(struct report *report)
     }
 }
 
+struct others {
+    struct report *report;
+    bool told;
+};
+
+static void tell_uncharged(void *context, const char *text)
+{
+    struct others *others = context;
+
+    if (!others->told)
+        section("Processes on the GPUs");
+    others->told = true;
+    found(others->report, FINDING_NOTE, "%s", text);
+}
+
 static int diagnose(struct report *report, const char *named)
 {
     static struct cli_error missing;
@@ -448,6 +463,7 @@ static int diagnose(struct report *report, const char *named)
         found(report, FINDING_PROBLEM, "%s", missing.text);
     }
     look_at_limits(report);
+    doctor_uncharged(tell_uncharged, &(struct others){.report = report});
     printf("\n%u ok, %u note%s, %u problem%s\n", report->count[FINDING_OK], report->count[FINDING_NOTE],
            report->count[FINDING_NOTE] == 1 ? "" : "s", report->count[FINDING_PROBLEM],
            report->count[FINDING_PROBLEM] == 1 ? "" : "s");
@@ -486,7 +502,8 @@ const struct command command_doctor = {
     .usage = "doctor [--all] [--library PATH]",
     .help = "Look at this environment, the settings, the state directory, the driver and its GPUs, and at every entry point that\n"
             "softslice stands in front of: whether a program gets softslice's function when it is linked with the driver, when it\n"
-            "asks dlsym and when it asks cuGetProcAddress. For that it starts itself once more with the library preloaded.\n"
+            "asks dlsym and when it asks cuGetProcAddress. For that it starts itself once more with the library preloaded. Of the\n"
+            "processes on the GPUs it names those that should be held to a budget and are not; root sees all of them.\n"
             "\n"
             "    -a, --all        print each entry point\n"
             "    --library PATH   the " CLI_LIBRARY " to look at\n"

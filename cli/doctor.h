@@ -29,4 +29,8 @@ int doctor_probe(const char *library);
 typedef void native_tell(void *context, const char *text);
 void doctor_dmem(native_tell *tell, void *context);
 
+/* uncharged.c: tell of processes on the GPUs that no budget is charged for. Nothing is told where there are none. */
+typedef void doctor_found(void *context, const char *text);
+void doctor_uncharged(doctor_found *found, void *context);
+
 #endif

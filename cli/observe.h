@@ -97,6 +97,11 @@ struct json_object *observe_json_since(const struct observe *before, const struc
 /* The UUID of a device as people name it: GPU-<uuid>, MIG-<uuid>, or the number that NVML (nvidia-smi) has for it. 0, or -errno with one line. */
 int observe_device(const char *text, uint8_t uuid[16], char error[OBSERVE_ERROR_MAX]);
 
+/* Each process that NVML lists on a GPU, by NVML's number of that: where this is a PID namespace that NVML does not know, `pid` may be another process. No
+ * figure for its bytes: all ones. */
+typedef void observe_gpu_process(void *context, int gpu, unsigned pid, uint64_t bytes);
+void observe_gpu_processes(observe_gpu_process *found, void *context);
+
 /* Whether a tenant's bytes are counted; else limit, current and peak are to be told as absent, not as 0. (What has ended is told as it was.) */
 static inline bool observe_counts_vram(const struct observe_tenant *tenant)
 {

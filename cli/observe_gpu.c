@@ -26,6 +26,13 @@ struct memory_v2 {
 };
 #define MEMORY_V2 ((unsigned)(sizeof(struct memory_v2) | 2U << 24))
 
+struct process { /* of the second and third version of NVML's lists */
+    unsigned pid;
+    unsigned long long bytes;
+    unsigned instances[2];
+};
+#define PROCESSES_MAX 1024
+
 static struct {
     int (*init)(void);
     int (*count)(unsigned *count);
@@ -36,6 +43,7 @@ static struct {
     int (*memory_v2)(void *device, struct memory_v2 *memory);
     int (*mig_mode)(void *device, unsigned *current, unsigned *pending);
     int (*mig_handle)(void *device, unsigned index, void **instance);
+    int (*processes[2])(void *device, unsigned *count, struct process *found); /* of each list; NULL: there is none */
     bool ready;
 } nvml;
 
@@ -44,6 +52,17 @@ static void *find(void *library, const char *name)
     struct link_map *map = NULL;
 
     return dlinfo(library, RTLD_DI_LINKMAP, &map) == 0 && map ? defined_in(map->l_addr, map->l_ld, name) : NULL;
+}
+
+static void *find_newest(void *library, const char *list)
+{
+    char name[64];
+    void *function;
+
+    snprintf(name, sizeof(name), "%s_v3", list);
+    function = find(library, name);
+    snprintf(name, sizeof(name), "%s_v2", list);
+    return function ? function : find(library, name);
 }
 
 static bool load(void)
@@ -65,6 +84,8 @@ static bool load(void)
     *(void **)&nvml.memory_v2 = find(library, "nvmlDeviceGetMemoryInfo_v2");
     *(void **)&nvml.mig_mode = find(library, "nvmlDeviceGetMigMode");
     *(void **)&nvml.mig_handle = find(library, "nvmlDeviceGetMigDeviceHandleByIndex");
+    *(void **)&nvml.processes[0] = find_newest(library, "nvmlDeviceGetComputeRunningProcesses");
+    *(void **)&nvml.processes[1] = find_newest(library, "nvmlDeviceGetMPSComputeRunningProcesses");
     nvml.ready = nvml.init && nvml.count && nvml.handle && nvml.uuid && nvml.init() == NVML_SUCCESS;
     return nvml.ready;
 }
@@ -163,6 +184,25 @@ int observe_gpus_read(struct observe *seen)
             result = read_instances(seen, device);
     }
     return result;
+}
+
+void observe_gpu_processes(observe_gpu_process *found, void *context)
+{
+    unsigned count = 0;
+
+    if (!load() || nvml.count(&count) != NVML_SUCCESS)
+        return;
+    for (unsigned i = 0; i < 2 * count; i++) {
+        static struct process list[PROCESSES_MAX];
+        unsigned processes = PROCESSES_MAX;
+        void *device;
+
+        if (!nvml.processes[i % 2] || nvml.handle(i / 2, &device) != NVML_SUCCESS ||
+            nvml.processes[i % 2](device, &processes, list) != NVML_SUCCESS)
+            continue;
+        for (unsigned j = 0; j < processes; j++)
+            found(context, (int)(i / 2), list[j].pid, list[j].bytes);
+    }
 }
 
 const struct observe_gpu *observe_find_gpu(const struct observe *seen, const uint8_t uuid[16])
