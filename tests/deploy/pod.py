@@ -4,6 +4,7 @@
 the downward API behind links, an emptyDir that everybody may write, subPaths resolved when the container starts), in a mount name space of its own."""
 # timeout: 300
 # unsanitized: the library has to be loaded without a sanitizer's runtime in front of it
+import json
 import os
 import re
 import shutil
@@ -160,6 +161,10 @@ def tests():
         for path in ("/etc/softslice/softslice.ini", "/etc/ld.so.preload", "/usr/local/lib/softslice/libsoftslice.so"):
             if "Read-only" not in kubelet.inside(a, "sh", "-c", "echo >%s" % path):
                 problems.append(what + "%s can be written" % path)
+
+    seen = json.loads(run(os.path.join(BUILD, "softslice"), "status", "--json", "--all", "--root", kubelet.volumes["softslice-state"]).stdout)
+    if len(seen["tenants"]) != 2:
+        problems.append("as the node sees them: %s" % seen)
 
     # Who may change annotations where no guard is: containers that run keep what they were started with.
     kubelet.pod["metadata"]["annotations"]["softslice.io/ini.b"] = "[softslice]\nstate_dir = /run/softslice\nvram = 8GiB\n"

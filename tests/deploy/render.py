@@ -135,6 +135,19 @@ for path in sorted(glob.glob(os.path.join(EXAMPLES, "**", "*.yaml"), recursive=T
         with open(path, encoding="utf-8") as text:
             check(os.path.relpath(path, manifests.ROOT), documents(text.read()))
 
+# The device plugin takes its arguments and its ini as they are here.
+for one in charts["plugin"]:
+    if one["kind"] == "ConfigMap":
+        with open(os.path.join(os.environ["TEST_TMP"], "softslice.ini"), "w", encoding="ascii") as text:
+            text.write(one["data"]["softslice.ini"])
+    if one["kind"] == "DaemonSet":
+        arguments = [word for word in one["spec"]["template"]["spec"]["containers"][0]["args"] if not word.startswith(("--config", "--library"))]
+        done = subprocess.run([os.path.join(os.environ["TEST_BUILD"], "softslice-device-plugin"), "--config=" + os.path.join(os.environ["TEST_TMP"], "softslice.ini"),
+                               "--library=" + os.environ["TEST_LIB"], "--dry-run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+        if done.returncode or "vram-gib" not in done.stdout:
+            problems.append("the device plugin says: " + done.stdout)
+
 # What values can say arrives.
 said = charted(
     image={"registry": "example.org/", "tag": "9", "pullSecrets": ["s"]}, kubeletDirectory="/k", libraryDirectory="/l", runtimeClassName="",
