@@ -92,14 +92,14 @@ class Node:
         except (OSError, ValueError):
             return 0
 
-    def pod(self, name, containers):
+    def pod(self, name, containers, restart="Never"):
         """{container: (units, command)}. When the manifest was there."""
         listed = []
         for container, (units, command) in containers.items():
             listed.append({"name": container, "image": "localhost/taker:1", "imagePullPolicy": "Never", "command": command,
                            "resources": {"limits": {RESOURCE: str(units)}} if units else {}})
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
-               "spec": {"hostNetwork": True, "restartPolicy": "Never", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1,
+               "spec": {"hostNetwork": True, "restartPolicy": restart, "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1,
                         "containers": listed}}
         part = self.place.path(name + ".json")
         with open(part, "w", encoding="ascii") as text:
@@ -111,22 +111,22 @@ class Node:
         os.unlink(os.path.join(self.manifests, name + ".json"))
 
     @staticmethod
-    def said(pod, container):
-        """What a container has said, from the log that the runtime writes for the kubelet."""
+    def said(pod, container, run=0):
+        """What a container has said in its first run, or a later one, from the log that the runtime writes for the kubelet."""
         lines = []
         for folder in os.listdir(LOGS) if os.path.isdir(LOGS) else []:
-            path = os.path.join(LOGS, folder, container, "0.log")
+            path = os.path.join(LOGS, folder, container, "%d.log" % run)
             if folder.startswith("default_%s-node_" % pod) and os.path.exists(path):
                 with open(path, encoding="utf-8") as text:
                     lines += re.findall(r"^\S+ std(?:out|err) [FP] (.*)$", text.read(), re.M)
         return lines
 
-    def taken(self, pod, container):
+    def taken(self, pod, container, run=0):
         """How many MiB it got, once it says."""
         def line():
-            found = [said for said in self.said(pod, container) if said.startswith("taken ")]
+            found = [said for said in self.said(pod, container, run) if said.startswith("taken ")]
             return found and found[0]
-        return int(wait_for(lambda: "%s/%s, which says %s" % (pod, container, self.said(pod, container)), line, 60)[6:])
+        return int(wait_for(lambda: "%s/%s, which says %s" % (pod, container, self.said(pod, container, run)), line, 60)[6:])
 
     def container(self, pod, name):
         """Its id."""
@@ -161,6 +161,16 @@ def test_end_to_end(place):
     expect(node.taken("free", "c") == 4096, "a container without units is limited")
     node.remove("budgets")
     wait_for(lambda: "the end of the containers' files; there are %s" % os.listdir(STATE), lambda: not node.tenants())
+
+
+def test_container_restart(place):
+    """A container that ends and is started again has the same budget, whole."""
+    place.plugin(SOFTSIM_GPUS="1")
+    node = Node(place)
+    wait_for("units", node.units)
+    node.pod("again", {"c": (2, ["/bin/sh", "-c", "/bin/taker 4096; exit 1"])}, restart="Always")
+    expect([node.taken("again", "c", run) for run in (0, 1)] == [1536, 1536], "not its budget, or not twice")
+    expect(len([name for name in os.listdir(STATE) if name.startswith("k8s-")]) == 1, "more than one budget: %s" % os.listdir(STATE))
 
 
 def test_kubelet_restart(place):

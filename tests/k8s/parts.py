@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs on the node of tests/k8s/node.py: the simulated GPUs, the device plugin and the kubelet's device manager."""
+import glob
 import json
 import os
 import queue
@@ -10,9 +11,10 @@ import subprocess
 import threading
 import time
 
-from node import ROOT
+from node import ROOT, Cgroups
 
 KUBELET = "/var/lib/kubelet"
+CONTAINERD = "/run/containerd"
 LOGS = "/var/log/pods"
 STATE = "/run/softslice/containers"
 SAVED = "/var/lib/softslice"
@@ -88,7 +90,7 @@ class Place:
         self.programs, self.device_plugin = [], None
         self.library = os.path.join(build, "libsoftslice.so")
         self.gpus = {"LD_LIBRARY_PATH": os.path.join(build, "sim"), "SOFTSIM_STATE": os.path.join(tmp, "gpus")}
-        for folder in (KUBELET, STATE, SAVED, LOGS):
+        for folder in (KUBELET, STATE, SAVED, LOGS, CONTAINERD):
             remove(folder)
         os.makedirs(KUBELET + "/device-plugins")
 
@@ -136,7 +138,8 @@ class Place:
             while os.waitpid(-1, 0):
                 pass
         except ChildProcessError:
-            return
+            for group in glob.glob("/sys/fs/cgroup/k8s.io") + glob.glob("/sys/fs/cgroup/*/k8s.io"):
+                Cgroups.remove_tree(group)
 
     def logs(self):
         """The end of what each program has said."""
