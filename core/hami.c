@@ -70,12 +70,15 @@ static int create(const struct work *work)
 {
     char folder_path[PATH_MAX], temporary[NEW_FILE_TEMPORARY] = "";
     const char *name = strrchr(work->path, '/') + 1;
+    size_t length = (size_t)(name - work->path);
     struct hami_head head;
     struct hami_tail tail;
     int folder, fd, result = -ENOENT;
 
-    memcpy(folder_path, work->path, (size_t)(name - work->path));
-    folder_path[name - work->path] = '\0';
+    if (length >= sizeof(folder_path))
+        return -ENAMETOOLONG;
+    memcpy(folder_path, work->path, length);
+    folder_path[length] = '\0';
     folder = sys_openat(AT_FDCWD, folder_path, O_RDONLY | O_DIRECTORY, 0);
     if (folder < 0)
         return folder;
