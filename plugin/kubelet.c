@@ -13,6 +13,7 @@
 #define REGISTER_MS 15000 /* the kubelet itself gives up connecting to us after 10 s */
 #define BACKOFF_MAX 30.0
 #define SOCKET      "kubelet.sock"
+#define NO_SLICE    (-2)
 
 /* ---- registration */
 
@@ -24,7 +25,7 @@ struct registration {
     struct {
         char endpoint[PLUGIN_RESOURCE + 32], resource[PLUGIN_RESOURCE + sizeof(PLUGIN_VENDOR)];
         struct rpc_reply reply;
-    } one[PLUGIN_SLICES + 1];
+    } one[SERVICES];
 };
 
 static void register_one(const char *kubelet, char *endpoint, char *resource, struct rpc_reply *reply)
@@ -61,7 +62,7 @@ static void register_done(void *argument)
     for (unsigned i = 0; i < all->count; i++) {
         const struct rpc_reply *reply = &all->one[i].reply;
 
-        for (unsigned j = 0; j < node->services; j++) {
+        for (unsigned j = 0; j < SERVICES; j++) {
             struct service *service = &node->service[j];
 
             if (strcmp(service->name, all->one[i].resource + strlen(PLUGIN_VENDOR)) != 0 || !service->asked)
@@ -94,7 +95,7 @@ static void register_all(struct node *node, unsigned long long socket)
     all->node = node;
     all->socket = socket;
     snprintf(all->kubelet, sizeof(all->kubelet), "%s/" SOCKET, node->kubelet);
-    for (unsigned i = 0; i < node->services; i++) {
+    for (unsigned i = 0; i < SERVICES; i++) {
         struct service *service = &node->service[i];
 
         if (!service->server || service->registered)
@@ -141,27 +142,64 @@ static void close_socket(struct service *service)
     service->registered = service->asked = false;
 }
 
+static int slice_of(const struct settings *settings, const char *name)
+{
+    for (int slice = OFFER_UNITS; slice < (int)settings->slices; slice++) {
+        if (strcmp(offer_resource(settings, slice), name) == 0)
+            return slice;
+    }
+    return NO_SLICE;
+}
+
+/* Its place in the array, which it keeps: its server has the address. */
+static struct service *place_of(struct node *node, const char *name)
+{
+    struct service *free_place = NULL;
+
+    for (unsigned i = 0; i < SERVICES; i++) {
+        struct service *service = &node->service[i];
+
+        if (strcmp(service->name, name) == 0)
+            return service;
+        if (!*service->name && !free_place)
+            free_place = service;
+    }
+    return free_place;
+}
+
+static void begin(struct node *node, int slice)
+{
+    const char *name = offer_resource(&node->settings, slice);
+    struct service *service = place_of(node, name);
+
+    if (*service->name) {
+        service->slice = slice;
+        service_tell(service);
+        return;
+    }
+    memset(service, 0, sizeof(*service));
+    service->node = node;
+    service->slice = slice;
+    if ((size_t)snprintf(service->socket, sizeof(service->socket), "%s/softslice-%s.sock", node->kubelet, name) <
+        sizeof(service->socket))
+        snprintf(service->name, sizeof(service->name), "%s", name);
+    else
+        say_error(PLUGIN_VENDOR "%s: the path of its socket would be too long", name);
+}
+
 void kubelet_services(struct node *node)
 {
-    unsigned kept = 0;
+    for (unsigned i = 0; i < SERVICES; i++) {
+        struct service *service = &node->service[i];
 
-    for (unsigned i = 0; i < node->services; i++) /* a server has its service's address */
-        close_socket(&node->service[i]);
-    for (int slice = OFFER_UNITS; slice < (int)node->settings.slices; slice++) {
-        struct service *service = &node->service[kept];
-        const char *name = offer_resource(&node->settings, slice);
-
-        memset(service, 0, sizeof(*service));
-        service->node = node;
-        service->slice = slice;
-        snprintf(service->name, sizeof(service->name), "%s", name);
-        if ((size_t)snprintf(service->socket, sizeof(service->socket), "%s/softslice-%s.sock", node->kubelet, name) >=
-            sizeof(service->socket))
-            say_error(PLUGIN_VENDOR "%s: the path of its socket would be too long", name);
-        else
-            kept++;
+        if (!*service->name || slice_of(&node->settings, service->name) != NO_SLICE)
+            continue;
+        say_info(PLUGIN_VENDOR "%s is not offered any more", service->name);
+        close_socket(service);
+        *service->name = '\0';
     }
-    node->services = kept;
+    for (int slice = OFFER_UNITS; slice < (int)node->settings.slices; slice++)
+        begin(node, slice);
 }
 
 /* ---- the directory */
@@ -224,15 +262,17 @@ void kubelet_check(struct node *node)
         if (node->reach.before && socket)
             say_info("the kubelet was restarted: registering again");
         node->reach.before |= socket != 0;
-        for (unsigned i = 0; i < node->services; i++)
+        for (unsigned i = 0; i < SERVICES; i++)
             node->service[i].registered = node->service[i].asked = false;
         node->reach.socket = socket;
         node->reach.next = 0;
         node->reach.backoff = 0.5;
     }
-    for (unsigned i = 0; i < node->services && !node->stop && node->reach.directory >= 0; i++) {
+    for (unsigned i = 0; i < SERVICES && !node->stop && node->reach.directory >= 0; i++) {
         struct service *service = &node->service[i];
 
+        if (!*service->name)
+            continue;
         if (service->server && !rpc_server_is_there(service->server)) {
             say_info("%s is gone: listening again", service->socket);
             close_socket(service);

@@ -138,7 +138,7 @@ static void take_gpus(void *argument)
     offer_make(&node->offer, &node->settings, &node->gpus, &before);
     if (before.gpus != node->offer.gpus)
         say_offer(node);
-    for (unsigned i = 0; i < node->services; i++)
+    for (unsigned i = 0; i < SERVICES; i++)
         service_tell(&node->service[i]);
 }
 
@@ -280,7 +280,7 @@ static int serve(struct node *node)
             return 1;
         }
     }
-    for (unsigned i = 0; i < node->services; i++) {
+    for (unsigned i = 0; i < SERVICES; i++) {
         if (node->service[i].server)
             rpc_server_free(node->service[i].server);
     }

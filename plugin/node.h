@@ -7,6 +7,8 @@
 #include "given.h"
 #include "rpc.h"
 
+#define SERVICES (PLUGIN_SLICES + 1)
+
 /* A resource that the kubelet is offered, on a socket of its own. */
 struct service {
     struct node *node;
@@ -26,8 +28,7 @@ struct node {
     struct offer offer;
     struct given_list given;
     struct rpc_loop *loop;
-    unsigned services;
-    struct service service[PLUGIN_SLICES + 1];
+    struct service service[SERVICES]; /* those with a name */
     struct {
         int watch, directory;      /* inotify; the watch of the directory, or -1 */
         unsigned long long socket; /* of kubelet.sock when we registered: its inode and time, mixed; 0: none */

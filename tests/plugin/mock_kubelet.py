@@ -232,7 +232,7 @@ class Kubelet:
     def endpoints(self, *resources):
         """Wait until these are registered, and watch them."""
         found = {}
-        while set(found) != set(resources):
+        while set(resources) - set(found):
             try:
                 name, endpoint = self.registered.get(timeout=40)
             except queue.Empty:

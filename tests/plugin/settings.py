@@ -39,6 +39,14 @@ def gpu_of(one):
     return one.partition("::")[0]
 
 
+def reread(config):
+    """SIGHUP; it is done when the line is there, for it serves nobody meanwhile."""
+    plugin.configure(config)
+    before = plugin.log.count("was read again")
+    plugin.process.send_signal(signal.SIGHUP)
+    plugin.logged("was read again", before + 1)
+
+
 os.mkdir(DIRECTORY)
 kubelet = Kubelet(DIRECTORY)
 kubelet.start()
@@ -67,13 +75,12 @@ for config, words in bad:
 check(len(units.allocate([first])) == 1, "goes on as it was")
 
 # Slices, out of the same memory: the largest on the fullest GPU, and units of what is left.
-plugin.configure(SLICES)
-plugin.process.send_signal(signal.SIGHUP)
-units, small, big = kubelet.endpoints(UNITS, SMALL, BIG)
+reread(SLICES)
+small, big = kubelet.endpoints(SMALL, BIG)
 smalls, bigs = (endpoint.list_of("slices", bool) for endpoint in (small, big))
 check(len(smalls) == 3 and len(bigs) == 1, "%s %s" % (smalls, bigs))
 one = gpu_of(next(iter(bigs)))
-listed = units.list_of("units", bool)
+listed = units.list_of("fewer units", lambda devices: len(devices) < 12)
 left = {gpu: sum(gpu_of(i) == gpu for i in listed) for gpu in map(gpu_of, list(listed) + list(smalls))}
 taken = {gpu: sum(gpu_of(i) == gpu for i in smalls) * 1.5 + (4 if gpu == one else 0) for gpu in left}
 check(all(left[gpu] == int(8 - taken[gpu]) for gpu in left), "units %s beside slices %s" % (left, taken))
@@ -88,9 +95,7 @@ check(code == grpc.StatusCode.FAILED_PRECONDITION and "one slice" in details, "t
 check(small.refuse([name.replace("small", "big")])[0] == grpc.StatusCode.NOT_FOUND, "another resource's id")
 
 # The slices go: what runs in them is not handed out again while it lives.
-plugin.configure("[device-plugin]\ncompute = weight\nmode = share\nspill = host\nslices = spread\n[slice small]\nvram = 1GiB\nreplicas = 2\n")
-plugin.process.send_signal(signal.SIGHUP)
-units, small = kubelet.endpoints(UNITS, SMALL)
+reread("[device-plugin]\ncompute = weight\nmode = share\nspill = host\nslices = spread\n[slice small]\nvram = 1GiB\nreplicas = 2\n")
 smalls = small.list_of("small ones", sized(2))
 check(len({gpu_of(i) for i in smalls}) == 2, "slices that are spread")
 check(not os.path.exists(DIRECTORY + "/softslice-big.sock"), "the socket of a slice that is gone")
@@ -100,10 +105,9 @@ for line in ("mode = share", "spill = host", "weight = 2500", "vram = 2 GiB"):
 check("compute" not in answer.ini, answer.ini)
 
 # CDI names instead of mounts, and of the driver's.
-plugin.configure("[device-plugin]\nanswer = cdi\ndriver = cdi\ncompute = none\ncdi_dir = %s/cdi\n" % TMP)
-plugin.process.send_signal(signal.SIGHUP)
-units, = kubelet.endpoints(UNITS)
-units.list_of("units", bool)
+reread("[device-plugin]\nanswer = cdi\ndriver = cdi\ncompute = none\ncdi_dir = %s/cdi\n" % TMP)
+order = list(dict.fromkeys(map(gpu_of, units.list_of("all units", sized(16)))))
+check(kubelet.registered.empty(), "what stays on offer is not registered again")
 answer, = units.allocate([one + "::5"])
 check((answer.envs, answer.mounts, answer.devices) == ({}, [], []), "CDI names alone")
 check(answer.cdi[0] == "nvidia.com/gpu=" + one and answer.cdi[1].startswith("softslice.io/slice=k8s-"), str(answer.cdi))
@@ -121,11 +125,7 @@ os.makedirs(TMP + "/dev/nvidia-caps")
 for node in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
     with open(TMP + "/dev/" + node, "w", encoding="ascii"):
         pass
-plugin.configure("[device-plugin]\ndev = %s/dev\n" % TMP)
-plugin.process.send_signal(signal.SIGHUP)
-units, = kubelet.endpoints(UNITS)
-devices = units.list_of("units", bool)
-order = list(dict.fromkeys(map(gpu_of, devices)))
+reread("[device-plugin]\ndev = %s/dev\n" % TMP)
 answer, = units.allocate([one + "::6"])
 check([d for d, _, _ in answer.devices] == ["/dev/nvidia%d" % order.index(one), "/dev/nvidiactl", "/dev/nvidia-uvm"], str(answer.devices))
 check(all(here == there and how == "rw" for here, there, how in answer.devices), str(answer.devices))
