@@ -8,3 +8,8 @@ $(installer): deploy/images/install_library.c | needed-to-build
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(COMPILE) -MF $@.d -o $@ $< $(if $(SAN),,-static) $(LDFLAGS)
+
+images: ## Build the images of deploy/images with podman, and start what is in them
+	@scripts/setup containers
+	@scripts/images || [ $$? = 77 ]
+.PHONY: images

@@ -151,7 +151,7 @@ static void prune(int directory, const char *current)
         for (unsigned j = 0; j < count; j++)
             newer += changed[j].tv_sec > changed[i].tv_sec ||
                      (changed[j].tv_sec == changed[i].tv_sec &&
-                      (changed[j].tv_nsec > changed[i].tv_nsec || (changed[j].tv_nsec == changed[i].tv_nsec && j > i)));
+                      (changed[j].tv_nsec > changed[i].tv_nsec || (changed[j].tv_nsec == changed[i].tv_nsec && i < j)));
         if (newer + 1 >= KEPT)
             unlinkat(directory, names[i], 0);
     }

@@ -152,7 +152,8 @@ def tests():
         expect(what + "root", kubelet.inside(a, "taker", "9999"), 1536)
         expect(what + "a user", kubelet.inside(a, "taker", "9999", user=1000), 1536)
         expect(what + "without an environment", kubelet.inside(a, "taker", "9999", user=1000, clear=True), 1536)
-        expect(what + "its own variables", kubelet.inside(a, "env", "SOFTSLICE_VRAM=9GiB", "SOFTSLICE_DISABLE=1", "SOFTSLICE_STATE_DIR=/tmp", "taker", "9999"), 1536)
+        expect(what + "its own variables", kubelet.inside(a, "env", "SOFTSLICE_VRAM=9GiB", "SOFTSLICE_DISABLE=1", "SOFTSLICE_STATE_DIR=/tmp", "taker",
+                                                             "9999"), 1536)
         expect(what + "another library in front", kubelet.inside(a, "env", "LD_PRELOAD=libdl.so.2", "taker", "9999"), 1536)
         expect(what + "two programs", kubelet.inside(a, "taker", "512", "taker", "9999", user=1000), 512, 512)
         # Of two users in one container, the second joins what the first has made.

@@ -142,8 +142,8 @@ for one in charts["plugin"]:
             text.write(one["data"]["softslice.ini"])
     if one["kind"] == "DaemonSet":
         arguments = [word for word in one["spec"]["template"]["spec"]["containers"][0]["args"] if not word.startswith(("--config", "--library"))]
-        done = subprocess.run([os.path.join(os.environ["TEST_BUILD"], "softslice-device-plugin"), "--config=" + os.path.join(os.environ["TEST_TMP"], "softslice.ini"),
-                               "--library=" + os.environ["TEST_LIB"], "--dry-run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        done = subprocess.run([os.path.join(os.environ["TEST_BUILD"], "softslice-device-plugin"),
+                               "--config=" + os.path.join(os.environ["TEST_TMP"], "softslice.ini"), "--library=" + os.environ["TEST_LIB"], "--dry-run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               check=False)
         if done.returncode or "vram-gib" not in done.stdout:
             problems.append("the device plugin says: " + done.stdout)
@@ -153,7 +153,8 @@ said = charted(
     image={"registry": "example.org/", "tag": "9", "pullSecrets": ["s"]}, kubeletDirectory="/k", libraryDirectory="/l", runtimeClassName="",
     exporter={"enabled": False}, nodeSelector={"a": "b"}, tolerations=[], affinity={"nodeAffinity": {}}, plugin={"config": "[slice x]\nvram = 1GiB\n"})
 text = yaml.safe_dump_all(said)
-for word in ("example.org/softslice/device-plugin:9", "example.org/softslice/library:9", "/k/pod-resources", "--library=/l/libsoftslice.so", "[slice x]", "a: b"):
+for word in ("example.org/softslice/device-plugin:9", "example.org/softslice/library:9", "/k/pod-resources", "--library=/l/libsoftslice.so", "[slice x]",
+             "a: b"):
     if word not in text:
         problems.append("chart: %s did not arrive" % word)
 for word in ("exporter", "runtimeClassName", "tolerations", "/var/lib/softslice"):
