@@ -226,31 +226,6 @@ static int open_session(struct call *call, const char *method)
     return 0;
 }
 
-/* A connect() to a socket whose backlog is full waits for its turn, so it is not one that cannot block. */
-static enum rpc_code connect_there(struct call *call)
-{
-    struct sockaddr_un address;
-    int64_t left = call->until - rpc_now_ms();
-    struct timeval patience = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
-    int result = rpc_address(&address, call->path);
-
-    if (result)
-        return rpc_fail(call->reply, RPC_UNAVAILABLE, "%s: %s", call->path, strerror(-result));
-    if (left <= 0)
-        return rpc_fail(call->reply, RPC_DEADLINE_EXCEEDED, "%s: no time is left for the call", call->path);
-    call->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (call->fd < 0 || setsockopt(call->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)))
-        return rpc_fail(call->reply, RPC_UNAVAILABLE, "%s: no socket: %s", call->path, strerror(errno));
-    do
-        result = connect(call->fd, (const struct sockaddr *)&address, sizeof(address));
-    while (result && errno == EINTR);
-    if (result && errno == EAGAIN)
-        return rpc_fail(call->reply, RPC_DEADLINE_EXCEEDED, "%s: the server lets nobody in", call->path);
-    if (result)
-        return rpc_fail(call->reply, RPC_UNAVAILABLE, "%s: %s", call->path, strerror(errno));
-    return RPC_OK;
-}
-
 static enum rpc_code gone(struct call *call)
 {
     return rpc_fail(call->reply, RPC_UNAVAILABLE, "%s: the server closed the connection", call->path);
@@ -299,27 +274,65 @@ static enum rpc_code converse(struct call *call)
     return call->reply->code;
 }
 
+enum rpc_code rpc_call_on(int fd, const char *socket_path, const char *method, const uint8_t *request, size_t length, int64_t until,
+                          struct rpc_reply *reply)
+{
+    struct call call = {.path = socket_path, .fd = fd, .until = until, .reply = reply, .status = -1};
+    int result;
+
+    call.request = rpc_message_new(request, length);
+    result = call.request ? open_session(&call, method) : NGHTTP2_ERR_NOMEM;
+    if (result)
+        rpc_fail(reply, RPC_RESOURCE_EXHAUSTED, "%s: %s", socket_path, nghttp2_strerror(result));
+    else
+        converse(&call);
+    nghttp2_session_del(call.session);
+    rpc_reader_free(&call.reader);
+    rpc_message_release(call.request);
+    close(fd);
+    return reply->code;
+}
+
+/* A connect() to a socket whose backlog is full waits for its turn, so it is not one that cannot block. The socket; -1 with *reply set. */
+static int connect_there(const char *path, int64_t left, struct rpc_reply *reply)
+{
+    struct timeval patience = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
+    struct sockaddr_un address;
+    int result = rpc_address(&address, path);
+    int fd;
+
+    if (result) {
+        rpc_fail(reply, RPC_UNAVAILABLE, "%s: %s", path, strerror(-result));
+        return -1;
+    }
+    if (left <= 0) {
+        rpc_fail(reply, RPC_DEADLINE_EXCEEDED, "%s: no time is left for the call", path);
+        return -1;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    result = fd < 0 ? -1 : setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    while (result == 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address))) {
+        if (errno != EINTR)
+            result = -1;
+    }
+    if (result == 0)
+        return fd;
+    if (fd >= 0 && errno == EAGAIN)
+        rpc_fail(reply, RPC_DEADLINE_EXCEEDED, "%s: the server lets nobody in", path);
+    else
+        rpc_fail(reply, RPC_UNAVAILABLE, "%s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
 enum rpc_code rpc_call(const char *socket_path, const char *method, const uint8_t *request, size_t length, int timeout_ms,
                        struct rpc_reply *reply)
 {
-    struct call call = {.path = socket_path, .fd = -1, .until = rpc_now_ms() + timeout_ms, .reply = reply, .status = -1};
-    int result;
+    int64_t until = rpc_now_ms() + timeout_ms;
+    int fd;
 
     *reply = (struct rpc_reply){0};
-    call.request = rpc_message_new(request, length);
-    if (!call.request)
-        return rpc_fail(reply, RPC_RESOURCE_EXHAUSTED, "no memory for a request of %zu bytes", length);
-    if (!connect_there(&call)) {
-        result = open_session(&call, method);
-        if (result)
-            rpc_fail(reply, RPC_INTERNAL, "%s: %s", socket_path, nghttp2_strerror(result));
-        else
-            converse(&call);
-    }
-    nghttp2_session_del(call.session);
-    if (call.fd >= 0)
-        close(call.fd);
-    rpc_reader_free(&call.reader);
-    rpc_message_release(call.request);
-    return reply->code;
+    fd = connect_there(socket_path, timeout_ms, reply);
+    return fd < 0 ? reply->code : rpc_call_on(fd, socket_path, method, request, length, until, reply);
 }

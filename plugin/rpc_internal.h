@@ -60,6 +60,12 @@ void rpc_reader_free(struct rpc_reader *reader);
 void rpc_percent_encode(char *to, size_t size, const char *text);
 void rpc_percent_decode(char *to, size_t size, const uint8_t *text, size_t length);
 
+/* ---- rpc_client.c */
+
+/* A call on a socket that is connected, which is closed afterwards, until that moment of rpc_now_ms(). *reply has to be empty. */
+enum rpc_code rpc_call_on(int fd, const char *socket_path, const char *method, const uint8_t *request, size_t length, int64_t until,
+                          struct rpc_reply *reply);
+
 /* ---- what both ends do with nghttp2 and sockets */
 
 nghttp2_nv rpc_header(const char *name, const char *value);

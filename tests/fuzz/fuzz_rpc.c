@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a client writes to a gRPC server of the device plugin. `make fuzz` builds this with libFuzzer; tests/plugin/rpc_wire.py does without it.
+/* What a client writes to a gRPC server of the device plugin, and what a server answers to its calls. `make fuzz` builds this with libFuzzer; tests/plugin does without it.
  *
- * Input: its first byte says how it is sent, the rest is what: as it is, or after the beginning that every connection has, or as frames of a known kind on
+ * Input: its first byte says who sends it and how, the rest is what: as it is, or after the beginning that every connection has, or as frames of a known kind on
  * few streams. Afterwards nothing may be left of the connection. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@
     } while (0)
 
 /* Bits of the first byte. */
-enum { BEGUN = 1, FRAMED = 2, CALLED = 4, HALF_CLOSED = 8, SENDING = 16, WATCHING = 32 };
+enum { BEGUN = 1, FRAMED = 2, CALLED = 4, HALF_CLOSED = 8, SENDING = 16, WATCHING = 32, SERVER = 64 };
 
 static const char magic[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0";
 static struct rpc_loop *loop;
@@ -77,8 +77,9 @@ static void serve(void)
 
 static void give(const void *bytes, size_t length)
 {
-    send(client, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT); /* the server may have hung up */
-    serve();
+    send(client, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT); /* who is to read may have hung up */
+    if (server->connection_count)
+        serve();
 }
 
 static void give_frame(uint8_t kind, uint8_t flags, uint8_t stream, const uint8_t *payload, size_t length)
@@ -111,12 +112,10 @@ static void give_frames(const uint8_t *data, size_t size)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void be_client(const uint8_t *data, size_t size)
 {
     int pair[2], how = size ? data[0] : 0;
 
-    if (!server)
-        make_server();
     MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
     client = pair[0];
     MUST(rpc_connection_new(server, pair[1]));
@@ -141,5 +140,41 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < 4 && server->connection_count; i++)
         MUST(rpc_loop_run(loop, 0) == 0);
     MUST(!server->connection_count && TAILQ_EMPTY(&server->connections) && !server->request_bytes);
+}
+
+/* A call whose answer is there before it begins, and then the end of the connection. */
+static void be_server(const uint8_t *data, size_t size)
+{
+    static const char good[] = "\x88\x0f\x10\x10"
+                               "application/grpc";
+    struct rpc_reply reply = {0};
+    int pair[2];
+
+    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    client = pair[0];
+    if (data[0] & BEGUN)
+        give(magic + 24, sizeof(magic) - 24);
+    if (data[0] & CALLED)
+        give_frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, (const uint8_t *)good, sizeof(good) - 1);
+    if (data[0] & FRAMED)
+        give_frames(data + 1, size - 1);
+    else
+        give(data + 1, size - 1);
+    shutdown(client, SHUT_WR);
+    rpc_call_on(pair[1], "fuzz", "/e", data, size, rpc_now_ms() + 60000, &reply);
+    MUST(reply.code <= RPC_UNAUTHENTICATED && reply.code != RPC_DEADLINE_EXCEEDED && (!reply.code || !reply.body));
+    MUST(strlen(reply.message) < sizeof(reply.message) && (!reply.length || reply.body));
+    free(reply.body);
+    close(client);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!server)
+        make_server();
+    if (size && data[0] & SERVER)
+        be_server(data, size);
+    else
+        be_client(data, size);
     return 0;
 }

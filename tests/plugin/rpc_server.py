@@ -218,11 +218,22 @@ def places(echo):
     check(open(scratch("file"), encoding="ascii").read() == "kept" and os.readlink(scratch("link")) == "nowhere", "a file was harmed")
 
 
+def closed_on_exec(echo):
+    """What the program starts gets none of the connections."""
+    with channel(echo) as ours:
+        watch = Watch(ours)
+        for fd in os.listdir("/proc/%d/fdinfo" % echo.process.pid):
+            with open("/proc/%d/fdinfo/%s" % (echo.process.pid, fd), encoding="ascii") as info:
+                flags = int(next(line.split()[1] for line in info if line.startswith("flags:")), 8)
+            check(int(fd) <= 2 or flags & os.O_CLOEXEC, "descriptor %s stays open for programs" % fd)
+        watch.call.cancel()
+
+
 def main():
     echo = Echo()
     check(echo.said == "serving", echo.said)
     before = echo.descriptors()
-    for test in (authority, unary, failures, streams, crowd, again, places):
+    for test in (authority, unary, failures, streams, crowd, closed_on_exec, again, places):
         test(echo)
         wait_for("the connections of %s to end" % test.__name__, lambda: echo.descriptors() <= before)
     for test in (disappearing, rapid):
