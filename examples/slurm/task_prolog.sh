@@ -6,7 +6,7 @@
 #     gres.conf     Name=gpu File=/dev/nvidia0
 #                   Name=shard Count=80 File=/dev/nvidia0        # its memory in GiB, less what the driver itself needs
 #
-# Whoever wants to get past it can: this is the task's own environment.
+# Whoever wants to get past it can: this is the task's own environment. Tested with made-up jobs on the simulated GPU; untested with slurmd.
 set -eu
 root=${SLURM_SOFTSLICE_ROOT:-/run/softslice-slurm}
 library=${SLURM_SOFTSLICE_LIBRARY:-/usr/local/lib/softslice/libsoftslice.so}
