@@ -78,8 +78,8 @@ void rpc_server_send(struct rpc_server *server, const char *path, const uint8_t 
 /* Whether the socket in the file system is still the one that we listen on (the kubelet deletes all when it starts). */
 bool rpc_server_is_there(const struct rpc_server *server);
 
-/* A unary call, from any thread. Blocks, at most timeout_ms, without serving anybody meanwhile. Returns reply->code: the server's, RPC_UNAVAILABLE where nobody listens,
- * RPC_DEADLINE_EXCEEDED. */
+/* A unary call, from any thread. Blocks, at most timeout_ms, without serving anybody meanwhile. Returns reply->code: the server's, RPC_UNAVAILABLE where
+ * nobody listens, RPC_DEADLINE_EXCEEDED. */
 enum rpc_code rpc_call(const char *socket_path, const char *method, const uint8_t *request, size_t length, int timeout_ms,
                        struct rpc_reply *reply);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a client writes to a gRPC server of the device plugin, and what a server answers to its calls. `make fuzz` builds this with libFuzzer; tests/plugin does without it.
+/* What a client writes to a gRPC server of the device plugin, and what a server answers to its calls. `make fuzz` builds this with libFuzzer; tests/plugin
+ * does without it.
  *
- * Input: its first byte says who sends it and how, the rest is what: as it is, or after the beginning that every connection has, or as frames of a known kind on
- * few streams. Afterwards nothing may be left of the connection. */
+ * Input: its first byte says who sends it and how, the rest is what: as it is, or after the beginning that every connection has, or as frames of a known
+ * kind on few streams. Afterwards nothing may be left of the connection. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -398,7 +398,8 @@ def no_descriptors():
 def main():
     echo = Echo()
     before = echo.descriptors()
-    for test in (good_ways, wrong_calls, wrong_pseudo_headers, wrong_messages, pieces, breakers, garbage, pings, many_streams, slow_stream, stuck, unread_replies):
+    for test in (good_ways, wrong_calls, wrong_pseudo_headers, wrong_messages, pieces, breakers, garbage, pings, many_streams, slow_stream, stuck,
+                 unread_replies):
         test(echo)
         wait_for("the connections of %s to end" % test.__name__, lambda: echo.descriptors() <= before)
     for test in (halves, flood, large_requests, crowded):
