@@ -12,7 +12,8 @@ static struct json_object *gpu_json(const struct node *node, unsigned index, boo
     char id[PLUGIN_ID];
 
     document_put(failed, object, "uuid", document_text(gpu->is.uuid));
-    document_put(failed, object, "device", gpu->is.minor < 0 ? json_object_new_string("") : json_object_new_int(gpu->is.minor));
+    if (gpu->is.minor >= 0)
+        document_put(failed, object, "minor", json_object_new_int(gpu->is.minor));
     document_put(failed, object, "healthy", json_object_new_boolean(gpu->is.healthy));
     document_put(failed, object, "memory_bytes", document_number(gpu->is.total));
     document_put(failed, object, "offered_bytes", document_number(gpu->room));

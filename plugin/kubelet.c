@@ -122,8 +122,11 @@ static void listen_on(struct service *service)
 
     service->registered = service->asked = false;
     service->server = rpc_server_new(node->loop, service->socket, service_methods, service_method_count, service, &error);
-    if (service->server)
+    if (service->server || error == service->error) {
+        service->error = error;
         return;
+    }
+    service->error = error;
     if (error == -EADDRINUSE) {
         say_error("another plugin listens on %s: only one can offer " PLUGIN_VENDOR "%s on a node; ending", service->socket,
                   service->name);

@@ -16,6 +16,7 @@ struct service {
     int slice;                  /* OFFER_UNITS, or the index of its slice */
     char socket[PATH_MAX];
     struct rpc_server *server; /* NULL: not listening */
+    int error;                 /* that was told: why it does not listen */
     bool registered, asked;    /* asked: a registration is on its way */
 };
 

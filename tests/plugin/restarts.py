@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 
 try:
     import grpc  # noqa: F401
@@ -100,6 +101,13 @@ with open(fourth.saved + "/k8s-00000001.json", "w", encoding="ascii") as file:
 fifth = Plugin(DIRECTORY)
 fifth.logged("k8s-00000001.json: no record of an allocation")
 fifth.end()
+# A path that no socket can have: said once, and tried on.
+os.mkdir(os.path.join(TMP, "x" * 100))
+sixth = Plugin(os.path.join(TMP, "x" * 100), "sixth")
+sixth.logged("cannot listen on .*: File name too long")
+time.sleep(1.5)  # longer than it takes to try again: what must not come cannot be waited for
+check(sixth.process.poll() is None and sixth.log.count("cannot listen") == 1, sixth.log)
+sixth.end()
 plugin.check_log()
 second.check_log()
 print("ok")
