@@ -8,6 +8,7 @@
 
 #define LINE_MAX_BYTES 4096
 
+static void say(const char *level, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 static void say(const char *level, const char *format, va_list args)
 {
     char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES + 128], date[32];
