@@ -64,23 +64,30 @@ static bool yields(const struct quota *quota, const struct quota_device *d)
     return !replaced;
 }
 
+/* As if nothing were lifted. */
+static uint32_t asked_share(const struct quota *quota, unsigned device)
+{
+    const struct quota_device *d = &quota->device[device];
+
+    return min(min(own_share(quota, device), d->share_admin), share_of_ledger(quota, device));
+}
+
 uint32_t compute_share(const struct quota *quota, unsigned device)
 {
     const struct quota_device *d = &quota->device[device];
 
     if (yields(quota, d))
         return d->share_admin;
-    return min(min(own_share(quota, device), d->share_admin), share_of_ledger(quota, device));
+    return asked_share(quota, device);
 }
 
-/* As if nothing were lifted. */
 static uint32_t tenant_share(const struct quota *quota, unsigned device)
 {
     const struct quota_device *d = &quota->device[device];
 
     /* In a file that has none, all that is known of the tenant's is one's own. */
     if (!ledger_has_compute(&quota->ledger))
-        return min(min(own_share(quota, device), d->share_admin), share_of_ledger(quota, device));
+        return asked_share(quota, device);
     return min(d->share_admin, share_of_ledger(quota, device));
 }
 

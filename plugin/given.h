@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What was given out, as this process knows it and as it is on the host: in ROOT/NAME/.allocation, for the next process, and in a directory that is there after a
- * reboot, too. For the kubelet starts a node's containers again after that with the answer that it was given once, and ROOT is gone. */
+/* What was given out, as this process knows it and as it is on the host: in ROOT/NAME/.allocation, for the next process, and in a directory that is
+ * there after a reboot, too. For the kubelet starts a node's containers again after that with the answer that it was given once, and ROOT is gone. */
 #ifndef SOFTSLICE_PLUGIN_GIVEN_H
 #define SOFTSLICE_PLUGIN_GIVEN_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The device nodes that open a MIG instance, as NVIDIA's MIG User Guide has them: each capability's file says the number of its /dev/nvidia-caps/nvidia-capN. */
+/* The device nodes that open a MIG instance, as NVIDIA's MIG User Guide has them: each capability's file says the number of its
+ * /dev/nvidia-caps/nvidia-capN. */
 #ifndef SOFTSLICE_PLUGIN_MIG_H
 #define SOFTSLICE_PLUGIN_MIG_H
 

@@ -21,8 +21,8 @@ struct nvml_gpu {
 const char *nvml_open(void);
 void nvml_close(void);
 
-/* All GPUs, those in MIG mode as their instances. One that answers with an error is in it, unhealthy, if its UUID is known. How many, or -1 with *why: then NVML
- * is to be opened again. */
+/* All GPUs, those in MIG mode as their instances. One that answers with an error is in it, unhealthy, if its UUID is known. How many, or -1 with *why:
+ * then NVML is to be opened again. */
 int nvml_read(struct nvml_gpu gpu[PLUGIN_GPUS], const char **why);
 
 /* Wait for the XID of a device that nvml_watch() was called for, at most timeout_ms. 1 with *xid, and the UUIDs told apart by the caller through `handle` and

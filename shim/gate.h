@@ -76,8 +76,8 @@ static inline void gate_end(struct gate_launch *launch, CUstream stream, bool pe
     gate_launched(launch, stream, per_thread);
 }
 
-/* A wrapper of a launch: `key_` and `stream_` are expressions of its parameters, `call_` what launches it. The way through the open gate has no call but the driver's: what takes
- * the launch's address, and so keeps the compiler from leaving it in registers, is apart. */
+/* A wrapper of a launch: `key_` and `stream_` are expressions of its parameters, `call_` what launches it. The way through the open gate has no call
+ * but the driver's: what takes the launch's address, and so keeps the compiler from leaving it in registers, is apart. */
 #define GATE_LAUNCH_BY(call_, symbol, parameters, arguments, stream_, per_thread_, key_)                                           \
     static __attribute__((noinline)) CUresult symbol##_asking parameters                                                           \
     {                                                                                                                              \

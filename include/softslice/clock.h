@@ -20,8 +20,8 @@ uint64_t clock_now(void);
  * No cancellation point; keeps errno. */
 bool clock_wait(const uint32_t *word, uint32_t seen, uint64_t until, bool shared);
 
-/* clock_wait() for two words at once: one of this process, and one in memory that other processes map too. Where the kernel cannot (before Linux 5.16, or where a
- * filter forbids it) true comes after a second at the latest, so that the caller looks at the other word then. */
+/* clock_wait() for two words at once: one of this process, and one in memory that other processes map too. Where the kernel cannot (before Linux 5.16,
+ * or where a filter forbids it) true comes after a second at the latest, so that the caller looks at the other word then. */
 bool clock_wait_two(const uint32_t *word, uint32_t seen, const uint32_t *shared, uint32_t shared_seen, uint64_t until);
 
 /* Wake all who sleep on a word. Keeps errno. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a member of a tenant says of its own bytes when somebody asks (`softslice explain`): by what they are for and by size. The ledger has their
- * sum alone; only the process that holds them knows more.
+/* What a member of a tenant says of its own bytes when somebody asks (`softslice explain`): by what they are for and by size. The ledger has their sum
+ * alone; only the process that holds them knows more.
  *
- * Who asks changes one word of the ledger (ledger_ask()); it wakes each member that has a context (before Linux 5.16 they look once a second), which answers with a small
- * file in the tenant's folder, which it takes away some seconds later (ledger_answer()). */
+ * Who asks changes one word of the ledger (ledger_ask()); it wakes each member that has a context (before Linux 5.16 they look once a second), which
+ * answers with a small file in the tenant's folder, which it takes away some seconds later (ledger_answer()). */
 #ifndef SOFTSLICE_EXPLAIN_H
 #define SOFTSLICE_EXPLAIN_H
 

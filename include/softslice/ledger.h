@@ -77,9 +77,9 @@ struct ledger {
     char error[LEDGER_ERROR_MAX]; /* one line for people after a failed call */
 };
 
-/* The state directory to use: `configured` if not "" (LEDGER_COMMON_DIR is made where it is missing), else /run/softslice where it exists and is ours (or is a sticky directory that
- * everybody may write), else /dev/shm/softslice-UID, created 0700. Never a symlink. Returns an O_PATH-like directory fd (O_CLOEXEC),
- * or -errno with ledger->error set: missing, full, read-only, a symlink, foreign-owned. `path` receives its name. */
+/* The state directory to use: `configured` if not "" (LEDGER_COMMON_DIR is made where it is missing), else /run/softslice where it exists and is ours
+ * (or is a sticky directory that everybody may write), else /dev/shm/softslice-UID, created 0700. Never a symlink. Returns an O_PATH-like directory fd
+ * (O_CLOEXEC), or -errno with ledger->error set: missing, full, read-only, a symlink, foreign-owned. `path` receives its name. */
 int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, size_t path_size);
 
 /* Close what ledger_state_dir() opened at `path`, unless another thread of the program has closed that number meanwhile and has something else

@@ -143,8 +143,8 @@ for one in charts["plugin"]:
     if one["kind"] == "DaemonSet":
         arguments = [word for word in one["spec"]["template"]["spec"]["containers"][0]["args"] if not word.startswith(("--config", "--library"))]
         done = subprocess.run([os.path.join(os.environ["TEST_BUILD"], "softslice-device-plugin"),
-                               "--config=" + os.path.join(os.environ["TEST_TMP"], "softslice.ini"), "--library=" + os.environ["TEST_LIB"], "--dry-run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False)
+                               "--config=" + os.path.join(os.environ["TEST_TMP"], "softslice.ini"), "--library=" + os.environ["TEST_LIB"], "--dry-run",
+                               *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode or "vram-gib" not in done.stdout:
             problems.append("the device plugin says: " + done.stdout)
 
