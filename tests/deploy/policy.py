@@ -101,6 +101,17 @@ given("a MIG device", pod_of(container("a", gpu=False, resources={"limits": {"nv
       {"a": (VRAM, {})})
 given("a GPU by variable", pod_of(container("a", gpu=False, env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]), annotations={"vram": "10GiB"}), NOTHING,
       {"a": (VRAM, {})})
+for refuses in "", "void", "none":
+    given("GPUs refused by variable: '%s'" % refuses,
+          pod_of(container("a", gpu=False, env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": refuses}]), annotations={"vram": "10GiB"}), NOTHING, {})
+given("refused and asked for by variable",
+      pod_of(container("a", gpu=False, env=[{"name": "NVIDIA_VISIBLE_DEVICES", "value": value} for value in ("void", "all")]), annotations={"vram": "10GiB"}),
+      NOTHING, {"a": (VRAM, {})})
+given("a GPU by a variable from elsewhere",
+      pod_of(container("a", gpu=False, env=[{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+             annotations={"vram": "10GiB"}), NOTHING, {"a": (VRAM, {})})
+given("another of the vendor's devices", pod_of(container("a", gpu=False, resources={"limits": {"nvidia.com/hostdev": "1"}}), annotations={"vram": "10GiB"}),
+      NOTHING, {})
 given("a sidecar", pod_of(container("a"), container("proxy", gpu=False), annotations={"vram": "10GiB"}), NOTHING, {"a": (VRAM, {})})
 given("two, one of its own", pod_of(container("a"), container("b"), annotations={"vram": "10GiB", "vram.b": "2GiB"}), NOTHING,
       {"a": (VRAM, {}), "b": (["vram = 2GiB"], {})})
