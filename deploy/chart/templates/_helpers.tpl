@@ -27,9 +27,16 @@ imagePullSecrets:
 - name: {{ . }}
 {{- end }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- if or .Values.tolerations (eq .Values.mode "plugin") }}
 tolerations:
+{{- with .Values.tolerations }}
 {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- if eq .Values.mode "plugin" }}
+- key: softslice.io/vram-gib
+  operator: Exists
+  effect: NoSchedule
+{{- end }}
 {{- end }}
 {{- with .Values.affinity }}
 affinity:
