@@ -101,6 +101,6 @@ static inline void cleanup_close(const int *fd)
 }
 
 #define CLEANUP_FREE  __attribute__((cleanup(cleanup_free)))
-#define CLEANUP_CLOSE __attribute__((cleanup(cleanup_close)))
+#define CLEANUP_CLOSE __attribute__((cleanup(cleanup_close), unused)) /* some are there for their end alone */
 
 #endif

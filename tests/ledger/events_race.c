@@ -129,7 +129,8 @@ static void unhurried(void)
 
 static uint64_t *refused; /* by all processes */
 
-/* Until the ring is nearly full, too: a machine that gives them no time would have them begin one storm after the other, and what is overwritten is not counted. */
+/* Until the ring is nearly full, too: a machine that gives them no time would have them begin one storm after the other, and what is
+ * overwritten is not counted. */
 static void *storm(void *argument)
 {
     struct ledger *ledger = argument;
