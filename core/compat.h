@@ -54,6 +54,14 @@ static inline int compat_exists(const char *path)
     return syscall(SYS_newfstatat, AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* How many names what `path` leads to has; -1 where that cannot be learned. */
+static inline long compat_links(const char *path)
+{
+    struct stat status;
+
+    return syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0) == 0 ? (long)status.st_nlink : -1;
+}
+
 /* Of what a symbolic link leads to; 0 where that cannot be learned. */
 static inline uint64_t compat_inode(const char *path)
 {

@@ -49,6 +49,18 @@ static bool is_admins(struct config_loader *loader, const struct ini_file *file)
     return true;
 }
 
+/* A directory that is mounted into a container stays there when it is removed on the host, empty: no other one has no name left. */
+static bool is_in_removed_directory(const char *path)
+{
+    char directory[PATH_MAX];
+    const char *end = strrchr(path, '/');
+
+    if (!end || end == path)
+        return false;
+    log_format(directory, sizeof(directory), "%.*s", (int)(end - path), path);
+    return compat_links(directory) == 0;
+}
+
 static void read_admin_file(struct config_loader *loader, struct ini_file *file)
 {
     struct config *config = loader->config;
@@ -59,11 +71,11 @@ static void read_admin_file(struct config_loader *loader, struct ini_file *file)
         return;
     log_format(config->admin_ini, sizeof(config->admin_ini), "%s", loader->input->admin_file);
     rc = ini_file_open(file, config->admin_ini, &what);
-    if (rc == -ENOENT && !compat_exists(config->admin_ini))
+    if (rc == -ENOENT && !compat_exists(config->admin_ini) && !is_in_removed_directory(config->admin_ini))
         return;
     config->admin_present = true;
-    if (rc == -ENOENT)
-        what = "a symbolic link that leads nowhere"; /* a mount that is not there yet must not read as "no limits" */
+    if (rc == -ENOENT) /* a mount that is not there yet, or not any more, must not read as "no limits" */
+        what = compat_exists(config->admin_ini) ? "a symbolic link that leads nowhere" : "its directory was removed";
     if (rc < 0)
         fail_admin(loader, what);
     else if (is_admins(loader, file))

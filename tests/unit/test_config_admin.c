@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The admin's file: whose it must be, how its limits combine with the user's, what a user may not switch off; and devices that are not there. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/wait.h>
 
 #include "config_helper.h"
@@ -132,6 +133,25 @@ Test(config_admin, admin_file_that_is_no_file)
     cr_assert(unlink(admin_path) == 0);
     cr_assert(symlink("admin.ini", admin_path) == 0);
     BAD("admin.ini: too many symbolic links");
+}
+
+/* As a container sees a mounted directory of limits that was removed on the host: it is there, and empty. */
+Test(config_admin, admin_files_directory_that_was_removed)
+{
+    char kept[PATH_MAX];
+    int fd;
+
+    strcpy(kept, admin_path);
+    cr_assert(mkdir(kept, 0755) == 0);
+    fd = open(kept, O_RDONLY | O_DIRECTORY);
+    cr_assert(fd >= 0);
+    snprintf(admin_path, sizeof(admin_path), "/proc/self/fd/%d/admin.ini", fd);
+    GOOD();
+    cr_expect_not(config.admin_present);
+    cr_assert(rmdir(kept) == 0);
+    BAD("admin.ini: its directory was removed");
+    cr_expect(config.admin_present);
+    close(fd);
 }
 
 /* In a child, because uids do not come back. Returns the child's exit status. */
