@@ -182,6 +182,30 @@ static void remove_ended(struct node *node, const struct cdi_root *root, const c
     }
 }
 
+static bool is_in_use(const struct node *node, const struct cdi_root *root, const struct given *record)
+{
+    return node->pods.known ? record->listed || !record->missing_since : given_lives(record, root);
+}
+
+/* The bytes of the devices of a record that no earlier one in use has: containers of one pod can have the same ones one after the other. */
+static uint64_t bytes_in_use(const struct node *node, const struct cdi_root *root, unsigned number)
+{
+    const struct given *record = &node->given.one[number];
+    uint64_t own = 0;
+
+    if (!is_in_use(node, root, record))
+        return 0;
+    for (unsigned i = 0; i < record->ids; i++) {
+        char *const id[] = {record->id[i]};
+        bool again = false;
+
+        for (unsigned j = 0; j < number && !again; j++)
+            again = given_has(&node->given.one[j], record->resource, id, 1) && is_in_use(node, root, &node->given.one[j]);
+        own += !again;
+    }
+    return record->bytes / record->ids * own;
+}
+
 /* Devices that were given out before the configuration changed can overlap with those that are offered now. */
 static enum rpc_code check_room(const struct node *node, const struct cdi_root *root, const char *resource, char *const *ids,
                                 size_t count, unsigned gpu, uint64_t bytes, struct rpc_reply *reply)
@@ -191,15 +215,9 @@ static enum rpc_code check_room(const struct node *node, const struct cdi_root *
 
     for (unsigned i = 0; i < node->given.count; i++) {
         const struct given *record = &node->given.one[i];
-        bool again = false;
 
-        if (strcmp(record->uuid, on->is.uuid) != 0 || given_has(record, resource, ids, count))
-            continue;
-        /* Containers of one pod can have had the same devices one after the other. */
-        for (unsigned j = 0; j < i; j++)
-            again |= given_overlap(record, &node->given.one[j]);
-        if (!again && (node->pods.known ? record->listed || !record->missing_since : given_lives(record, root)))
-            taken += record->bytes;
+        if (strcmp(record->uuid, on->is.uuid) == 0 && !given_has(record, resource, ids, count))
+            taken += bytes_in_use(node, root, i);
     }
     if (taken + bytes <= on->room)
         return RPC_OK;
@@ -263,13 +281,24 @@ static enum rpc_code make_files(struct node *node, const struct cdi_root *root, 
     return fail_with(reply, &error);
 }
 
+/* The clock may have been set back since one was made: what is given out later must not seem older. */
+static int64_t later_than_all(const struct given_list *given, int64_t now)
+{
+    for (unsigned i = 0; i < given->count; i++)
+        now = given->one[i].made > now ? given->one[i].made : now;
+    return now;
+}
+
 static enum rpc_code give(struct node *node, const struct cdi_root *root, int slice, char *const *ids, size_t count, unsigned gpu,
                           const char *library, struct answer *answer, struct rpc_reply *reply)
 {
     uint64_t bytes = offer_bytes(&node->offer, &node->settings, slice, gpu, (unsigned)count);
     struct cdi_budget budget = {0};
-    struct given record = {
-        .bytes = bytes, .made = time(NULL), .ids = (unsigned)count, .limits = budget.limits, .cdi = node->settings.answer_cdi};
+    struct given record = {.bytes = bytes,
+                           .made = later_than_all(&node->given, time(NULL)),
+                           .ids = (unsigned)count,
+                           .limits = budget.limits,
+                           .cdi = node->settings.answer_cdi};
     struct cli_error error = {""};
     enum rpc_code code;
 

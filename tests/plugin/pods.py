@@ -106,9 +106,11 @@ again, = units.allocate(ids[1:3])
 check(plugin.budgets() == {again.name, beside.name, "k8s-broken"}, "the old one is gone, the one beside stays: %s" % plugin.budgets())
 plugin.logged(first.name + " is removed: its devices are given to another container")
 
-# The configuration changed while containers run: memory is not given out twice.
+# The configuration changed while containers run: memory is not given out twice, and what an init container had and the one after it has counts once.
+units.allocate(ids[5:6])
+units.allocate(ids[5:8])
 pods = Pods(SOCKET)
-pods.pods = [("x", "a", "a", UNITS, ids[1:3]), ("x", "b", "b", UNITS, ids[4:5])]
+pods.pods = [("x", "a", "a", UNITS, ids[1:3]), ("x", "b", "b", UNITS, ids[4:5]), ("x", "c", "c", UNITS, ids[5:8])]
 plugin.logged(again.name + " is container a of pod x/a")
 plugin.end()
 plugin = Plugin(DIRECTORY, config="[device-plugin]\nslices = pack\npods = %s\nask_pods = 100ms\n[slice all]\nvram = 6GiB\n" % SOCKET)
@@ -116,7 +118,7 @@ units, sliced = kubelet.endpoints(UNITS, "softslice.io/all")
 one, = sliced.list_of("a slice", bool)
 check(one.startswith(gpu), "the slice is on the first GPU")
 code, details = sliced.refuse([one])
-check(code == grpc.StatusCode.FAILED_PRECONDITION and "running containers have 3072 MiB" in details, "%s: %s" % (code, details))
+check(code == grpc.StatusCode.FAILED_PRECONDITION and "running containers have 6144 MiB" in details, "%s: %s" % (code, details))
 pods.pods = [("x", "b", "b", UNITS, ids[4:5])]
 asked = pods.asked
 wait_for("two looks", lambda: pods.asked > asked + 2)
