@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -246,6 +247,9 @@ int main(int argc, char **argv)
     /* What containers of all users load may be changed by root alone. */
     if ((status.st_mode & S_IWOTH) || status.st_uid != geteuid())
         return fail("%s: not ours alone: belongs to uid %u, mode %o", place, status.st_uid, status.st_mode & 07777);
+    /* Two pods may come to a node at once: one after the other. It goes with the process. */
+    if (flock(directory, LOCK_EX) < 0)
+        return fail("%s: cannot be locked: %s", place, strerror(errno));
     if (checks) {
         bool is = same(directory, LIBRARY, &library) && same(directory, PRELOAD, &preload);
 
@@ -256,5 +260,6 @@ int main(int argc, char **argv)
     result = install(directory, place, &library, &preload);
     if (result || !stays)
         return result;
+    flock(directory, LOCK_UN);
     return sigwait(&signals, &result) ? 1 : 0;
 }
