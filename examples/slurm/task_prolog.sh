@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # TaskProlog of slurmd (slurm.conf: TaskProlog=/etc/slurm/softslice/task_prolog.sh), as the user before each task: what it prints as "export NAME=VALUE"
-# is the task's environment. A shard is a GiB: `sbatch --gres=shard:10` has 10 GiB, and at most that part of the GPU's time: jobs do not see each other's turns, and
-# those that want the GPU at once each get less. Where Count is not 80, change shards_of_gpu below.
+# is the task's environment. A shard is a GiB: `sbatch --gres=shard:10` has 10 GiB, and at most that part of the GPU's time: jobs do not see each
+# other's turns, and those that want the GPU at once each get less. Where Count is not 80, change shards_of_gpu below.
 #
 #     gres.conf     Name=gpu File=/dev/nvidia0
 #                   Name=shard Count=80 File=/dev/nvidia0        # its memory in GiB, less what the driver itself needs
