@@ -13,6 +13,7 @@
 /* Of a GPU that a container was not given but sees all the same (a pod can set NVIDIA_VISIBLE_DEVICES): too little for a context. */
 #define OTHER_GPUS "1MiB"
 
+#define RESTORE_MOST  60.0
 #define RESTORE_AGAIN 5.0 /* seconds: where the library is installed by a container that comes later */
 
 /* ---- the limits */
@@ -387,7 +388,7 @@ static int restore(void *context, const struct given *record)
 
 void allocate_restore(struct node *node)
 {
-    static double next;
+    static double next, wait = RESTORE_AGAIN;
     static bool told;
     struct cli_error error = {""};
     struct cdi_root root = {.fd = -1};
@@ -396,10 +397,10 @@ void allocate_restore(struct node *node)
 
     if (node->restored || now_seconds() < next)
         return;
-    next = now_seconds() + RESTORE_AGAIN;
+    next = now_seconds() + wait;
     if (library_find(node->library, library, &error) == 0 && cdi_root_open(&root, node->root, true, &error) == 0) {
-        given_restore(&node->given, &root, restore, &restoring);
-        node->restored = true;
+        node->restored = given_restore(&node->given, &root, restore, &restoring);
+        wait = wait * 2 < RESTORE_MOST ? wait * 2 : RESTORE_MOST;
     } else if (!told) {
         say_warning("%s; nothing can be given out without", error.text);
         told = true;

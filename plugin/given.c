@@ -245,23 +245,44 @@ static bool is_known(const struct given_list *records, const char *name)
     return false;
 }
 
-static void restore_one(struct given_list *records, const struct cdi_root *root, struct json_object *object, const char *name,
+/* One that is on the host is a running container's, whether this process could read it or not: it is taken, or left alone. */
+static bool is_on_host(struct given_list *records, const struct cdi_root *root, const char *name)
+{
+    char path[CONFIG_TENANT_MAX + sizeof(FILE_NAME) + 1];
+    struct json_object *object;
+    struct given record;
+
+    snprintf(path, sizeof(path), "%s/" FILE_NAME, name);
+    if (faccessat(root->fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+        return false;
+    object = read_json(root->fd, path);
+    if (object && take_record(object, name, &record) && append(records, &record) < 0)
+        forget(&record);
+    json_object_put(object);
+    return true;
+}
+
+/* False: it should be there, and could not be made. */
+static bool restore_one(struct given_list *records, const struct cdi_root *root, struct json_object *object, const char *name,
                         int (*make)(void *context, const struct given *record), void *context)
 {
     struct given record;
 
     if (!cdi_is_name(name) || !take_record(object, name, &record)) {
         say_warning("%s/%s" SAVED ": no record of an allocation: it is left as it is", records->saved, name);
-        return;
+        return true;
     }
-    if (make(context, &record) == 0 && given_add(records, root, &record) == 0)
+    bool made = make(context, &record) == 0 && given_add(records, root, &record) == 0;
+    if (made)
         say_info("%s is made again, for the container that had it before", name);
     forget(&record);
+    return made;
 }
 
-void given_restore(struct given_list *records, const struct cdi_root *root, int (*make)(void *context, const struct given *record),
+bool given_restore(struct given_list *records, const struct cdi_root *root, int (*make)(void *context, const struct given *record),
                    void *context)
 {
+    bool all_made = true;
     DIR *all = records->saved ? opendir(records->saved) : NULL;
     char name[CONFIG_TENANT_MAX];
     struct dirent *entry;
@@ -274,14 +295,15 @@ void given_restore(struct given_list *records, const struct cdi_root *root, int 
             strcmp(entry->d_name + length - end, SAVED) != 0)
             continue;
         snprintf(name, sizeof(name), "%.*s", (int)(length - end), entry->d_name);
-        if (is_known(records, name))
+        if (is_known(records, name) || is_on_host(records, root, name))
             continue;
         object = read_json(dirfd(all), entry->d_name);
-        restore_one(records, root, object, name, make, context);
+        all_made &= restore_one(records, root, object, name, make, context);
         json_object_put(object);
     }
     if (all)
         closedir(all);
+    return all_made;
 }
 
 static void leave_spec(const struct cdi_root *root, const char *name)

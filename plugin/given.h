@@ -35,8 +35,9 @@ struct given_list {
 /* Take what an earlier process left below the root. What cannot be read is told and left alone. */
 void given_load(struct given_list *records, const char *root);
 
-/* Call `make` for each that is saved and not below the root any more; where it returns 0, the allocation is taken. */
-void given_restore(struct given_list *records, const struct cdi_root *root, int (*make)(void *context, const struct given *record),
+/* Call `make` for each that is saved and not below the root any more; where it returns 0, the allocation is taken. False: one or more could not be made,
+ * which is worth another try. */
+bool given_restore(struct given_list *records, const struct cdi_root *root, int (*make)(void *context, const struct given *record),
                    void *context);
 
 /* Note a new one, on the host too. 0 or -errno; then nothing is noted. */

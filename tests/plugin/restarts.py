@@ -93,6 +93,21 @@ for one in given:
         check("vram = 1 GiB\n" in file.read(), "the same limits")
     check(os.path.exists("%s/turns/%s.turns" % (fourth.root, one)), "an entry of turns")
 fourth.end()
+# What came to be there while the library was waited for is a running container's: it is left as it is, and the rest is made again.
+late, away = os.path.join(TMP, "late.so"), fourth.root + ".away"
+os.rename(fourth.root, away)
+waits = Plugin(DIRECTORY, options=("--library", late))
+waits.logged("nothing can be given out without")
+os.makedirs(waits.root, 0o700, exist_ok=True)
+there, *gone = sorted(given)
+os.rename(os.path.join(away, there), os.path.join(waits.root, there))
+with open(os.path.join(waits.root, there, "marker"), "w", encoding="ascii"):
+    pass
+shutil.copy(os.environ["TEST_LIB"], late + ".new")
+os.rename(late + ".new", late)
+wait_for("the others", lambda: waits.budgets() == given and all(os.path.exists("%s/%s/.allocation" % (waits.root, one)) for one in gone))
+check(os.path.exists(os.path.join(waits.root, there, "marker")), "what was there was made anew")
+waits.end()
 # What is removed is not made again.
 for one in given:
     check(os.path.exists("%s/%s.json" % (fourth.saved, one)), "saved")
