@@ -8,7 +8,8 @@
 
 #include "cdi.h"
 
-#define DEPTH_MAX 256 /* directories in directories that are removed: a tenant could make any number in its folder */
+#define DEPTH_MAX  256   /* directories in directories, each of which takes a descriptor */
+#define ROUNDS_MAX 10000 /* in which what is deeper is deleted */
 
 static int write_all(int fd, const char *text, size_t length)
 {
@@ -70,37 +71,66 @@ int cdi_folder(int directory, const char *name, mode_t mode)
     return result;
 }
 
-static int delete_content(int directory, const char *name, unsigned depth);
+/* A container makes its folders as deep as it likes: what lies deeper than so many descriptors reach is moved up and deleted from there. */
+struct deleting {
+    int top; /* the folder that is to go, in which nobody else can write */
+    unsigned moved;
+};
 
-static int delete_at(int directory, const char *name, unsigned depth)
+static int delete_content(struct deleting *deleting, int directory, unsigned depth);
+
+static int move_up(struct deleting *deleting, int directory, const char *name)
 {
-    int result;
+    char place[32];
+
+    for (unsigned i = 0; i < ROUNDS_MAX; i++) {
+        snprintf(place, sizeof(place), ".moved-%u", ++deleting->moved);
+        if (renameat(directory, name, deleting->top, place) == 0 || errno == ENOENT)
+            return 0;
+        if (errno != ENOTEMPTY && errno != EEXIST) /* one that a killed process left */
+            break;
+    }
+    return -errno;
+}
+
+static int delete_at(struct deleting *deleting, int directory, const char *name, unsigned depth)
+{
+    int fd, result;
 
     if (unlinkat(directory, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return -errno;
-    result = depth ? delete_content(directory, name, depth - 1) : -ELOOP;
+    if (depth == 0)
+        return move_up(deleting, directory, name);
+    fd = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : -errno;
+    result = delete_content(deleting, fd, depth - 1);
     if (result < 0)
         return result;
     return unlinkat(directory, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -errno;
 }
 
-static int delete_content(int directory, const char *name, unsigned depth)
+/* Closes the directory. What cannot be deleted keeps nothing else from it. */
+static int delete_content(struct deleting *deleting, int directory, unsigned depth)
 {
-    int fd = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), result = 0;
-    DIR *all = fd < 0 ? NULL : fdopendir(fd);
+    DIR *all = fdopendir(directory);
     struct dirent *entry;
+    int result = 0;
 
     if (!all) {
         result = -errno;
-        if (fd >= 0)
-            close(fd);
+        close(directory);
         return result;
     }
-    while (result == 0 && (entry = readdir(all))) {
+    while ((entry = readdir(all))) {
+        int one = 0;
+
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            result = delete_at(fd, entry->d_name, depth);
+            one = delete_at(deleting, directory, entry->d_name, depth);
+        if (result == 0)
+            result = one;
     }
     closedir(all);
     return result;
@@ -108,5 +138,24 @@ static int delete_content(int directory, const char *name, unsigned depth)
 
 int cdi_delete(int directory, const char *name)
 {
-    return delete_at(directory, name, DEPTH_MAX);
+    struct deleting deleting = {0};
+    int result = 0;
+
+    if (unlinkat(directory, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR && errno != EPERM)
+        return -errno;
+    CLEANUP_CLOSE int top = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (top < 0)
+        return errno == ENOENT ? 0 : -errno;
+    deleting.top = top;
+    for (unsigned round = 0, before = 1; result == 0 && before != deleting.moved && round < ROUNDS_MAX; round++) {
+        int again = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        before = deleting.moved;
+        result = again < 0 ? -errno : delete_content(&deleting, again, DEPTH_MAX);
+    }
+    if (result < 0)
+        return result;
+    return unlinkat(directory, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : -errno;
 }

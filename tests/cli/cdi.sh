@@ -332,7 +332,24 @@ expect_out '"limit_bytes": ?805306368'
 expect_out '"container": ?"team-a"'
 exec 3>&- 4<&-
 wait
-try "$softslice" cdi remove --root "$root" team-a 9b
+# What a container left in its folder: deeper than there are descriptors, with more beside it at each depth.
+python3 - "$root/team-a/team-a" <<'END' || fail "no deep folders"
+import os, sys
+os.chdir(sys.argv[1])
+for i in range(1500):
+    for name in ("aa", "mm", "zz"):
+        os.mkdir(name)
+    open("mm/file", "w").close()
+    os.symlink("/", "mm/link")
+    os.chdir("mm")
+END
+mkdir "$root/team-a/.moved-1" && mkdir "$root/team-a/.moved-1/as a killed one left it"
+try prlimit --nofile=300 "$softslice" cdi remove --root "$root" team-a 9b
+expect_status 0
+[ ! -e "$root/team-a" ] || fail "deep folders stayed"
+try "$softslice" cdi list --root "$root"
+make --tenant team-a --vram 1GiB --output "$spec"
+try "$softslice" cdi remove --root "$root" team-a
 expect_status 0
 expect_quiet
 [ ! -e "$spec" ] || fail "an empty spec stayed"
