@@ -313,6 +313,12 @@ void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
 
 bool records_shift(struct records *records, const struct record *part, int64_t change, uint64_t most, uint64_t *before)
 {
+    return records_shift_from(records, part, change, 0, most, before);
+}
+
+bool records_shift_from(struct records *records, const struct record *part, int64_t change, uint64_t least, uint64_t most,
+                        uint64_t *before)
+{
     uint64_t hash = mix(part->key), after;
     struct shard *shard = enter(records, hash);
     struct record *slot = find(shard, hash, part->key), new = *part, old;
@@ -323,7 +329,7 @@ bool records_shift(struct records *records, const struct record *part, int64_t c
         after = *before > 0 - (uint64_t)change ? *before + (uint64_t)change : 0;
     else if (__builtin_add_overflow(*before, (uint64_t)change, &after))
         after = UINT64_MAX;
-    if (change > 0 && after > most) {
+    if (change > 0 && (after > most || *before < least)) {
         done = false;
     } else if (slot && after) {
         slot->bytes = after;

@@ -26,7 +26,8 @@ static bool add_to_begun(struct bucket *bucket, const struct record *part, uint6
 
         if (bucket->share > most - sum.bytes)
             return false;
-        if (records_shift(process_buckets(), part, (int64_t)bucket->share, most, &before))
+        /* Not if that granule has been given back since: another thread's removal may have taken the sum below it. */
+        if (records_shift_from(process_buckets(), part, (int64_t)bucket->share, most - granule + 1, most, &before))
             return true;
     }
     return false;

@@ -54,6 +54,10 @@ void records_subtract(struct records *records, uint64_t key, uint64_t bytes,
  * 0 it goes. *before is what it had. False, with nothing changed, if it would have more than `most`, or for want of host memory. */
 bool records_shift(struct records *records, const struct record *part, int64_t change, uint64_t most, uint64_t *before);
 
+/* The same, and nothing is added to a sum that is below `least`. */
+bool records_shift_from(struct records *records, const struct record *part, int64_t change, uint64_t least, uint64_t most,
+                        uint64_t *before);
+
 /* Whether there is a record that `match`, called under a lock as above, is true for. *from, shared by threads, is where the last search found
  * one and this one begins. If there is none, *changes differs from what it was before if sums came or went since. */
 bool records_search(struct records *records, bool (*match)(void *argument, const struct record *record), void *argument,

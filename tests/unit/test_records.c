@@ -353,3 +353,22 @@ Test(records, all_are_visited)
     records_visit(records, visit, NULL);
     cr_assert_eq(visited, records_count(records));
 }
+
+/* Between a look at a sum and an addition to it another thread may have taken it down, past what the look was good for. */
+Test(records, a_sum_that_fell_is_not_added_to)
+{
+    struct records *r = calloc(1, records_size());
+    struct record part = {.key = 7}, sum;
+    uint64_t before;
+
+    cr_assert(records_shift(r, &part, 30, UINT64_MAX, &before) && before == 0);
+    cr_assert(records_shift_from(r, &part, 5, 21, 40, &before) && before == 30);
+    cr_assert_not(records_shift_from(r, &part, 6, 21, 40, &before));
+    cr_assert(records_shift(r, &part, -15, UINT64_MAX, &before) && before == 35);
+    cr_assert_not(records_shift_from(r, &part, 5, 21, 40, &before));
+    cr_assert(before == 20 && records_find(r, 7, &sum) && sum.bytes == 20);
+    cr_assert(records_shift(r, &part, -20, UINT64_MAX, &before));
+    cr_assert_not(records_shift_from(r, &part, 5, 1, 40, &before));
+    cr_assert_not(records_find(r, 7, &sum));
+    free(r);
+}
