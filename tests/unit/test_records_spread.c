@@ -2,22 +2,6 @@
 /* Device pointers are far from random: however they are aligned, no shard may overflow and no search may become long. */
 #include <criterion/criterion.h>
 
-#define records_size         inner_size
-#define records_put          inner_put
-#define records_take         inner_take
-#define records_find         inner_find
-#define records_drop_context inner_drop_context
-#define records_drop_all     inner_drop_all
-#define records_count        inner_count
-#define records_add          inner_add
-#define records_subtract     inner_subtract
-#define records_search       inner_search
-#define records_take_of      inner_take_of
-#define records_enter        inner_enter
-#define records_shift        inner_shift
-#define records_on_device    inner_on_device
-#define records_of_context   inner_of_context
-#define records_visit        inner_visit
 #include "records.c"
 
 static struct records records;
