@@ -125,16 +125,38 @@ static int set_mode(int dirfd, const char *name, unsigned mode)
     return result;
 }
 
-/* Make LEDGER_COMMON_DIR: under another name, for with its own it must be everybody's from the first moment on. */
-static void make_common(void)
+/* Give a folder its name where nothing has it. Where a kernel or file system cannot see to that, an empty folder that was given the name
+ * meanwhile is replaced; whoever has it open finds it gone, as after a collection. */
+static int set_name(int dirfd, const char *temporary, const char *name)
 {
-    char temporary[64];
+    int result = sys_rename_new(dirfd, temporary, name);
+    struct stat status;
 
-    log_format(temporary, sizeof(temporary), LEDGER_COMMON_DIR ".%llx", (unsigned long long)sys_random());
-    if (sys_mkdirat(AT_FDCWD, temporary, 0700) < 0)
-        return;
-    if (set_mode(AT_FDCWD, temporary, 01777) < 0 || sys_rename_new(temporary, LEDGER_COMMON_DIR) < 0)
-        sys_unlinkat(AT_FDCWD, temporary, AT_REMOVEDIR);
+    if (result != -EINVAL && result != -ENOSYS && result != -EOPNOTSUPP && result != -EPERM)
+        return result;
+    if (sys_lstatat(dirfd, name, &status) == 0)
+        return -EEXIST;
+    result = sys_rename(dirfd, temporary, name);
+    return result == -ENOTEMPTY ? -EEXIST : result;
+}
+
+/* Make a folder that has its mode, whatever the umask, from the moment on at which it has its name: others may be waiting for it, and who
+ * makes it may be killed. `temporary` and a number name it until then. */
+static int make_folder(int dirfd, const char *name, const char *temporary, unsigned mode)
+{
+    char path[64];
+    int result;
+
+    log_format(path, sizeof(path), "%s%llx", temporary, (unsigned long long)sys_random());
+    result = sys_mkdirat(dirfd, path, 0700);
+    if (result < 0)
+        return result;
+    result = set_mode(dirfd, path, mode);
+    if (result == 0)
+        result = set_name(dirfd, path, name);
+    if (result < 0)
+        sys_unlinkat(dirfd, path, AT_REMOVEDIR);
+    return result;
 }
 
 int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, size_t path_size)
@@ -156,7 +178,7 @@ int ledger_state_dir(struct ledger *ledger, const char *configured, char *path, 
         path[length] = '\0';
         fd = open_directory(AT_FDCWD, path, O_PATH, &status);
         if (fd == -ENOENT && strcmp(path, LEDGER_COMMON_DIR) == 0) {
-            make_common();
+            make_folder(AT_FDCWD, LEDGER_COMMON_DIR, LEDGER_COMMON_DIR ".", 01777);
             fd = open_directory(AT_FDCWD, path, O_PATH, &status);
         }
     } else {
@@ -209,9 +231,7 @@ int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum 
         fd = open_directory(dirfd, name, O_RDONLY, &status);
         if (fd != -ENOENT || attempt == 16)
             break;
-        result = sys_mkdirat(dirfd, name, mode & 0777);
-        if (result == 0)
-            result = set_mode(dirfd, name, mode);
+        result = make_folder(dirfd, name, LEDGER_TEMPORARY, mode);
         if (result < 0 && result != -EEXIST && result != -ENOENT) {
             fd = result;
             break;
@@ -227,7 +247,7 @@ int ledger_folder_open(struct ledger *ledger, int dirfd, const char *name, enum 
         sys_close(fd);
         return ledger_fail(ledger, -EPERM, "tenant folder %s belongs to uid %u", name, status.st_uid);
     }
-    /* Its maker may have been killed between the two calls above. */
+    /* Somebody may have made it by hand, for its user alone. */
     if (status.st_uid == geteuid() && state == LEDGER_SHARED && (status.st_mode & 07777) != mode)
         sys_fchmod(fd, mode);
     return fd;
@@ -297,6 +317,13 @@ void ledger_sweep(int folder)
     }
 }
 
+static bool is_old(const struct stat *status)
+{
+    uint64_t changed = (uint64_t)status->st_mtim.tv_sec * UINT64_C(1000000000) + (uint64_t)status->st_mtim.tv_nsec;
+
+    return sys_now(CLOCK_REALTIME) - changed > COLLECT_AGE;
+}
+
 /* Remove one folder if its members have ended. Whoever joins holds the attach lock until it owns a slot and has seen that the file still has
  * its name, so a file on which all locks can be had is nobody's. */
 static void collect_one(int dirfd, const char *name)
@@ -304,12 +331,10 @@ static void collect_one(int dirfd, const char *name)
     struct ledger_header header;
     struct stat status;
     int folder = open_directory(dirfd, name, O_RDONLY, &status), fd;
-    uint64_t made;
 
     if (folder < 0)
         return;
     fd = sys_openat(folder, LEDGER_NAME, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
-    made = (uint64_t)status.st_mtim.tv_sec * UINT64_C(1000000000) + (uint64_t)status.st_mtim.tv_nsec;
     if (fd >= 0 && sys_pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) && header.magic == LEDGER_MAGIC &&
         header.major == LEDGER_MAJOR && header.slots <= LEDGER_SLOTS_CAP && sys_lock(fd, LEDGER_LOCK_ATTACH, 1) == 0 &&
         sys_lock(fd, LEDGER_LOCK_SLOTS, header.slots ? header.slots : 1) == 0) {
@@ -318,13 +343,22 @@ static void collect_one(int dirfd, const char *name)
             ledger_sweep(folder);
             sys_unlinkat(dirfd, name, AT_REMOVEDIR);
         }
-    } else if (fd == -ENOENT && sys_now(CLOCK_REALTIME) - made > COLLECT_AGE) {
+    } else if (fd == -ENOENT && is_old(&status)) {
         ledger_sweep(folder);
         sys_unlinkat(dirfd, name, AT_REMOVEDIR);
     }
     if (fd >= 0)
         sys_close(fd);
     sys_close(folder);
+}
+
+/* Remove a folder that was never given its name, if its maker had the time; it is empty, and its mode may let nobody open it. */
+static void collect_unnamed(int dirfd, const char *name)
+{
+    struct stat status;
+
+    if (sys_lstatat(dirfd, name, &status) == 0 && S_ISDIR(status.st_mode) && is_old(&status))
+        sys_unlinkat(dirfd, name, AT_REMOVEDIR);
 }
 
 /* Count the folders that go with their members, collecting COLLECT_MAX of them from number `from` on. */
@@ -337,12 +371,13 @@ static unsigned collect_pass(int dir, int dirfd, unsigned from, bool collect)
     while ((size = sys_getdents(dir, entries, sizeof(entries))) > 0) {
         for (ssize_t at = 0; at < size;) {
             struct dirent64 *entry = (struct dirent64 *)(entries + at);
+            bool unnamed = strncmp(entry->d_name, LEDGER_TEMPORARY, strlen(LEDGER_TEMPORARY)) == 0;
 
             at += entry->d_reclen;
-            if (!is_collected(entry->d_name))
+            if (!unnamed && !is_collected(entry->d_name))
                 continue;
             if (collect && count >= from && count - from < COLLECT_MAX)
-                collect_one(dirfd, entry->d_name);
+                (unnamed ? collect_unnamed : collect_one)(dirfd, entry->d_name);
             count++;
         }
     }

@@ -18,7 +18,7 @@
 #define LEDGER_MADE_PREFIX "run-" /* a tenant whose name was made up: the prefix, a pid, '-' and so many hexadecimal digits */
 #define LEDGER_MADE_DIGITS 8
 #define LEDGER_ANSWER      "explain-" /* a member's ledger_answer(): the prefix and its slot */
-#define LEDGER_TEMPORARY   ".new-"    /* a file that is not published yet, where O_TMPFILE does not work */
+#define LEDGER_TEMPORARY   ".new-"    /* a folder without its name yet; a file not yet published, where O_TMPFILE does not work */
 
 /* Set ledger->error and return `code`. */
 int ledger_fail(struct ledger *ledger, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));

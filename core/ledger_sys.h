@@ -58,10 +58,15 @@ static inline int sys_linkat(int old_dir, const char *old_path, int new_dir, con
     return (int)sys_result(syscall(SYS_linkat, old_dir, old_path, new_dir, new_path, flags));
 }
 
-/* Only where there is nothing of the new name. */
-static inline int sys_rename_new(const char *old_path, const char *new_path)
+static inline int sys_rename(int dir, const char *old_path, const char *new_path)
 {
-    return (int)sys_result(syscall(SYS_renameat2, AT_FDCWD, old_path, AT_FDCWD, new_path, 1 /* RENAME_NOREPLACE */));
+    return (int)sys_result(syscall(SYS_renameat, dir, old_path, dir, new_path));
+}
+
+/* Only where there is nothing of the new name. */
+static inline int sys_rename_new(int dir, const char *old_path, const char *new_path)
+{
+    return (int)sys_result(syscall(SYS_renameat2, dir, old_path, dir, new_path, 1 /* RENAME_NOREPLACE */));
 }
 
 static inline int sys_unlinkat(int dir, const char *path, int flags)

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Joining and leaving: a full ledger, a stopped joiner, other PID namespaces and users, folders of ended processes, and state
  * directories that cannot be used. What a machine does not let us try is named at the end. */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <stddef.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 
 #include "common.h"
 #include "ledger_layout.h"
@@ -213,6 +217,93 @@ static bool other_users(void)
     return true;
 }
 
+/* From now on this task's next call of `number` is answered with `action`. */
+static bool answer(int number, unsigned action)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, action),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(filter) / sizeof(*filter), filter};
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* Another user's process is killed, or has no such call, where it makes a tenant's folder in a directory of all: others can join, and nothing
+ * of it stays. */
+static bool half_made(void)
+{
+    static const struct {
+        int number;
+        unsigned action;
+    } ways[] = {
+        {SYS_mkdirat, SECCOMP_RET_KILL_PROCESS},     {SYS_fchmodat, SECCOMP_RET_KILL_PROCESS},
+        {SYS_renameat2, SECCOMP_RET_KILL_PROCESS},   {SYS_renameat2, SECCOMP_RET_ERRNO | EINVAL},
+        {SYS_renameat2, SECCOMP_RET_ERRNO | ENOSYS}, {SYS_renameat2, SECCOMP_RET_ERRNO | EPERM},
+        {SYS_renameat2, SECCOMP_RET_ERRNO | EEXIST},
+    };
+    char path[PATH_MAX], name[PATH_MAX], tenant[32];
+    mode_t mask = umask(077);
+    struct stat status;
+    int shared, code;
+
+    check(mkdirat(dir, "half", 0700) == 0 && fchmodat(dir, "half", 01777, 0) == 0, "%s", strerror(errno));
+    check(fchmodat(AT_FDCWD, test_state, 0711, 0) == 0, "%s", strerror(errno));
+    snprintf(path, sizeof(path), "%s/half", test_state);
+    shared = ledger_state_dir(ledger, path, name, sizeof(name));
+    check(shared >= 0, "%s", ledger->error);
+    for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+        bool killed = ways[i].action == SECCOMP_RET_KILL_PROCESS;
+
+        snprintf(tenant, sizeof(tenant), "half-%u", i);
+        for (uid_t uid = 1001; uid <= 1002; uid++) {
+            pid_t pid = test_fork();
+
+            if (pid == 0) {
+                if (geteuid() == 0 && (setgid(uid) < 0 || setuid(uid) < 0))
+                    _exit(2);
+                /* In this very process: a task that died would have its work done again. */
+                if (uid == 1001 && (!answer(ways[i].number, ways[i].action) || !answer(SYS_clone, SECCOMP_RET_ERRNO | EAGAIN)))
+                    _exit(77);
+                code = ledger_attach(ledger, shared, tenant);
+                if (ways[i].action == (SECCOMP_RET_ERRNO | EEXIST) && uid == 1001)
+                    _exit(code == 0);
+                check(code == 0, "way %u, uid %u: %s", i, uid, ledger->error);
+                _exit(0);
+            }
+            code = finish(pid);
+            if (code == 77)
+                return false;
+            check(code == (killed && uid == 1001 ? -1 : 0), "way %u, uid %u: %d", i, uid, code);
+            check(fstatat(shared, tenant, &status, 0) < 0 || (status.st_mode & 07777) == 01777, "way %u: mode %o", i,
+                  status.st_mode);
+        }
+    }
+    umask(mask);
+    /* What the killed left goes when it is old. */
+    for (unsigned old = 0; old <= 1; old++) {
+        static const struct timespec long_ago[2] = {{1, 0}, {1, 0}};
+        DIR *entries = opendir(path);
+        struct dirent *entry;
+        unsigned left = 0;
+
+        while ((entry = readdir(entries))) {
+            if (entry->d_name[0] != '.' || !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+                continue;
+            check(utimensat(shared, entry->d_name, long_ago, 0) == 0, "%s", strerror(errno));
+            left++;
+        }
+        closedir(entries);
+        check(left <= (old ? 0 : 2), "%u folders are left over", left);
+        check(ledger_attach(ledger, shared, NULL) == 0, "%s", ledger->error);
+        ledger_detach(ledger);
+    }
+    close(shared);
+    return true;
+}
+
 /* Folders of ended processes go, at most a stated number at a time; those of the living stay. */
 static void collected(void)
 {
@@ -389,6 +480,8 @@ int main(void)
         printf("not tried: PID namespaces (not allowed here)\n");
     if (!other_users())
         printf("not tried: other users (not root)\n");
+    if (!half_made())
+        printf("not tried: ends between two system calls (no seccomp here)\n");
     if (!full_and_read_only())
         printf("not tried: full and read-only file systems (no mounts here)\n");
     return 0;
