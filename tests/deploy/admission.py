@@ -2,6 +2,7 @@
 """What an API server does with admission policies, as far as the tests in here need it: CEL by cel-python, whose functions of Kubernetes' own
 libraries are here, and JSON patches. cel-python does not check types before it evaluates, as an API server does."""
 import copy
+import functools
 import re
 
 import celpy
@@ -32,16 +33,21 @@ def plain(value):
     return int(value) if isinstance(value, int) else str(value)
 
 
+@functools.lru_cache(maxsize=None)
+def program(expression):
+    # cel-python cannot have both Object.spec.volumes and Object.spec.volumes.hostPath as types.
+    expression = re.sub(r"\b(Object|JSONPatch)[.\w]*\{", lambda name: name.group().replace(".", "_"), expression)
+    types = {name: celtypes.MessageType for name in re.findall(r"\b((?:Object|JSONPatch)\w*)\{", expression)}
+    environment = celpy.Environment(annotations=types)
+    return environment.program(environment.compile(expression), functions=FUNCTIONS)
+
+
 class Policy:
     def __init__(self, document):
         self.spec = document["spec"]
 
     def evaluate(self, expression, variables):
-        # cel-python cannot have both Object.spec.volumes and Object.spec.volumes.hostPath as types.
-        expression = re.sub(r"\b(Object|JSONPatch)[.\w]*\{", lambda name: name.group().replace(".", "_"), expression)
-        types = {name: celtypes.MessageType for name in re.findall(r"\b((?:Object|JSONPatch)\w*)\{", expression)}
-        environment = celpy.Environment(annotations=types)
-        return environment.program(environment.compile(expression), functions=FUNCTIONS).evaluate(variables)
+        return program(expression).evaluate(variables)
 
     def given(self, pod, namespace, old=None):
         variables = {"object": celpy.json_to_cel(pod), "namespaceObject": celpy.json_to_cel(namespace), "jsonpatch": celtypes.StringType(""),

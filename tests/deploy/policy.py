@@ -180,11 +180,29 @@ for group in ("containers", "initContainers", "ephemeralContainers"):
         refused("%s of %s" % (volume, group), mounted(group, name=volume, readOnly=False))
         refused("%s of %s" % (volume, group), mounted(group, name=volume, readOnly=True), None, 0)
     refused("own volume of " + group, mounted(group, name="data"), None, 0)
-for value in ("10GiB\non_error = open", "", "10GiB;", "[softslice]", "\t1GiB"):
+
+# Only what the library understands in an admin's file, where an ordinal means nothing, is admitted.
+UUID = "GPU-01234567-89ab-CDEF-0123-456789abcdef"
+VALUES = {
+    "vram": (["10GiB", "25%", "1.5 GiB", "12.25 %", " 4g ", "1048576", "512 b", "0.5T", "100.0%", "007GiB", UUID + "=1GiB", "mig" + UUID[3:] + " = 5%",
+              UUID + "=1GiB,2GiB"],
+             ["10GiB\non_error = open", "", " ", "10GiB;", "[softslice]", "GiB", "10GB", "10Gib0", "lots", "none", "0", "0GiB", "0.00%", "101%", "100.5%",
+              "1.234%", "1.5", "1.GiB", "-1GiB", "10GiB,", ",10GiB", "=10GiB", UUID + "=", UUID + "=0GiB", UUID + "=1GiB=2GiB", "GPU-1=1GiB", "gpu0=1GiB"]),
+    "compute": (["25%", "12.5%", UUID + "=5%,50%"], ["25", "10GiB", "0%", UUID + "=1GiB", "", "25%%"]),
+    "weight": (["1", "100", "10000", " 0300 "], ["0", "10001", "-1", "1.5", "50%", "1,2", UUID + "=5", "", "heavy"]),
+}
+ORDINALS = {"vram": ["0=10GiB", "0=10GiB,1=25%", "10GiB,1=2GiB"], "compute": ["0=10%", "1=5%,50%"]}
+for key, (good, bad) in VALUES.items():
+    for value in good + bad:
+        # The environment stands for the file: what can be set there, for a GPU by its UUID, can be in it. What is blank counts as not set there.
+        done = subprocess.run([os.path.join(os.environ["TEST_BUILD"], "softslice"), "config"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              check=False, env=dict(os.environ, **{"SOFTSLICE_" + key.upper(): value}))
+        expect("the library", not value.strip() or (done.returncode == 0) == (value in good), "%s = %r" % (key, value))
+    for value in good + bad + ORDINALS.get(key, []):
+        for name in key, key + ".a":
+            refused("%s = %r" % (name, value), pod_of(container("a"), annotations={name: value}), None, 0 if value in good else 1)
+for value in "\t1GiB", "1GiB\n":
     refused("the value %r" % value, pod_of(container("a"), annotations={"vram": value}))
-    refused("the value %r for one" % value, pod_of(container("a"), annotations={"vram.a": value}))
-for value in ("10GiB", "25%", "0=10GiB,1=25%", "1.5 GiB"):
-    refused("the value %r" % value, pod_of(container("a"), annotations={"compute.a": value}), None, 0)
 refused("what only begins so", pod_of(container("a"), annotations={"vramble": "\n"}), None, 0)
 
 print("\n".join(problems) or "as it should be")
