@@ -99,13 +99,30 @@ static void finish(struct reading *reading)
         reading->found(reading->context, slice, reading->path, reading->error);
 }
 
+/* What softslice.ini(5) has besides. */
+static bool is_other(const char *section)
+{
+    return strcmp(section, "softslice") == 0 || strcmp(section, "device-plugin") == 0 || strncmp(section, "tenant ", 7) == 0 ||
+           strncmp(section, "gpu ", 4) == 0;
+}
+
+static const char *unknown(const char *section)
+{
+    static char text[256];
+
+    snprintf(text, sizeof(text),
+             "there is no section [%.100s] (only [slice NAME], [device-plugin], [softslice], [tenant NAME] and [gpu UUID])",
+             section);
+    return text;
+}
+
 static const char *on_section(void *context, const char *section, unsigned line)
 {
     struct reading *reading = context;
 
     finish(reading);
     if (strncmp(section, "slice ", 6) != 0)
-        return NULL;
+        return is_other(section) ? NULL : unknown(section);
     memset(&reading->slice, 0, sizeof(reading->slice));
     reading->slice.line = line;
     reading->in_slice = true;

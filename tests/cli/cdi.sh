@@ -223,6 +223,7 @@ bad_slices 'bad.ini:2: a slice has no such key' '[slice a]\nvrm = 1GiB\n'
 bad_slices 'bad.ini:3: replicas is' '[slice a]\nvram = 1GiB\nreplicas = 0\n'
 bad_slices 'the limits of a: vram = .3GB' '[slice a]\nvram = 3GB\n'
 bad_slices 'two of this name' '[slice a]\nvram = 1GiB\nreplicas = 1\n[slice a-0]\nvram = 1GiB\n'
+bad_slices 'bad.ini:3: there is no section \[slices b\]' '[slice a]\nvram = 1GiB\n[slices b]\nvram = 1GiB\n'
 bad_slices 'not a name' '[slice a:b]\nvram = 1GiB\n'
 make --slices "$TEST_TMP/nope.ini"
 expect_refusal 'nope.ini: no such file'

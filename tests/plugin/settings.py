@@ -65,6 +65,7 @@ bad = [("nonsense\n", "plugin.ini:1: "), ("[device-plugin]\ncompute = 20%\n", "c
        ("[slice vram-gib]\nvram = 1GiB\n", "cannot be the name of a resource"), ("[slice a]\nvram = 0=1GiB\n", "not a size"),
        ("[slice a]\nvram = 1GiB\ncompute = 200%\n", "compute"), ("[device-plugin]\nignore_xids = 13;14\n", "ignore_xids"),
        ("[device-plugin]\nkeep = 5\n", "keep is a time"), ("[device-plugin]\ncolour = red\n", "no such key"),
+       ("[slices small]\nvram = 1GiB\n", "there is no section [slices small]"), ("[device-plugins]\nreserve = 2GiB\n", "there is no section"),
        ("[slice a]\nvram = 4GiB\nreplicas = 5\n", "1 of the slices' replicas fit on no GPU")]
 for config, words in bad:
     plugin.configure(config)
