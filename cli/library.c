@@ -53,8 +53,8 @@ int library_find(const char *named, char path[PATH_MAX], struct cli_error *error
     self[length > 0 ? length : 0] = '\0';
     if (strrchr(self, '/'))
         *strrchr(self, '/') = '\0';
-    if ((length > 0 &&
-         (try_place(self, "", path) || try_place(self, "/../lib/softslice", path) || try_place(self, "/../lib", path))) ||
+    if ((length > 0 && (try_place(self, "", path) || try_place(self, "/../lib/softslice", path) ||
+                        try_place(self, "/../lib", path) || try_place(self, "/../../lib/softslice", path))) ||
         try_place(SOFTSLICE_LIBDIR, "", path))
         return check_path(path, error);
     return cli_fail(error, -1,
