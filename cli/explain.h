@@ -26,10 +26,11 @@ struct explained {
     const char *not_asked; /* why members could not be asked, or NULL */
     unsigned members;
     struct explained_member *member; /* by slot */
-    uint64_t others[LEDGER_DEVICES]; /* bytes that other tenants of the state directory hold on each device of the view */
+    uint64_t others[LEDGER_DEVICES]; /* bytes that other tenants of the state directory, or root, hold on each device of the view */
 };
 
-/* Ask, wait for answers and look. 0, or -errno with one line in `error`. */
+/* Ask, wait for answers and look. Where the request has a root, the tenants below it are the others, and its directory is one of those. 0, or -errno with
+ * one line in `error`. */
 int explain_collect(const struct observe_request *request, struct explained *explained, char error[OBSERVE_ERROR_MAX]);
 void explain_free(struct explained *explained);
 

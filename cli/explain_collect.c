@@ -72,6 +72,7 @@ static int look_at_tenant(const struct observe_request *request, struct observe 
     int result;
 
     one.ended = true;
+    one.roots = NULL;
     result = observe(&one, seen, error);
     if (result < 0)
         return result;
@@ -261,17 +262,20 @@ static void add_tenant(struct explained *explained, const struct observe_tenant 
                 explain_sum(&explained->others[j], other->view.device[i].current);
 }
 
-static void look_at_others(struct explained *explained)
+static void look_at_others(const struct observe_request *request, struct explained *explained)
 {
     const char *const directories[] = {explained->tenant->directory, NULL};
-    struct observe_request all = {.directories = directories, .without_members = true, .without_nvml = true};
+    struct observe_request all = {
+        .directories = request->roots ? NULL : directories, .roots = request->roots, .without_members = true, .without_nvml = true};
+    const struct observe_tenant *own = explained->tenant;
     char error[OBSERVE_ERROR_MAX];
     struct observe seen;
 
     if (observe(&all, &seen, error) < 0)
         return;
     for (unsigned i = 0; i < seen.tenants; i++)
-        if (!seen.tenant[i].problem && strcmp(seen.tenant[i].name, explained->tenant->name) != 0)
+        if (!seen.tenant[i].problem &&
+            (strcmp(seen.tenant[i].name, own->name) != 0 || strcmp(seen.tenant[i].directory, own->directory) != 0))
             add_tenant(explained, &seen.tenant[i]);
     observe_free(&seen);
 }
@@ -324,7 +328,7 @@ int explain_collect(const struct observe_request *request, struct explained *exp
     for (unsigned i = 0; i < explained->members; i++)
         if (!explained->member[i].answer)
             explained->member[i].why = why_silent(explained, &explained->member[i]);
-    look_at_others(explained);
+    look_at_others(request, explained);
     return 0;
 }
 

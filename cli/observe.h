@@ -120,6 +120,10 @@ const struct observe_gpu *observe_find_gpu(const struct observe *seen, const uin
  * that is none. Returns `clean`, which ends where it is full. */
 const char *observe_text(char *clean, size_t size, const char *text, bool ascii);
 
+/* below_root.c: the state directory below `root` in which `tenant` runs. 0, or -1 with *error set, for `command`, where there is none or more than one. */
+struct cli_error;
+int observe_below_root(const char *command, const char *root, const char *tenant, char path[PATH_MAX], struct cli_error *error);
+
 /* Whether a folder of that name can be a tenant's. */
 bool observe_is_name(const char *text);
 

@@ -133,7 +133,7 @@ static int parse(int argc, char **argv, struct set_request *request, struct cli_
                         request->device_text);
     if (request->root && request->state_dir)
         return cli_fail(error, -1, "set: --root and --state-dir name two places: give one of them");
-    if (optind == argc)
+    if (optind == argc || strchr(argv[optind], '='))
         return cli_fail(error, -1, "set: no tenant is named (softslice set team --compute 30%%)");
     request->tenant = argv[optind++];
     for (; optind < argc; optind++) {
@@ -295,9 +295,24 @@ static void print_change(const struct ledger_change *change, const struct ledger
         printf("%s weight: %u, was %s\n", device, change->weight, before->weight ? old : "none");
 }
 
+/* The limits that `softslice cdi` gave a container are above what its ledger says, and stay. */
+static void print_held(const struct ledger_change *change, const struct ledger_device_state *held)
+{
+    static const char why[] = "holds, for its container is allowed no more";
+    char device[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
+
+    units_format_uuid(device, held->uuid);
+    if (change->vram && held->limit < change->limit)
+        printf("%s vram: %s %s\n", device, units_format_size(most, held->limit), why);
+    if (change->compute && held->share < change->share)
+        printf("%s compute: %s %s\n", device, share_text(most, held->share), why);
+    if (change->weighted && held->weight && held->weight < change->weight)
+        printf("%s weight: %u %s\n", device, held->weight, why);
+}
+
 /* What is in use stays, so a smaller budget can be one that is exceeded. */
 static void print_excess(const struct config *config, const struct set_request *request, const struct ledger_view *now,
-                         const uint8_t uuid[16])
+                         const uint8_t uuid[16], uint64_t held)
 {
     struct config_device device = {.ordinal = -1, .physical = UINT64_MAX};
     char name[UNITS_TEXT_MAX], used[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
@@ -306,6 +321,7 @@ static void print_excess(const struct config *config, const struct set_request *
     memcpy(device.uuid, uuid, sizeof(device.uuid));
     limit = config_vram_admin(config, &device, NULL);
     limit = request->change.limit < limit ? request->change.limit : limit;
+    limit = held < limit ? held : limit;
     for (unsigned i = 0; request->change.vram && i < now->devices; i++) {
         if (memcmp(now->device[i].uuid, uuid, 16) == 0 && now->device[i].current > limit)
             printf("%s vram: current use is %s: nothing new is granted until it falls below %s\n", units_format_uuid(name, uuid),
@@ -391,6 +407,8 @@ static int write_change(struct set_request *request, int directory, const char *
 static int change(struct set_request *request, const struct config *config, struct cli_error *error)
 {
     static struct ledger_view view, before, after;
+    struct ledger_device_state held;
+    bool is_held;
     char path[PATH_MAX];
     int status;
     CLEANUP_CLOSE int directory = set_find_directory(request, config, path, &status, error);
@@ -418,7 +436,10 @@ static int change(struct set_request *request, const struct config *config, stru
         if (!is_meant(request, uuid) || resolve(request, path, uuid, error))
             continue;
         print_change(&request->change, &before.device[i]);
-        print_excess(config, request, &after, uuid);
+        is_held = set_held(path, request->tenant, uuid, &held);
+        if (is_held)
+            print_held(&request->change, &held);
+        print_excess(config, request, &after, uuid, is_held ? held.limit : UINT64_MAX);
     }
     return 0;
 }

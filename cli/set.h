@@ -28,4 +28,8 @@ int set_find_uuid(struct set_request *request, struct cli_error *error);
 /* How much memory NVML says that a GPU of the tenant has, whose state directory is `path`; 0 where it cannot be asked or does not show it. */
 uint64_t set_physical(const char *path, const char *tenant, const uint8_t uuid[16]);
 
+/* What holds for the tenant on a GPU by its ledger and by the admin's file of its state directory, where `softslice cdi` has made one. False: it cannot be
+ * read. */
+bool set_held(const char *path, const char *tenant, const uint8_t uuid[16], struct ledger_device_state *held);
+
 #endif

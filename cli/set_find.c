@@ -29,60 +29,13 @@ static int open_directory(const char *name, char path[PATH_MAX])
     return fd;
 }
 
-static int open_named(const char *what, const char *name, char path[PATH_MAX], int *status, struct cli_error *error)
+static int open_named(const char *what, const char *name, char path[PATH_MAX], struct cli_error *error)
 {
     int fd = open_directory(name, path);
 
-    *status = SET_REFUSED;
     if (fd < 0)
         cli_fail(error, 0, "set: %s %s: %s", what, name,
                  errno == ELOOP ? "a symbolic link, which is not followed" : strerror(errno));
-    return fd;
-}
-
-/* In how many directories something of the tenant runs; their names, as far as there is room, and the last of them. */
-static unsigned count_running(const struct observe *seen, char *names, size_t size, const char **last)
-{
-    unsigned count = 0;
-    size_t length = 0;
-
-    *names = '\0';
-    for (unsigned i = 0; i < seen->tenants; i++) {
-        if (!seen->tenant[i].problem && !seen->tenant[i].view.members)
-            continue;
-        *last = seen->tenant[i].directory;
-        if (length < size)
-            length += (size_t)snprintf(names + length, size - length, "%s%s", count ? ", " : "", *last);
-        count++;
-    }
-    return count;
-}
-
-static int find_below_root(const struct set_request *request, char path[PATH_MAX], int *status, struct cli_error *error)
-{
-    struct observe_request look = {.roots = (const char *const[]){request->root, NULL},
-                                   .tenant = request->tenant,
-                                   .without_members = true,
-                                   .without_nvml = true};
-    char why[OBSERVE_ERROR_MAX], names[512];
-    int result, fd = -1;
-    const char *found = NULL;
-    unsigned count;
-    struct observe seen;
-
-    *status = SET_REFUSED;
-    result = observe(&look, &seen, why);
-    if (result < 0)
-        return cli_fail(error, -1, "set: --root %s: %s", request->root, why);
-    count = count_running(&seen, names, sizeof(names), &found);
-    if (count == 1)
-        fd = open_named("state directory", found, path, status, error);
-    else if (count)
-        cli_fail(error, 0, "set: tenant '%s' is in %u state directories below %s: name one with --state-dir (%s)", request->tenant,
-                 count, request->root, names);
-    else
-        cli_fail(error, 0, "set: --root %s: tenant '%s' has ended: nothing of it runs", request->root, request->tenant);
-    observe_free(&seen);
     return fd;
 }
 
@@ -90,14 +43,17 @@ int set_find_directory(const struct set_request *request, const struct config *c
                        struct cli_error *error)
 {
     static struct ledger ledger;
+    char below[PATH_MAX];
     int fd;
 
-    if (request->root)
-        return find_below_root(request, path, status, error);
-    if (request->state_dir)
-        return open_named("state directory", request->state_dir, path, status, error);
-    fd = ledger_state_dir(&ledger, config->state_dir, path, PATH_MAX);
     *status = SET_REFUSED;
+    if (request->root)
+        return observe_below_root("set", request->root, request->tenant, below, error)
+                   ? -1
+                   : open_named("state directory", below, path, error);
+    if (request->state_dir)
+        return open_named("state directory", request->state_dir, path, error);
+    fd = ledger_state_dir(&ledger, config->state_dir, path, PATH_MAX);
     if (fd < 0)
         cli_fail(error, 0, "set: %s", ledger.error);
     return fd;
@@ -132,4 +88,24 @@ uint64_t set_physical(const char *path, const char *tenant, const uint8_t uuid[1
     total = gpu ? gpu->total : 0;
     observe_free(&seen);
     return total;
+}
+
+bool set_held(const char *path, const char *tenant, const uint8_t uuid[16], struct ledger_device_state *held)
+{
+    struct observe_request look = {
+        .directories = (const char *const[]){path, NULL}, .tenant = tenant, .without_members = true, .without_nvml = true};
+    char why[OBSERVE_ERROR_MAX];
+    struct observe seen;
+    bool found = false;
+
+    if (observe(&look, &seen, why) < 0)
+        return false;
+    for (unsigned i = 0; seen.tenants == 1 && !seen.tenant->problem && i < seen.tenant->view.devices; i++) {
+        if (memcmp(seen.tenant->view.device[i].uuid, uuid, 16) != 0)
+            continue;
+        *held = seen.tenant->view.device[i];
+        found = true;
+    }
+    observe_free(&seen);
+    return found;
 }

@@ -60,7 +60,8 @@ validate = schema_validator("explain.schema.json")
 # Used wrongly, and nobody there.
 for arguments, status, part in (((), 125, "no tenant is named"), (("a", "b"), 125, "one tenant at a time"), (("--nonsense", "a"), 125, "unknown"),
                                 (("--device", "0", "--device", "1", "a"), 125, "twice"), (("nobody",), 1, "no tenant 'nobody'"),
-                                (("../team",), 125, "not a tenant's name"), (("a\x1b[31m\n",), 1, "tenant"), (("--state-dir", TMP + "/none", "a"), 1, "none")):
+                                (("../team",), 125, "not a tenant's name"), (("a\x1b[31m\n",), 1, "tenant"), (("--state-dir", TMP + "/none", "a"), 1, "none"),
+                                (("--root", TMP, "--state-dir", STATE, "a"), 125, "two places")):
     check(part in explain(*arguments, fails=status), arguments, "does not say", part)
 
 # Two processes of one tenant on one GPU, one of which was refused: why, where the bytes are, and what would help.
@@ -93,6 +94,18 @@ with holding(["--tenant", "team", "--vram", "2GiB"], "take:0:%d" % (700 * MIB), 
     check(text.count("tenant team on") == 1, "a GPU that is not used is told", text)
     check(on(document("--device", "0", "team"), 0)["gpu"] == device["gpu"], "--device 0")
     check(len(document("--device", device["gpu"], "--state-dir", STATE, "team")["devices"]) == 1, "--device UUID")
+
+    # In the directory below a root that it is in; whoever is in another one is told of with the root alone.
+    elsewhere = os.path.join(TMP, "elsewhere-state")
+    os.mkdir(elsewhere, 0o700)
+    check("2 state directories" not in explain("--root", TMP, "team"), "--root")
+    with holding(["--tenant", "other", "--vram", "1GiB"], "take:0:%d" % (10 * MIB), environment={"SOFTSLICE_STATE_DIR": elsewhere}):
+        below, beside = (on(document(*where, "team"), 0) for where in (("--root", TMP), ()))
+        check(below["vram"] == beside["vram"] and len(below["members"]) == 2, below)
+        check(below["other_tenants_bytes"] == CONTEXT + 10 * MIB and not beside.get("other_tenants_bytes"), below, beside)
+        with holding(["--tenant", "team"], "take:0:1000", environment={"SOFTSLICE_STATE_DIR": elsewhere}):
+            check("in 2 state directories below" in explain("--root", TMP, "team", fails=1), "two of one name")
+    check("no tenant 'nobody'" in explain("--root", TMP, "nobody", fails=1), "--root: nobody")
 
     # The GPU is full of what another tenant has.
     with holding(["--tenant", "other", "--vram", "8GiB"], "take:0:%d" % (8 * GIB - used(0) - CONTEXT - 50 * MIB)):

@@ -12,6 +12,8 @@ room() { "$softslice" run --tenant team -- sh -c "$taker </dev/null"; }
 # Used wrongly: nothing is looked for.
 try "$softslice" set
 expect_refusal 'no tenant is named'
+try "$softslice" set vram=1GiB
+expect_refusal 'no tenant is named'
 try "$softslice" set team
 expect_refusal 'nothing to set'
 for bad in vram=3GB vram=0 vram=0% vram=101% vram=none vram=MAX vram=abc vram= vram=0=1GiB compute=0% compute=101% compute=-5 \
@@ -122,6 +124,16 @@ expect_out "^$device vram: 1 GiB, was 1 GiB$"
 try "$softslice" set --root "$TEST_TMP" other --vram 1GiB
 expect_status 1
 expect_err "^softslice: set: --root $TEST_TMP: there is no tenant 'other'$"
+# Where the directory is a container's, its own limits stay, and the command says so.
+mkdir -p "$SOFTSLICE_STATE_DIR/.etc/softslice"
+printf '[softslice]\ntenant = team\nvram = 768MiB\n' >"$SOFTSLICE_STATE_DIR/.etc/softslice/softslice.ini"
+chmod 644 "$SOFTSLICE_STATE_DIR/.etc/softslice/softslice.ini"
+try "$softslice" set team --device "$device" --vram 2GiB
+expect_status 0
+expect_out "^$device vram: 768 MiB holds, for its container is allowed no more$"
+try "$softslice" set team --device "$device" --vram 512MiB
+expect_no_out holds
+rm -r "$SOFTSLICE_STATE_DIR/.etc"
 cp -r "$SOFTSLICE_STATE_DIR" "$TEST_TMP/ended"
 try "$softslice" set --root "$TEST_TMP" team --vram 1GiB
 expect_status 0
