@@ -42,7 +42,8 @@ void cli_say(const char *kind, const char *text);
 
 struct option;
 
-/* getopt_long() without its own messages. -1 at the end, '?' with *error set for what is no option. */
+/* getopt_long() without its own messages. -1 at the end, '?' with *error set for what is no option. `command` is NULL in a program that is none of
+ * softslice's commands. */
 int cli_option(int argc, char **argv, const char *letters, const struct option *options, const char *command,
                struct cli_error *error);
 

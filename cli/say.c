@@ -43,16 +43,17 @@ void cli_warn(const char *format, ...)
 int cli_option(int argc, char **argv, const char *letters, const struct option *options, const char *command,
                struct cli_error *error)
 {
+    const char *who = command ? command : "", *colon = command ? ": " : "", *see = command ? "'softslice help " : "--help",
+               *end = command ? "'" : "";
     int before = optind, option;
 
     opterr = 0;
     option = getopt_long(argc, argv, letters, options, NULL);
     if (option == '?' && optopt > 0 && optopt < 256)
-        cli_fail(error, CLI_FAILED, "%s: unknown option '-%c': see 'softslice help %s'", command, optopt, command);
+        cli_fail(error, CLI_FAILED, "%s%sunknown option '-%c': see %s%s%s", who, colon, optopt, see, who, end);
     else if (option == '?')
-        cli_fail(error, CLI_FAILED, "%s: unknown or ambiguous option '%s': see 'softslice help %s'", command, argv[before],
-                 command);
+        cli_fail(error, CLI_FAILED, "%s%sunknown or ambiguous option '%s': see %s%s%s", who, colon, argv[before], see, who, end);
     else if (option == ':')
-        cli_fail(error, CLI_FAILED, "%s: option '%s' needs a value: see 'softslice help %s'", command, argv[before], command);
+        cli_fail(error, CLI_FAILED, "%s%soption '%s' needs a value: see %s%s%s", who, colon, argv[before], see, who, end);
     return option == ':' ? '?' : option;
 }

@@ -200,7 +200,8 @@ static int run(int argc, char **argv, struct cli_error *error)
 const struct command command_status = {
     .name = "status",
     .summary = "show the tenants: VRAM, compute share, processes",
-    .usage = "status [--json] [--tenant NAME] [--device DEVICE] [--state-dir DIR]... [--root DIR]... [--members] [--all]",
+    .usage = "status [--json] [--tenant NAME] [--device DEVICE] [--state-dir DIR]... [--root DIR]... [--members] [--all] "
+             "[--interval SEC]",
     .help =
         "Show each tenant on each of its GPUs: what it has of its VRAM budget and had at most, its share of GPU time, how much of\n"
         "the time it was busy and throttled, its processes and how often it was refused memory. What is not known is a '-'.\n"

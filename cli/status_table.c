@@ -310,10 +310,10 @@ static void put_members(struct table *table, const struct observe *before, const
 static void print_table(void (*put)(struct table *, const struct observe *, const struct observe *), const struct observe *before,
                         const struct observe *seen)
 {
-    const char *terminal = getenv("TERM");
+    const char *terminal = getenv("TERM"), *none = getenv("NO_COLOR");
     struct table table = {.ascii = strcmp(nl_langinfo(CODESET), "UTF-8") != 0};
 
-    table.colors = isatty(STDOUT_FILENO) && !getenv("NO_COLOR") && terminal && strcmp(terminal, "dumb") != 0;
+    table.colors = isatty(STDOUT_FILENO) && !(none && *none) && terminal && strcmp(terminal, "dumb") != 0;
     table.measuring = true;
     put(&table, before, seen);
     table.measuring = false;

@@ -14,7 +14,8 @@ static int run(int argc, char **argv, struct cli_error *error)
 const struct command command_top = {
     .name = "top",
     .summary = "watch the tenants: bars of VRAM and busy share",
-    .usage = "top [--batch] [--interval S] [--iterations N] [--sort KEY] [--tenant NAME] [--device DEVICE]",
+    .usage = "top [--batch] [--interval S] [--iterations N] [--sort KEY] [--tenant NAME] [--device DEVICE] [--state-dir DIR]... "
+             "[--root DIR]...",
     .help =
         "Show the tenants as they change: VRAM of each and of each GPU, the share of the time in which it had work and in which\n"
         "it was throttled, refusals. The keys are on the last line, and h explains what is shown.\n"

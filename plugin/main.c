@@ -86,7 +86,7 @@ static int parse(int argc, char **argv, struct options *options, struct cli_erro
                                           {0}};
     int option;
 
-    while ((option = cli_option(argc, argv, ":", known, "device-plugin", error)) != -1) {
+    while ((option = cli_option(argc, argv, ":", known, NULL, error)) != -1) {
         if (option == 'v')
             exit(printf("softslice-device-plugin %s\n", SOFTSLICE_VERSION) < 0);
         if (option == 'h')
