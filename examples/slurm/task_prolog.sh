@@ -4,6 +4,7 @@
 # is the task's environment. A shard is a GiB: `sbatch --gres=shard:10` has 10 GiB, and at most that part of the GPU's time: jobs do not see each
 # other's turns, and those that want the GPU at once each get less. Where Count is not 80, change shards_of_gpu below.
 #
+#     slurm.conf    GresTypes=gpu,shard         # and Gres=gpu:1,shard:80 in the node's line
 #     gres.conf     Name=gpu File=/dev/nvidia0
 #                   Name=shard Count=80 File=/dev/nvidia0        # its memory in GiB, less what the driver itself needs
 #
