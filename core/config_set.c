@@ -116,7 +116,8 @@ static bool parse_limit(struct config_loader *loader, enum config_key key, struc
     if (rc == -ERANGE)
         return refuse(loader, "out of range: a limit is above 0, and at most 100% or 2^63-1 bytes");
     text = text_trim(text);
-    if (text.length > 1 && text_lower(text.at[text.length - 1]) == 'b')
+    if (text.length > 2 && text_lower(text.at[text.length - 1]) == 'b' &&
+        text_find((struct text){"kmgt", 4}, text_lower(text.at[text.length - 2])) < 4)
         return refuse(loader, "not a size: KB, MB, GB and TB are ambiguous, write GiB");
     return refuse(loader, "not a size or percentage (write 20GiB, 512MiB, 25%, or per device 0=20GiB,GPU-<uuid>=25%)");
 }

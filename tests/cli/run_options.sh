@@ -8,6 +8,11 @@ for bad in 3GB! 3GB 0 -1GiB 1e9 'nan' 101% 0% 0x10 '1GiB 2GiB' '1GiB,' 0=; do
     try "$softslice" run "--vram=$bad" -- echo started
     expect_refusal "--vram='.*'"
 done
+# What to write instead is said of what was written.
+try "$softslice" run --vram=20GB -- echo started
+expect_refusal 'ambiguous, write GiB'
+try "$softslice" run --vram=1:20GiB -- echo started
+expect_refusal 'per device 0=20GiB'
 for bad in 30 1GiB 0% 100.001% x=5%; do
     try "$softslice" run "--compute=$bad" -- echo started
     expect_refusal "--compute='.*'"
