@@ -20,7 +20,7 @@ char *cdi_ini(const struct cdi_budget *budget)
     char *text = NULL;
 
     if (asprintf(&text,
-                 "; Made by `softslice cdi generate`, which replaces it.\n"
+                 "; Made by softslice, which replaces it.\n"
                  "[softslice]\n"
                  "tenant = %s\n"
                  "state_dir = " CDI_STATE "\n"

@@ -82,7 +82,7 @@ struct reading {
 static void fail_at(struct reading *reading, unsigned line, const char *what)
 {
     if (!*reading->error->text)
-        cli_fail(reading->error, -1, "cdi: %s:%u: %s", reading->path, line, what);
+        cli_fail(reading->error, -1, "%s:%u: %s", reading->path, line, what);
 }
 
 /* What was read of a section is handed on. */
