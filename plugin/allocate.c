@@ -169,47 +169,34 @@ static enum rpc_code check_ids(const struct node *node, int slice, char *const *
 
 /* ---- what others have */
 
-/* What an ended container left of these devices is removed: the kubelet gives them to another pod, so that one is gone. */
-static void remove_ended(struct node *node, const struct cdi_root *root, const char *resource, char *const *ids, size_t count,
-                         int64_t now)
+/* Until it is known to have ended, which pods.c finds out. */
+static bool is_in_use(const struct given *record)
 {
-    for (unsigned i = 0; i < node->given.count;) {
-        const struct given *record = &node->given.one[i];
-        unsigned before = node->given.count;
-
-        if (given_has(record, resource, ids, count) && now - record->made >= GIVEN_ONE_POD && !given_lives(record, root))
-            given_remove(&node->given, root, record->name, "its devices are given to another container");
-        i += node->given.count == before;
-    }
-}
-
-static bool is_in_use(const struct node *node, const struct cdi_root *root, const struct given *record)
-{
-    return node->pods.known ? record->listed || !record->missing_since : given_lives(record, root);
+    return !record->missing_since;
 }
 
 /* The bytes of the devices of a record that no earlier one in use has: containers of one pod can have the same ones one after the other. */
-static uint64_t bytes_in_use(const struct node *node, const struct cdi_root *root, unsigned number)
+static uint64_t bytes_in_use(const struct node *node, unsigned number)
 {
     const struct given *record = &node->given.one[number];
     uint64_t own = 0;
 
-    if (!is_in_use(node, root, record))
+    if (!is_in_use(record))
         return 0;
     for (unsigned i = 0; i < record->ids; i++) {
         char *const id[] = {record->id[i]};
         bool again = false;
 
         for (unsigned j = 0; j < number && !again; j++)
-            again = given_has(&node->given.one[j], record->resource, id, 1) && is_in_use(node, root, &node->given.one[j]);
+            again = given_has(&node->given.one[j], record->resource, id, 1) && is_in_use(&node->given.one[j]);
         own += !again;
     }
     return record->bytes / record->ids * own;
 }
 
 /* Devices that were given out before the configuration changed can overlap with those that are offered now. */
-static enum rpc_code check_room(const struct node *node, const struct cdi_root *root, const char *resource, char *const *ids,
-                                size_t count, unsigned gpu, uint64_t bytes, struct rpc_reply *reply)
+static enum rpc_code check_room(const struct node *node, const char *resource, char *const *ids, size_t count, unsigned gpu,
+                                uint64_t bytes, struct rpc_reply *reply)
 {
     const struct offer_gpu *on = &node->offer.gpu[gpu];
     uint64_t taken = 0;
@@ -218,15 +205,16 @@ static enum rpc_code check_room(const struct node *node, const struct cdi_root *
         const struct given *record = &node->given.one[i];
 
         if (strcmp(record->uuid, on->is.uuid) == 0 && !given_has(record, resource, ids, count))
-            taken += bytes_in_use(node, root, i);
+            taken += bytes_in_use(node, i);
     }
     if (taken + bytes <= on->room)
         return RPC_OK;
     return rpc_fail(
         reply, RPC_FAILED_PRECONDITION,
         "%s has %llu MiB to hand out, of which running containers have %llu MiB: the configuration was changed while they "
-        "ran; wait until they end",
-        on->is.uuid, (unsigned long long)(on->room >> 20), (unsigned long long)(taken >> 20));
+        "ran; %s",
+        on->is.uuid, (unsigned long long)(on->room >> 20), (unsigned long long)(taken >> 20),
+        node->pods.told ? "which have ended is not known, for the kubelet's pods cannot be asked for" : "wait until they end");
 }
 
 /* ---- files on the host */
@@ -236,15 +224,14 @@ static enum rpc_code fail_with(struct rpc_reply *reply, const struct cli_error *
     return rpc_fail(reply, RPC_FAILED_PRECONDITION, "%s", error->text);
 }
 
-static int put_spec(const struct node *node, const struct cdi_root *root, const char *name, const char *library,
-                    char path[PATH_MAX], struct cli_error *error)
+static int put_spec(const struct node *node, const struct cdi_root *root, const char *name, const char *library, const char *path,
+                    struct cli_error *error)
 {
     struct cdi_spec spec = {0};
     int result;
 
     if (mkdir(node->settings.cdi, 0755) < 0 && errno != EEXIST)
         return cli_fail(error, -1, "cannot make %s: %s", node->settings.cdi, strerror(errno));
-    snprintf(path, PATH_MAX, "%s/" PLUGIN_SPEC, node->settings.cdi);
     result = cdi_spec_open(&spec, path, CDI_VENDOR "/" CDI_CLASS, error);
     if (!result)
         result = cdi_spec_put(&spec, root, name, NULL, library, error);
@@ -254,15 +241,17 @@ static int put_spec(const struct node *node, const struct cdi_root *root, const 
     return result;
 }
 
+/* First the directory, which says in which spec its device is: what is found without a record is removed from there, too. */
 static int make_host(const struct node *node, const struct cdi_root *root, const struct cdi_budget *budget, bool cdi,
                      const char *library, struct cli_error *error)
 {
-    char spec[PATH_MAX] = "";
+    char spec[PATH_MAX];
     int result = cdi_check(budget, error);
 
-    if (!result && cdi)
-        result = put_spec(node, root, budget->name, library, spec, error);
-    return result ? result : cdi_host_make(root, budget, *spec ? spec : NULL, error);
+    snprintf(spec, sizeof(spec), "%s/" PLUGIN_SPEC, node->settings.cdi);
+    if (!result)
+        result = cdi_host_make(root, budget, cdi ? spec : NULL, error);
+    return result || !cdi ? result : put_spec(node, root, budget->name, library, spec, error);
 }
 
 static enum rpc_code make_files(struct node *node, const struct cdi_root *root, const struct given *record,
@@ -305,8 +294,7 @@ static enum rpc_code give(struct node *node, const struct cdi_root *root, int sl
 
     snprintf(record.resource, sizeof(record.resource), "%s", offer_resource(&node->settings, slice));
     snprintf(record.uuid, sizeof(record.uuid), "%s", node->offer.gpu[gpu].is.uuid);
-    remove_ended(node, root, record.resource, ids, count, record.made);
-    code = check_room(node, root, record.resource, ids, count, gpu, bytes, reply);
+    code = check_room(node, record.resource, ids, count, gpu, bytes, reply);
     if (code != RPC_OK)
         return code;
     if (given_name(root, budget.name) < 0)

@@ -262,7 +262,7 @@ int settings_read(struct settings *settings, const char *path, bool named, struc
                             .pods = PLUGIN_PODS,
                             .cdi = CDI_DIRECTORY,
                             .ignored_xids = sizeof(of_applications) / sizeof(*of_applications),
-                            .keep = 300,
+                            .keep = 600,
                             .ask_pods = 60,
                             .ask_gpus = 5};
     struct ini_file file;

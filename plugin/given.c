@@ -13,7 +13,7 @@
 
 #define FILE_NAME ".allocation"
 #define FILE_MOST (1 << 20)
-#define PREFIX    "k8s-"
+#define DIGITS    8 /* of a name, after its prefix */
 #define SAVED     ".json"
 #define IDS_MOST  4096
 
@@ -119,6 +119,20 @@ static char *record_json(const struct given *record)
     return text;
 }
 
+static bool is_missing(int directory, const char *path)
+{
+    return faccessat(directory, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
+/* Whether given_name() makes such names. */
+static bool is_ours(const char *name, size_t length)
+{
+    const char *digits = name + strlen(GIVEN_PREFIX);
+
+    return length == strlen(GIVEN_PREFIX) + DIGITS && strncmp(name, GIVEN_PREFIX, strlen(GIVEN_PREFIX)) == 0 &&
+           strspn(digits, "0123456789abcdef") >= DIGITS;
+}
+
 /* ---- the copy that outlives a reboot */
 
 static void make_folder(const char *path)
@@ -155,12 +169,24 @@ static void save(struct given_list *records, const char *name, const char *text)
     }
 }
 
+static bool saved_path(const struct given_list *records, const char *name, char path[PATH_MAX])
+{
+    return records->saved && (size_t)snprintf(path, PATH_MAX, "%s/%s" SAVED, records->saved, name) < PATH_MAX;
+}
+
 static void unsave(const struct given_list *records, const char *name)
 {
     char path[PATH_MAX];
 
-    if (records->saved && (size_t)snprintf(path, sizeof(path), "%s/%s" SAVED, records->saved, name) < sizeof(path))
+    if (saved_path(records, name, path))
         unlink(path);
+}
+
+static bool is_saved(const struct given_list *records, const char *name)
+{
+    char path[PATH_MAX];
+
+    return saved_path(records, name, path) && !is_missing(AT_FDCWD, path);
 }
 
 static int write_record(struct given_list *records, const struct cdi_root *root, const struct given *record)
@@ -201,10 +227,12 @@ void given_load(struct given_list *records, const char *root)
     while (all && (entry = readdir(all))) {
         struct json_object *object;
 
-        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 || strlen(entry->d_name) >= CONFIG_TENANT_MAX)
+        if (strncmp(entry->d_name, GIVEN_PREFIX, strlen(GIVEN_PREFIX)) != 0 || strlen(entry->d_name) >= CONFIG_TENANT_MAX)
             continue;
         snprintf(path, sizeof(path), "%s/" FILE_NAME, entry->d_name);
         object = read_json(dirfd(all), path);
+        if (!object && is_ours(entry->d_name, strlen(entry->d_name)) && is_missing(dirfd(all), path))
+            continue; /* given_left() finds it */
         if (!object || !take_record(object, entry->d_name, &record))
             say_warning("%s/%s: no record of an allocation in it: it is left as it is ('softslice cdi remove %s' removes it)", root,
                         entry->d_name, entry->d_name);
@@ -253,7 +281,7 @@ static bool is_on_host(struct given_list *records, const struct cdi_root *root, 
     struct given record;
 
     snprintf(path, sizeof(path), "%s/" FILE_NAME, name);
-    if (faccessat(root->fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+    if (is_missing(root->fd, path))
         return false;
     object = read_json(root->fd, path);
     if (object && take_record(object, name, &record) && append(records, &record) < 0)
@@ -291,7 +319,7 @@ bool given_restore(struct given_list *records, const struct cdi_root *root, int 
         size_t length = strlen(entry->d_name), end = strlen(SAVED);
         struct json_object *object;
 
-        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 || length <= end || length - end >= sizeof(name) ||
+        if (strncmp(entry->d_name, GIVEN_PREFIX, strlen(GIVEN_PREFIX)) != 0 || length <= end || length - end >= sizeof(name) ||
             strcmp(entry->d_name + length - end, SAVED) != 0)
             continue;
         snprintf(name, sizeof(name), "%.*s", (int)(length - end), entry->d_name);
@@ -344,6 +372,61 @@ void given_remove(struct given_list *records, const struct cdi_root *root, const
     }
 }
 
+/* ---- what was left half made, or half removed */
+
+static bool rests(const struct cdi_root *root, const char *path, double age)
+{
+    struct stat status;
+
+    return fstatat(root->fd, path, &status, AT_SYMLINK_NOFOLLOW) == 0 && difftime(time(NULL), status.st_ctime) >= age;
+}
+
+/* Another's, who chose such a name, has a note of another spec. */
+static bool is_unfinished(const struct given_list *records, const struct cdi_root *root, const char *name, double age)
+{
+    char path[CONFIG_TENANT_MAX + sizeof(FILE_NAME) + 1], spec[PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s/" FILE_NAME, name);
+    return !is_known(records, name) && !is_saved(records, name) && is_missing(root->fd, path) && rests(root, name, age) &&
+           (!cdi_host_spec(root, name, spec) || strcmp(strrchr(spec, '/') ? strrchr(spec, '/') + 1 : spec, PLUGIN_SPEC) == 0);
+}
+
+static void find_left(const struct given_list *records, const struct cdi_root *root, const char *folder, double age,
+                      void (*found)(void *context, const char *name), void *context)
+{
+    static const char end[] = ".turns";
+    bool turns = strcmp(folder, CDI_TURNS) == 0;
+    int fd = openat(root->fd, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *all = fd >= 0 ? fdopendir(fd) : NULL;
+    char name[CONFIG_TENANT_MAX], path[2 * CONFIG_TENANT_MAX];
+    struct dirent *entry;
+
+    if (!all && fd >= 0)
+        close(fd);
+    while (all && (entry = readdir(all))) {
+        size_t length = strcspn(entry->d_name, ".");
+
+        if (!is_ours(entry->d_name, length) || strcmp(entry->d_name + length, turns ? end : "") != 0)
+            continue;
+        snprintf(name, sizeof(name), "%.*s", (int)length, entry->d_name);
+        snprintf(path, sizeof(path), CDI_TURNS "/%s%s", name, end);
+        if (turns ? is_missing(root->fd, name) && !is_saved(records, name) && rests(root, path, age)
+                  : is_unfinished(records, root, name, age))
+            found(context, name);
+    }
+    if (all)
+        closedir(all);
+}
+
+void given_left(const struct given_list *records, const struct cdi_root *root, double age,
+                void (*found)(void *context, const char *name), void *context)
+{
+    find_left(records, root, ".", age, found, context);
+    find_left(records, root, CDI_TURNS, age, found, context);
+}
+
+/* ---- questions */
+
 bool given_has(const struct given *record, const char *resource, char *const *ids, size_t count)
 {
     if (strcmp(record->resource, resource) != 0)
@@ -392,9 +475,14 @@ void given_label(struct given *record, const struct cdi_root *root, const char *
         say_info("%s is container %s of pod %s/%s", record->name, container, namespace, pod);
 }
 
-bool given_lives(const struct given *record, const struct cdi_root *root)
+bool given_is_there(const struct cdi_root *root, const char *name)
 {
-    return cdi_host_processes(root, record->name) > 0;
+    return !is_missing(root->fd, name);
+}
+
+bool given_lives(const struct cdi_root *root, const char *name)
+{
+    return cdi_host_processes(root, name) > 0;
 }
 
 int given_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX])
@@ -404,8 +492,8 @@ int given_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX])
     for (unsigned i = 0; i < 1000; i++) {
         if (getrandom(&number, sizeof(number), 0) != sizeof(number))
             return -errno;
-        snprintf(name, CONFIG_TENANT_MAX, PREFIX "%08x", number);
-        if (faccessat(root->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+        snprintf(name, CONFIG_TENANT_MAX, GIVEN_PREFIX "%0*x", DIGITS, number);
+        if (is_missing(root->fd, name))
             return 0;
     }
     return -EEXIST;

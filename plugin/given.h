@@ -6,6 +6,8 @@
 
 #include "plugin.h"
 
+#define GIVEN_PREFIX "k8s-" /* of each name; 8 hexadecimal digits follow */
+
 /* Allocations of the same devices within this many seconds are of one pod: the kubelet gives an init container's devices to the next containers, and
  * asks for all of them before any runs. */
 #define GIVEN_ONE_POD 60
@@ -20,8 +22,8 @@ struct given {
     char (*id)[PLUGIN_ID];
     char *limits;         /* of the budget, as struct cdi_budget has them */
     bool cdi;             /* it is a CDI device, too */
-    bool listed;          /* the kubelet listed it when it was last asked */
-    double missing_since; /* of now_seconds(); 0: not missing */
+    bool ended;           /* its pod was gone when the kubelet was last asked, or another one has its devices */
+    double missing_since; /* of now_seconds(): nothing is known to use it, either; 0: it is in use */
     char pod[OBSERVE_LABEL], namespace[OBSERVE_LABEL], container[OBSERVE_LABEL];
 };
 
@@ -55,8 +57,15 @@ bool given_overlap(const struct given *one, const struct given *other);
 /* Say whose it is, in labels.ini as well, if that is new. */
 void given_label(struct given *record, const struct cdi_root *root, const char *pod, const char *namespace, const char *container);
 
-/* Whether a process of its container is known to live. */
-bool given_lives(const struct given *record, const struct cdi_root *root);
+/* Whether a process of that budget's container is known to live. */
+bool given_lives(const struct cdi_root *root, const char *name);
+
+/* Whether its directory is there. */
+bool given_is_there(const struct cdi_root *root, const char *name);
+
+/* Call `found` for what a process left that was killed while it made or removed an allocation: it has no record, and was at rest for `age` seconds. */
+void given_left(const struct given_list *records, const struct cdi_root *root, double age,
+                void (*found)(void *context, const char *name), void *context);
 
 /* Names like k8s-0f3a9c21 that are free. */
 int given_name(const struct cdi_root *root, char name[CONFIG_TENANT_MAX]);

@@ -11,7 +11,11 @@
 #include "node.h"
 
 #define REGISTER_MS 15000 /* the kubelet itself gives up connecting to us after 10 s */
+#define RETRY_FIRST 0.05  /* seconds: the kubelet's socket is there a moment before it listens */
+#define RETRY_NEXT  0.5
 #define BACKOFF_MAX 30.0
+#define LOST_AFTER  3.0  /* seconds after which a kubelet that is there and does not listen to a list any more has lost it */
+#define NEVER_AFTER 15.0 /* and one that never did: it tries for 10 s to connect */
 #define SOCKET      "kubelet.sock"
 #define NO_SLICE    (-2)
 
@@ -53,11 +57,39 @@ static void register_work(void *argument)
         register_one(all->kubelet, all->one[i].endpoint, all->one[i].resource, &all->one[i].reply);
 }
 
+static void retry_later(struct node *node)
+{
+    double backoff = node->reach.backoff;
+
+    backoff = backoff == 0 ? RETRY_FIRST : backoff < RETRY_NEXT ? RETRY_NEXT : backoff * 2;
+    node->reach.backoff = backoff < BACKOFF_MAX ? backoff : BACKOFF_MAX;
+    node->reach.next = now_seconds() + node->reach.backoff;
+    say_info("trying again in %g s", node->reach.backoff);
+}
+
+static void tell_registered(const struct node *node, const char *resource, const struct registration *all,
+                            const struct rpc_reply *reply)
+{
+    if (reply->code == RPC_OK)
+        say_info("%s is registered with the kubelet", resource);
+    else
+        (node->reach.backoff == 0 && reply->code == RPC_UNAVAILABLE ? say_info : say_error)(
+            "%s cannot be registered with the kubelet (%s): %s: %s", resource, all->kubelet, rpc_code_name(reply->code),
+            reply->message);
+}
+
 static void register_done(void *argument)
 {
     struct registration *all = argument;
     struct node *node = all->node;
     bool failed = false;
+
+    node->reach.busy = false;
+    /* What came of asking a kubelet that has been replaced says nothing of this one. */
+    if (all->socket != node->reach.socket) {
+        free(all);
+        return;
+    }
 
     for (unsigned i = 0; i < all->count; i++) {
         const struct rpc_reply *reply = &all->one[i].reply;
@@ -69,19 +101,16 @@ static void register_done(void *argument)
                 continue;
             service->asked = false;
             service->registered = reply->code == RPC_OK;
+            service->heard = false;
+            service->unheard = 0;
         }
         failed |= reply->code != RPC_OK;
-        if (reply->code == RPC_OK)
-            say_info("%s is registered with the kubelet", all->one[i].resource);
-        else
-            say_error("%s cannot be registered with the kubelet (%s): %s: %s", all->one[i].resource, all->kubelet,
-                      rpc_code_name(reply->code), reply->message);
+        tell_registered(node, all->one[i].resource, all, reply);
     }
-    node->reach.busy = false;
-    node->reach.backoff = failed ? (node->reach.backoff * 2 < BACKOFF_MAX ? node->reach.backoff * 2 : BACKOFF_MAX) : 0.5;
-    node->reach.next = failed ? now_seconds() + node->reach.backoff : 0;
     if (failed)
-        say_info("trying again in %.0f s", node->reach.backoff);
+        retry_later(node);
+    else
+        node->reach.next = node->reach.backoff = 0;
     free(all);
 }
 
@@ -242,15 +271,29 @@ int kubelet_open(struct node *node)
     node->reach.watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (node->reach.watch < 0)
         return -errno;
-    node->reach.backoff = 0.5;
     return rpc_loop_watch(node->loop, node->reach.watch, drain, node);
 }
 
 static void tell_missing(struct node *node, bool missing)
 {
     if (missing && !node->reach.missing)
-        say_warning("%s/" SOCKET " is not there: waiting for the kubelet", node->kubelet);
+        (node->reach.directory < 0 ? say_warning : say_info)("%s%s is not there: waiting for the kubelet", node->kubelet,
+                                                             node->reach.directory < 0 ? "" : "/" SOCKET);
     node->reach.missing = missing;
+}
+
+/* A kubelet that loses the stream counts the devices as gone, and does not come back by itself; one that could not connect never had it. */
+static void check_heard(struct service *service)
+{
+    if (!service->registered || service_is_heard(service)) {
+        service->heard |= service->registered;
+        service->unheard = 0;
+    } else if (service->unheard == 0) {
+        service->unheard = now_seconds();
+    } else if (now_seconds() - service->unheard >= (service->heard ? LOST_AFTER : NEVER_AFTER)) {
+        say_info("the kubelet does not listen to the list of " PLUGIN_VENDOR "%s: registering again", service->name);
+        service->registered = false;
+    }
 }
 
 void kubelet_check(struct node *node)
@@ -268,8 +311,7 @@ void kubelet_check(struct node *node)
         for (unsigned i = 0; i < SERVICES; i++)
             node->service[i].registered = node->service[i].asked = false;
         node->reach.socket = socket;
-        node->reach.next = 0;
-        node->reach.backoff = 0.5;
+        node->reach.next = node->reach.backoff = 0;
     }
     for (unsigned i = 0; i < SERVICES && !node->stop && node->reach.directory >= 0; i++) {
         struct service *service = &node->service[i];
@@ -282,6 +324,8 @@ void kubelet_check(struct node *node)
         }
         if (!service->server)
             listen_on(service);
+        else
+            check_heard(service);
         unregistered |= service->server && !service->registered;
     }
     if (unregistered && socket && !node->reach.busy && now_seconds() >= node->reach.next)

@@ -24,6 +24,8 @@ static const char usage[] =
     "  --save-dir DIR       notes of what was given out, for after a reboot (" PLUGIN_SAVED ";\n"
     "                       with --root: none)\n"
     "  --kubelet-dir DIR    the kubelet's directory of plugins (" PLUGIN_KUBELET ")\n"
+    "  --proc DIR           where the processes of the whole node are seen (/proc, if those are)\n"
+    "  --pod NAMESPACE/NAME the pod that this runs in\n"
     "  --dry-run            print what would be offered as JSON, and end\n"
     "  --units N            with --dry-run: what a container with N units would get, too\n"
     "  --version, --help\n"
@@ -60,6 +62,14 @@ static int take(struct options *options, int option, const char *value, struct c
     case 's':
         node->given.saved = value;
         break;
+    case 'p':
+        node->proc = value;
+        break;
+    case 'o':
+        if (!strchr(value, '/'))
+            return cli_fail(error, -1, "--pod %s: not NAMESPACE/NAME", value);
+        node->pod = value;
+        break;
     case 'n':
         options->dry_run = true;
         return 0;
@@ -79,6 +89,8 @@ static int parse(int argc, char **argv, struct options *options, struct cli_erro
                                           {"root", required_argument, NULL, 'r'},
                                           {"save-dir", required_argument, NULL, 's'},
                                           {"kubelet-dir", required_argument, NULL, 'k'},
+                                          {"proc", required_argument, NULL, 'p'},
+                                          {"pod", required_argument, NULL, 'o'},
                                           {"dry-run", no_argument, NULL, 'n'},
                                           {"units", required_argument, NULL, 'u'},
                                           {"version", no_argument, NULL, 'v'},
@@ -252,9 +264,15 @@ static int open_all(struct node *node)
 /* Until something is due that no event tells of. */
 static int tick(const struct node *node)
 {
-    double left = node->given.count && !node->pods.busy ? (node->pods.next - now_seconds()) * 1000 : TICK_MS;
+    double now = now_seconds(), left = TICK_MS / 1000.0;
 
-    return left < 0 ? 0 : left < TICK_MS ? (int)left + 1 : TICK_MS;
+    if (!node->configured)
+        return TICK_MS;
+    if (!node->pods.busy && node->pods.next - now < left)
+        left = node->pods.next - now;
+    if (!node->reach.busy && node->reach.next > now && node->reach.next - now < left)
+        left = node->reach.next - now;
+    return left < 0 ? 0 : (int)(left * 1000) + 1;
 }
 
 static int serve(struct node *node)

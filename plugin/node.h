@@ -18,10 +18,13 @@ struct service {
     struct rpc_server *server; /* NULL: not listening */
     int error;                 /* that was told: why it does not listen */
     bool registered, asked;    /* asked: a registration is on its way */
+    bool heard;                /* somebody had its list since it was registered */
+    double unheard;            /* when nobody was first seen to have it, of now_seconds(); 0: somebody has */
 };
 
 struct node {
     const char *root, *kubelet, *library, *config; /* as given; `config` also where it is the default */
+    const char *proc, *pod; /* where the node's processes are seen; "NAMESPACE/NAME" of our own pod; NULL: not known */
     bool config_named, configured, restored, stop;
     int status; /* to end with */
     struct settings settings;
@@ -33,14 +36,15 @@ struct node {
     struct {
         int watch, directory;      /* inotify; the watch of the directory, or -1 */
         unsigned long long socket; /* of kubelet.sock when we registered: its inode and time, mixed; 0: none */
-        double next, backoff;      /* of registrations */
+        double next, backoff;      /* of registrations; backoff: 0 before the first that failed */
         bool busy, before;         /* before: there was a kubelet once */
-        bool missing;              /* told that it is */
+        bool missing;              /* told that its socket is */
     } reach;
     struct {
         double next;
         bool busy, told; /* that it cannot be asked */
-        bool known;      /* the list was had at least once */
+        bool early;      /* told that its list is not whole yet */
+        bool unseen;     /* told that the node's processes cannot be seen */
     } pods;
 };
 
@@ -51,6 +55,9 @@ extern const unsigned service_method_count;
 
 /* Tell every stream what there is now. */
 void service_tell(struct service *service);
+
+/* Whether somebody has a stream of it. */
+bool service_is_heard(const struct service *service);
 
 /* ---- allocate.c */
 
@@ -98,6 +105,19 @@ void pods_check(struct node *node);
 
 /* Ask soon: something was given out. */
 void pods_soon(struct node *node);
+
+/* ---- mounts.c: which containers still have their files */
+
+struct look {
+    char name[CONFIG_TENANT_MAX]; /* of a budget */
+    bool mounted;                 /* found by mounts_look() */
+};
+
+/* Where the processes of the whole node can be seen: `named`, or /proc for a process in the first PID namespace; else NULL. */
+const char *mounts_proc(const char *named);
+
+/* See for each whether a process has its files among its mounts. 0, or -errno: not all could be seen. From any thread. */
+int mounts_look(const char *proc, struct look *looks, unsigned count);
 
 /* ---- job.c: what may take its time */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose the allocations are, by the kubelet's PodResources API; those that are nobody's any more are removed. Where the kubelet does not answer there,
- * allocations have no names, and go when their devices are given out again. */
+/* Whose the allocations are, by the kubelet's PodResources API; those that are nobody's any more are removed, if no process has them mounted, either. Where
+ * the kubelet does not answer there, allocations have no names, and go after their devices were given out again. */
 #include <string.h>
 #include <time.h>
 
@@ -10,10 +10,17 @@
 #define LIST_MS 10000
 #define SOON    2.0
 
+#define LOOKS 4096
+
+/* A question to the kubelet, and what else is looked at meanwhile. */
 struct asking {
     struct node *node;
     char socket[256];
+    const char *proc; /* NULL: the node's processes cannot be seen */
     struct rpc_reply reply;
+    int seen; /* 0, or -errno of mounts_look() */
+    unsigned looks, records;
+    struct look look[LOOKS]; /* what may be removed: first what has a record */
 };
 
 /* ---- judging */
@@ -60,12 +67,12 @@ static bool is_latest(const struct given_list *records, const struct given *reco
     return true;
 }
 
-static void find_owner(struct node *node, const struct cdi_root *root, struct given *record,
+/* Whether a container of the list has its devices. */
+static bool find_owner(struct node *node, const struct cdi_root *root, struct given *record,
                        const V1__ListPodResourcesResponse *list)
 {
-    record->listed = false;
-    if (is_superseded(&node->given, record))
-        return;
+    bool listed = false;
+
     for (size_t i = 0; i < list->n_pod_resources; i++) {
         const V1__PodResources *pod = list->pod_resources[i];
 
@@ -81,32 +88,80 @@ static void find_owner(struct node *node, const struct cdi_root *root, struct gi
                 count += here;
                 all += here ? container->devices[k]->n_device_ids : 0;
             }
-            record->listed |= count > 0;
+            listed |= count > 0;
             if (count == record->ids && all == record->ids && is_latest(&node->given, record))
                 given_label(record, root, pod->name, pod->namespace_, container->name);
         }
     }
+    return listed;
 }
 
-static void judge(struct node *node, const struct cdi_root *root, const V1__ListPodResourcesResponse *list)
+static const struct look *look_of(const struct asking *asking, const char *name)
 {
-    double now = now_seconds();
+    for (unsigned i = 0; i < asking->looks; i++) {
+        if (strcmp(asking->look[i].name, name) == 0)
+            return &asking->look[i];
+    }
+    return NULL;
+}
 
-    for (unsigned i = 0; i < node->given.count; i++)
-        find_owner(node, root, &node->given.one[i], list);
+/* One that has ended is in use until it was looked for among the mounts, which takes another round, and nothing was found. It is removed when that was so for
+ * long enough: at once where its devices are another's and all of the node was seen. */
+static bool is_over(struct node *node, const struct cdi_root *root, struct given *record, const struct asking *asking,
+                    bool superseded)
+{
+    const struct look *look = look_of(asking, record->name);
+    bool seen = asking->proc && asking->seen == 0;
+
+    if (!record->ended || given_lives(root, record->name) || (look && look->mounted)) {
+        record->missing_since = 0;
+    } else if (!look) {
+        pods_soon(node);
+    } else {
+        if (!record->missing_since)
+            record->missing_since = now_seconds();
+        return now_seconds() - record->missing_since >= node->settings.keep || (superseded && seen);
+    }
+    return false;
+}
+
+/* Why it is removed; NULL: it stays. Without a list only what others have been given the devices of is known to have ended. */
+static const char *judge(struct node *node, const struct cdi_root *root, struct given *record, const struct asking *asking,
+                         const V1__ListPodResourcesResponse *list)
+{
+    bool superseded = is_superseded(&node->given, record), there = given_is_there(root, record->name);
+
+    if (superseded || list)
+        record->ended = superseded || !find_owner(node, root, record, list);
+    if (!there && record->ended)
+        return "its directory was removed";
+    if (!there && !list && !record->missing_since)
+        record->missing_since = now_seconds();
+    if ((!superseded && !list) || !is_over(node, root, record, asking, superseded))
+        return NULL;
+    return superseded ? "its devices are given to another container" : "the kubelet has no pod for it any more";
+}
+
+static void judge_all(struct node *node, const struct cdi_root *root, const struct asking *asking,
+                      const V1__ListPodResourcesResponse *list)
+{
     for (unsigned i = 0; i < node->given.count;) {
-        struct given *record = &node->given.one[i];
         unsigned before = node->given.count;
+        const char *why = judge(node, root, &node->given.one[i], asking, list);
 
-        if (record->listed || given_lives(record, root))
-            record->missing_since = 0;
-        else if (!record->missing_since)
-            record->missing_since = now;
-        else if (now - record->missing_since >= node->settings.keep)
-            given_remove(&node->given, root, record->name, "the kubelet has no pod for it any more");
+        if (why)
+            given_remove(&node->given, root, node->given.one[i].name, why);
         i += node->given.count == before;
     }
-    node->pods.known = true;
+}
+
+/* What was never given to anybody. */
+static void remove_left(struct node *node, const struct cdi_root *root, const struct asking *asking)
+{
+    for (unsigned i = asking->records; i < asking->looks; i++) {
+        if (!asking->look[i].mounted && !given_lives(root, asking->look[i].name))
+            given_remove(&node->given, root, asking->look[i].name, "a process that made or removed it was killed");
+    }
 }
 
 /* ---- asking */
@@ -116,6 +171,34 @@ static void ask(void *argument)
     struct asking *asking = argument;
 
     rpc_call(asking->socket, "/v1.PodResourcesLister/List", NULL, 0, LIST_MS, &asking->reply);
+    if (asking->proc && asking->looks)
+        asking->seen = mounts_look(asking->proc, asking->look, asking->looks);
+}
+
+/* A kubelet that has just started knows its pods once the API server has told it, and then all of them, ours too. Before, what is missing says nothing. */
+static bool is_whole(struct node *node, const V1__ListPodResourcesResponse *list)
+{
+    bool found = !node->pod;
+
+    for (size_t i = 0; i < list->n_pod_resources && !found; i++) {
+        const char *space = list->pod_resources[i]->namespace_;
+
+        found = strncmp(node->pod, space, strlen(space)) == 0 && node->pod[strlen(space)] == '/' &&
+                strcmp(node->pod + strlen(space) + 1, list->pod_resources[i]->name) == 0;
+    }
+    if (!found && !node->pods.early)
+        say_info("the kubelet does not list pod %s, in which this runs: until it does, no pod counts as gone", node->pod);
+    node->pods.early = !found;
+    return found;
+}
+
+static void tell_unseen(struct node *node, const struct asking *asking)
+{
+    if (!asking->looks || node->pods.unseen || (asking->proc && asking->seen == 0))
+        return;
+    say_info("the node's processes cannot be seen (--proc; %s): a container without a pod counts as ended after %.0f s",
+             asking->proc ? strerror(-asking->seen) : "this runs in a PID namespace of its own", node->settings.keep);
+    node->pods.unseen = true;
 }
 
 static void tell_trouble(struct node *node, const struct rpc_reply *reply, const char *socket)
@@ -137,13 +220,16 @@ static void answered(void *argument)
                                      : NULL;
 
     node->pods.busy = false;
-    if (!list) {
+    if (list)
+        node->pods.told = false;
+    else
         tell_trouble(node, &asking->reply, asking->socket);
-    } else if (node->given.count && cdi_root_open(&root, node->root, true, &error)) {
+    tell_unseen(node, asking);
+    if (cdi_root_open(&root, node->root, true, &error)) {
         say_error("%s", error.text);
     } else {
-        node->pods.told = false;
-        judge(node, &root, list);
+        judge_all(node, &root, asking, list && is_whole(node, list) ? list : NULL);
+        remove_left(node, &root, asking);
     }
     if (root.fd >= 0)
         close(root.fd);
@@ -161,6 +247,31 @@ void pods_soon(struct node *node)
         node->pods.next = soon;
 }
 
+static void look_for(void *context, const char *name)
+{
+    struct asking *asking = context;
+
+    if (asking->looks < LOOKS)
+        snprintf(asking->look[asking->looks++].name, sizeof(asking->look->name), "%s", name);
+}
+
+static void choose(struct asking *asking)
+{
+    struct node *node = asking->node;
+    struct cli_error error = {""};
+    struct cdi_root root;
+
+    for (unsigned i = 0; i < node->given.count; i++) {
+        if (node->given.one[i].ended)
+            look_for(asking, node->given.one[i].name);
+    }
+    asking->records = asking->looks;
+    if (cdi_root_open(&root, node->root, false, &error) == 0)
+        given_left(&node->given, &root, node->settings.keep, look_for, asking);
+    if (root.fd >= 0)
+        close(root.fd);
+}
+
 void pods_check(struct node *node)
 {
     struct asking *asking;
@@ -168,14 +279,15 @@ void pods_check(struct node *node)
     if (node->pods.busy || now_seconds() < node->pods.next)
         return;
     node->pods.next = now_seconds() + node->settings.ask_pods;
-    if (!node->given.count)
-        return;
     asking = calloc(1, sizeof(*asking));
     if (!asking)
         return;
     asking->node = node;
+    asking->proc = mounts_proc(node->proc);
     snprintf(asking->socket, sizeof(asking->socket), "%s", node->settings.pods);
-    node->pods.busy = job_start(ask, answered, asking) == 0;
+    choose(asking);
+    if (node->given.count || asking->looks)
+        node->pods.busy = job_start(ask, answered, asking) == 0;
     if (!node->pods.busy)
         free(asking);
 }

@@ -75,6 +75,8 @@ void rpc_server_free(struct rpc_server *server);
 /* Send a message to every open stream of that path, as soon as the loop runs. The bytes are copied. A client that reads slower than this is called gets the
  * newest message next, and never those between. */
 void rpc_server_send(struct rpc_server *server, const char *path, const uint8_t *message, size_t length);
+/* How many streams of that path are open. */
+unsigned rpc_server_streams(const struct rpc_server *server, const char *path);
 /* Whether the socket in the file system is still the one that we listen on (the kubelet deletes all when it starts). */
 bool rpc_server_is_there(const struct rpc_server *server);
 

@@ -149,6 +149,20 @@ void rpc_server_free(struct rpc_server *server)
     free(server);
 }
 
+unsigned rpc_server_streams(const struct rpc_server *server, const char *path)
+{
+    const struct rpc_connection *connection;
+    const struct rpc_stream *stream;
+    unsigned count = 0;
+
+    TAILQ_FOREACH(connection, &server->connections, link)
+    {
+        LIST_FOREACH(stream, &connection->streams, link)
+        count += stream->open && strcmp(stream->method->path, path) == 0;
+    }
+    return count;
+}
+
 void rpc_server_send(struct rpc_server *server, const char *path, const uint8_t *message, size_t length)
 {
     struct rpc_message *copy = rpc_message_new(message, length);

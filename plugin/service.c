@@ -123,6 +123,11 @@ void service_tell(struct service *service)
     free(reply.body);
 }
 
+bool service_is_heard(const struct service *service)
+{
+    return rpc_server_streams(service->server, LIST_AND_WATCH) > 0;
+}
+
 /* ---- GetPreferredAllocation */
 
 static unsigned find_all(const struct service *service, char **ids, size_t count, struct offer_device *devices)

@@ -37,7 +37,7 @@ def age(name, seconds):
 
 
 def begin(keep):
-    found = Plugin(DIRECTORY, config=CONFIG % (SOCKET, keep))
+    found = Plugin(DIRECTORY, config=CONFIG % (SOCKET, keep), options=("--proc", "/proc"))
     endpoint, = kubelet.endpoints(UNITS)
     endpoint.list_of("devices", bool)
     return found, endpoint
@@ -92,7 +92,7 @@ check(plugin.end() == 0, "ends")
 plugin.check_log()
 pods.stop()
 
-# What a killed pod and plugin left: removed when its devices are given out again, if the kubelet cannot be asked.
+# What a killed pod and plugin left: removed once its devices are given out again and nothing has it mounted, if the kubelet cannot be asked.
 plugin, units = begin("1h")
 first, = units.allocate(ids[:2])
 beside, = units.allocate(ids[4:5])
@@ -103,8 +103,8 @@ os.mkdir(plugin.root + "/k8s-broken")
 plugin, units = begin("1h")
 plugin.logged("k8s-broken: no record of an allocation in it")
 again, = units.allocate(ids[1:3])
-check(plugin.budgets() == {again.name, beside.name, "k8s-broken"}, "the old one is gone, the one beside stays: %s" % plugin.budgets())
 plugin.logged(first.name + " is removed: its devices are given to another container")
+check(plugin.budgets() == {again.name, beside.name, "k8s-broken"}, "the old one is gone, the one beside stays: %s" % plugin.budgets())
 
 # The configuration changed while containers run: memory is not given out twice, and what an init container had and the one after it has counts once.
 units.allocate(ids[5:6])
@@ -121,7 +121,7 @@ code, details = sliced.refuse([one])
 check(code == grpc.StatusCode.FAILED_PRECONDITION and "running containers have 6144 MiB" in details, "%s: %s" % (code, details))
 pods.pods = [("x", "b", "b", UNITS, ids[4:5])]
 asked = pods.asked
-wait_for("two looks", lambda: pods.asked > asked + 2)
+wait_for("looks at who has ended", lambda: pods.asked > asked + 4)
 check(len(sliced.allocate([one])) == 1, "what is left is enough")
 plugin.end()
 pods.stop()

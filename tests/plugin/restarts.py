@@ -4,6 +4,7 @@
 # timeout: 180
 """Kubelets that come late, refuse, restart and delete sockets; plugins that are killed, and two at once."""
 import os
+import re
 import shutil
 import signal
 import sys
@@ -28,7 +29,7 @@ def four(devices):
 
 # No directory, then no kubelet in it, then one that refuses twice.
 plugin = Plugin(DIRECTORY)
-plugin.logged("waiting for the kubelet")
+plugin.logged("warning %s is not there: waiting for the kubelet" % DIRECTORY)
 os.mkdir(DIRECTORY)
 wait_for("the socket", lambda: os.path.exists(SOCKET))
 kubelet = Kubelet(DIRECTORY)
@@ -37,6 +38,8 @@ kubelet.start()
 units, = kubelet.endpoints(UNITS)
 gpu = next(iter(units.list_of("devices", four))).partition("::")[0]
 plugin.logged(r"cannot be registered .* UNAVAILABLE: not now\?please", 2)
+said = re.findall(r"Z (\w+) .*cannot be registered|trying again in ([\d.]+) s", plugin.log)
+check(said[:4] == [("info", ""), ("", "0.05"), ("error", ""), ("", "0.5")], "the first refusal is common, and tried again at once: %s" % said)
 
 # Restarts, each of which deletes all sockets.
 for _ in range(3):
