@@ -321,6 +321,7 @@ static void read_directory(struct look *look, int directory, const char *named)
     struct stat status;
     char what[128];
     const char *path;
+    bool labelled;
     int result = 0;
 
     if (fstat(directory, &status) < 0) {
@@ -336,8 +337,7 @@ static void read_directory(struct look *look, int directory, const char *named)
         look->no_memory = true;
         return;
     }
-    if (!observe_labels_read(directory, status.st_uid, &labels, what))
-        observe_complain(look->seen, "%s/%s", path, what);
+    labelled = observe_labels_read(directory, status.st_uid, &labels, what);
     if (look->request->tenant) {
         add_tenant(look, directory, path, look->request->tenant, &labels);
     } else {
@@ -346,10 +346,11 @@ static void read_directory(struct look *look, int directory, const char *named)
             add_tenant(look, directory, path, names.name[i], &labels);
     }
     free_names(&names);
+    look->readable += result == 0;
     if (result < 0)
         observe_complain(look->seen, "state directory %s: %s", path, strerror(-result));
-    else
-        look->readable++;
+    else if (!labelled)
+        observe_complain(look->seen, "%s/%s", path, what);
 }
 
 /* An O_PATH file, or -errno. A symbolic link is not followed: a slash at the end would. */

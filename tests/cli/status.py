@@ -315,6 +315,10 @@ def others():
         check("turns" not in found, "the folder of turns is no tenant", list(found))
         print("as another user")
         check("permission denied: it belongs to uid %d" % os.geteuid() in tenant["unreadable"], tenant)
+        os.chmod(STATE, 0o700)
+        refusal = said("status", "--state-dir", STATE, before=before, fails=1)
+        os.chmod(STATE, 0o755)
+        check(refusal == "softslice: status: state directory %s: Permission denied\n" % STATE, refusal)
     os.chmod(path, 0o700)
     os.chmod(turns, 0o700)
 
