@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cdi.h"
 #include "cli.h"
 #include "observe.h"
 #include "status.h"
@@ -169,7 +170,8 @@ static int show(struct options *options, struct cli_error *error)
     if (options->json)
         status = show_json(before.clock ? &before : NULL, &seen, error);
     else
-        status_table(before.clock ? &before : NULL, &seen);
+        status_table(before.clock ? &before : NULL, &seen,
+                     !options->request.directories && !options->request.roots && access(CDI_ROOT, F_OK) == 0);
     for (char **complaint = seen.complaints; !options->json && complaint && *complaint; complaint++)
         cli_warn("%s", *complaint);
     if (seen.omitted)

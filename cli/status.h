@@ -5,7 +5,7 @@
 
 #include "observe.h"
 
-/* Print it. `before` (may be NULL) is the earlier look that shares of time are told from. */
-void status_table(const struct observe *before, const struct observe *seen);
+/* Print it. `before` (may be NULL) is the earlier look that shares of time are told from; `containers` may have tenants that were not looked at. */
+void status_table(const struct observe *before, const struct observe *seen, bool containers);
 
 #endif

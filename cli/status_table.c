@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "cdi.h"
 #include "status.h"
 
 #define COLUMNS    11
@@ -320,7 +321,7 @@ static void print_table(void (*put)(struct table *, const struct observe *, cons
     put(&table, before, seen);
 }
 
-void status_table(const struct observe *before, const struct observe *seen)
+void status_table(const struct observe *before, const struct observe *seen, bool containers)
 {
     char clean[2 * PATH_MAX];
     bool members = false;
@@ -335,7 +336,8 @@ void status_table(const struct observe *before, const struct observe *seen)
     if (seen->tenants)
         print_table(put_tenants, before, seen);
     else if (seen->directories && *seen->directories && !seen->directories[1])
-        printf("No tenants in %s.\n", observe_text(clean, sizeof(clean), *seen->directories, true));
+        printf("No tenants in %s%s\n", observe_text(clean, sizeof(clean), *seen->directories, true),
+               containers ? "; containers have theirs: --root " CDI_ROOT : ".");
     else
         puts("No tenants.");
     if (members) {

@@ -295,6 +295,11 @@ check "$spec" 0.5.0 softslice.io/slice team-a
 
 # A full disk: the old spec stays, whole.
 if unshare -rm true 2>/dev/null; then
+    # Who looks in the usual place, and finds nobody, is told where containers' tenants are.
+    # shellcheck disable=SC2016  # for the inner shell
+    try env -u SOFTSLICE_STATE_DIR unshare -rm sh -c 'mount -t tmpfs none /run && mkdir -p /run/softslice/containers && "$1" status' sh "$softslice"
+    expect_status 0
+    expect_out '^No tenants in /run/softslice; containers have theirs: --root /run/softslice/containers$'
     mkdir "$TEST_TMP/full"
     # shellcheck disable=SC2016  # the inner shell's
     try unshare -rm sh -c 'mount -t tmpfs -o size=16k none "$1" && cp "$2" "$1/a.json" && ! dd if=/dev/zero of="$1/fill" bs=1k 2>/dev/null
