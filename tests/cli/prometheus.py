@@ -32,34 +32,60 @@ hold("team", mib=128, vram="1037MiB")
 hold("full", mib=9999, vram="519MiB", compute="50%")
 exporter = Exporter("--hami-names")
 
-# The configuration as it is, but for the port, and for how long a test has.
-with open(os.path.join(EXAMPLES, "prometheus.yml"), encoding="utf-8") as file:
-    text = file.read()
+
+def serve(name, text):
+    """A Prometheus with that configuration, the rules that it names and scrapes for as long as a test has: its address and process."""
+    with open(os.path.join(TMP, name + ".yml"), "w", encoding="utf-8") as file:
+        file.write(text.replace("15s", "1s").replace("alerts.yml", os.path.join(EXAMPLES, "alerts.yml")))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % free.getsockname()[1]
+    log = open(os.path.join(TMP, name + ".log"), "w", encoding="utf-8")
+    return address, begin(["prometheus", "--config.file", os.path.join(TMP, name + ".yml"), "--storage.tsdb.path", os.path.join(TMP, name),
+                           "--web.listen-address", address], stdout=log, stderr=log), log.name
+
+
+def example(name):
+    with open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
+        return file.read()
+
+
+# The configuration as it is, but for the port.
+text = example("prometheus.yml")
 check("127.0.0.1:9877" in text and text.count("15s") == 2, "prometheus.yml has another address or interval")
-with open(os.path.join(TMP, "prometheus.yml"), "w", encoding="utf-8") as file:
-    file.write(text.replace("9877", str(exporter.port)).replace("15s", "1s").replace("alerts.yml", os.path.join(EXAMPLES, "alerts.yml")))
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    address = "127.0.0.1:%d" % free.getsockname()[1]
-log = open(os.path.join(TMP, "log"), "w", encoding="utf-8")
-server = begin(["prometheus", "--config.file", os.path.join(TMP, "prometheus.yml"), "--storage.tsdb.path", os.path.join(TMP, "data"),
-                "--web.listen-address", address], stdout=log, stderr=log)
+alone = serve("alone", text.replace("9877", str(exporter.port)))
+
+# In Kubernetes, with targets as an API server would have told of them (Debian's Prometheus cannot ask one): the tenants' pods are in their
+# labels, the exporter's own in none.
+there = os.path.join(TMP, "pod")
+os.mkdir(there, 0o700)
+with open(os.path.join(there, "labels.ini"), "w", encoding="ascii") as file:
+    file.write("[labels]\nnamespace = team-a\npod = trainer-0\ncontainer = main\n")
+hold("labelled", vram="519MiB", env=dict(os.environ, SOFTSLICE_STATE_DIR=there))
+beside = Exporter("--state-dir", there)
+text = example("kubernetes.yml")
+discovery = re.search(r"    kubernetes_sd_configs:\n(?:      .*\n)+", text).group()
+TARGET = '      - {targets: ["127.0.0.1:%d"], labels: {__meta_kubernetes_pod_label_app_kubernetes_io_name: %s, ' \
+    "__meta_kubernetes_pod_container_port_name: %s, __meta_kubernetes_pod_node_name: %s, __meta_kubernetes_namespace: softslice-system}}\n"
+targets = "".join(TARGET % ((beside.port,) + of) for of in (("softslice-device-plugin", "metrics", "node-a"),
+                                                           ("softslice-device-plugin", "other", "node-b"), ("another", "metrics", "node-c")))
+pods = serve("pods", text.replace(discovery, "    static_configs:\n" + targets))
 
 
-def ask(path, **fields):
+def ask(path, of=alone, **fields):
     try:
-        with urllib.request.urlopen("http://%s/api/v1/%s?%s" % (address, path, urllib.parse.urlencode(fields)), timeout=20) as answer:
+        with urllib.request.urlopen("http://%s/api/v1/%s?%s" % (of[0], path, urllib.parse.urlencode(fields)), timeout=20) as answer:
             return json.load(answer)["data"]
     except urllib.error.HTTPError as error:
         # It says so while it is not ready yet.
         check(error.code == 503, "%s %s: %s" % (path, fields, error.read()))
     except OSError:
-        check(server.poll() is None, "Prometheus has ended: " + open(log.name, encoding="utf-8").read()[-2000:])
+        check(of[1].poll() is None, "Prometheus has ended: " + open(of[2], encoding="utf-8").read()[-2000:])
     return None
 
 
-def query(expression):
-    data = ask("query", query=expression)
+def query(expression, of=alone):
+    data = ask("query", of, query=expression)
     return data["result"] if data else []
 
 
@@ -78,8 +104,7 @@ check(query("scrape_samples_scraped") and not query('scrape_samples_post_metric_
 print("queries")
 
 # The dashboard, with what Grafana puts in.
-with open(os.path.join(EXAMPLES, "dashboard.json"), encoding="utf-8") as file:
-    dashboard = json.load(file)
+dashboard = json.loads(example("dashboard.json"))
 variables = {variable["name"] for variable in dashboard["templating"]["list"]}
 expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 check(len(expressions) >= 15, "the dashboard has %d queries" % len(expressions))
@@ -116,9 +141,17 @@ near = wait_for("the alert", lambda: next((rule for group in ask("rules")["group
                                            rule["name"] == "SoftsliceMemoryNearLimit" and rule["alerts"]), None))
 check([alert["labels"]["tenant"] for alert in near["alerts"]] == ["full"], "near its limit: %s" % near["alerts"])
 check(query('hami_vgpu_memory_limit_bytes{tenant="full"} == %d' % (519 * MiB)), "HAMi's names")
-with open(log.name, encoding="utf-8") as file:
-    wrong = [line for line in file if "level=error" in line or "level=warn" in line]
+
+found = wait_for("a pod's figures", lambda: query('softslice_memory_limit_bytes{tenant="labelled"}', pods))
+check({label: found[0]["metric"].get(label) for label in ("job", "instance", "pod", "namespace", "container", "exported_pod")} ==
+      {"job": "softslice", "instance": "node-a", "pod": "trainer-0", "namespace": "team-a", "container": "main", "exported_pod": None},
+      "a pod's labels: %s" % found)
+check([one["labels"] for one in ask("targets", pods, state="active")["activeTargets"]] == [{"instance": "node-a", "job": "softslice"}], "targets")
+print("pods")
+with open(alone[2], encoding="utf-8") as first, open(pods[2], encoding="utf-8") as second:
+    wrong = [line for file in (first, second) for line in file if "level=error" in line or "level=warn" in line]
 check(not wrong, "Prometheus complains: %s" % wrong)
 
 exporter.stop()
+beside.stop()
 sys.exit(0)
