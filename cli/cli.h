@@ -87,8 +87,9 @@ bool preload_is_library(const char *path, const char **why);
  * this command's arguments. Returns only with an error. */
 int program_become(const char *name, char **argv, struct cli_error *error);
 
-/* The configuration of this very environment, as a program started from here would read it. As config_load(). */
-int cli_config(struct config *config);
+/* The configuration of this very environment, as a program started from here would read it, `preloaded`: by `softslice run`, which puts the library in front
+ * under its own name. As config_load(). */
+int cli_config(struct config *config, bool preloaded);
 
 static inline void cleanup_free(void *pointer)
 {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "observe.h"
 #include "softslice/native.h"
 
 #define VALUE_MAX  (CONFIG_RULES_MAX * 2 * UNITS_TEXT_MAX)
@@ -15,10 +16,12 @@ static const char *get_variable(void *context, const char *name)
     return getenv(name);
 }
 
-int cli_config(struct config *config)
+int cli_config(struct config *config, bool preloaded)
 {
     struct config_input input = {.getenv = get_variable, .environment = environ, .admin_file = CONFIG_ADMIN_FILE};
 
+    if (!preloaded)
+        input.is_drop_in = observe_in_hamis_place;
     return config_load(config, &input);
 }
 
@@ -78,7 +81,7 @@ static int run(int argc, char **argv, struct cli_error *error)
     }
     if (optind < argc)
         return cli_fail(error, CLI_FAILED, "config: '%s' is not understood: it takes no argument", argv[optind]);
-    if (cli_config(&config) < 0)
+    if (cli_config(&config, false) < 0)
         return cli_fail(error, 1, "%s", config.error);
     print_config(&config);
     return 0;

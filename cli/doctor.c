@@ -139,7 +139,7 @@ static void look_at_config(struct report *report)
     struct config *config = &report->config;
 
     section("Configuration");
-    report->config_good = cli_config(config) == 0;
+    report->config_good = cli_config(config, false) == 0;
     if (!report->config_good)
         found(report, FINDING_PROBLEM, "%s", config->error);
     if (config->admin_present)

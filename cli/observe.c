@@ -421,27 +421,15 @@ static void read_root(struct look *look, const char *root)
         look->readable++;
 }
 
-static const char *get_variable(void *context, const char *name)
-{
-    if (strcmp(name, "SOFTSLICE_TENANT") == 0)
-        return context;
-    return strcmp(name, "SOFTSLICE_STATE_DIR") == 0 || strcmp(name, "SOFTSLICE_CONFIG") == 0 ||
-                   strcmp(name, "CUDA_DEVICE_MEMORY_SHARED_CACHE") == 0
-               ? getenv(name)
-               : NULL;
-}
-
 /* The one in use. Where nobody named one and there is none yet, there are no tenants. */
 static int read_default(struct look *look, char error[OBSERVE_ERROR_MAX])
 {
     static struct config config;
     static struct ledger ledger;
-    struct config_input input = {
-        .getenv = get_variable, .context = (void *)(uintptr_t)look->request->tenant, .admin_file = CONFIG_ADMIN_FILE};
     char path[PATH_MAX];
     int directory;
 
-    if (config_load(&config, &input) < 0) {
+    if (observe_configured(&config) < 0) {
         snprintf(error, OBSERVE_ERROR_MAX, "%s", config.error);
         return -EINVAL;
     }

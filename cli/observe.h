@@ -85,6 +85,15 @@ struct observe_request {
 int observe(const struct observe_request *request, struct observe *seen, char error[OBSERVE_ERROR_MAX]);
 void observe_free(struct observe *seen);
 
+struct config;
+
+/* Load what says where the state directory is that programs started from here use, the tenant's and limits' variables of this environment included as far
+ * as they decide that. As config_load(). */
+int observe_configured(struct config *config);
+
+/* Whether softslice's library is in this very process as libvgpu.so, in HAMi's place, as it then is in the programs around it. */
+bool observe_in_hamis_place(void);
+
 /* A state directory's O_PATH file, or -errno: it is no symbolic link. */
 int observe_open(const char *directory);
 

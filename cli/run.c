@@ -144,7 +144,7 @@ static int check(const struct request *request, struct config *config, struct cl
 {
     bool open;
 
-    if (cli_config(config) < 0)
+    if (cli_config(config, true) < 0)
         bad_config(request, config, error);
     else if (config->disable)
         cli_warn("softslice is switched off (disable): no limit will hold");

@@ -145,7 +145,7 @@ static int parse(int argc, char **argv, struct set_request *request, struct cli_
     return 0;
 }
 
-/* ---- the tenant's configuration, as far as it is not its processes' own: where its ledger is, and the admin's maxima */
+/* ---- the tenant's configuration, as far as it is not its processes' own: the admin's maxima */
 
 static const char *get_variable(void *context, const char *name)
 {
@@ -411,7 +411,7 @@ static int change(struct set_request *request, const struct config *config, stru
     bool is_held;
     char path[PATH_MAX];
     int status;
-    CLEANUP_CLOSE int directory = set_find_directory(request, config, path, &status, error);
+    CLEANUP_CLOSE int directory = set_find_directory(request, path, &status, error);
     int result;
 
     if (directory < 0)

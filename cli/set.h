@@ -19,8 +19,7 @@ struct set_request {
 
 /* The state directory that the tenant is in: --state-dir's, the one below --root, or the one in use. An O_PATH descriptor with its name in `path`, or
  * -1 with *error and *status set. */
-int set_find_directory(const struct set_request *request, const struct config *config, char path[PATH_MAX], int *status,
-                       struct cli_error *error);
+int set_find_directory(const struct set_request *request, char path[PATH_MAX], int *status, struct cli_error *error);
 
 /* Turn NVML's number, where that was given, into a UUID. 0, or the exit status with *error set. */
 int set_find_uuid(struct set_request *request, struct cli_error *error);

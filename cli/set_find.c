@@ -39,10 +39,10 @@ static int open_named(const char *what, const char *name, char path[PATH_MAX], s
     return fd;
 }
 
-int set_find_directory(const struct set_request *request, const struct config *config, char path[PATH_MAX], int *status,
-                       struct cli_error *error)
+int set_find_directory(const struct set_request *request, char path[PATH_MAX], int *status, struct cli_error *error)
 {
     static struct ledger ledger;
+    static struct config config;
     char below[PATH_MAX];
     int fd;
 
@@ -53,7 +53,11 @@ int set_find_directory(const struct set_request *request, const struct config *c
                    : open_named("state directory", below, path, error);
     if (request->state_dir)
         return open_named("state directory", request->state_dir, path, error);
-    fd = ledger_state_dir(&ledger, config->state_dir, path, PATH_MAX);
+    if (observe_configured(&config) < 0) {
+        *status = CLI_FAILED;
+        return cli_fail(error, -1, "%s", config.error);
+    }
+    fd = ledger_state_dir(&ledger, config.state_dir, path, PATH_MAX);
     if (fd < 0)
         cli_fail(error, 0, "set: %s", ledger.error);
     return fd;

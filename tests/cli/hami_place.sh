@@ -85,6 +85,18 @@ expect_one_budget() {
     expect_err '^softslice: .*refused 64 MiB'
 }
 
+# expect_found TENANT NAME=VALUE...: the command, started as the container's process, finds the tenant of the container's processes by itself.
+expect_found() {
+    tenant=$1
+    shift
+    for word in status "status --tenant $tenant" "explain $tenant" "set $tenant vram=3000MiB" events; do
+        # shellcheck disable=SC2086
+        try container 0 "$@" $base/bin/softslice $word
+        expect_status 0
+        expect_out "$tenant|was 3000 MiB"
+    done
+}
+
 # What nvidia-smi would show: MiB in all, and free.
 memory='
 import ctypes
@@ -118,9 +130,8 @@ expect_out '^3000 916$'
 told "$cache" "cache.used(0) == 2084 << 20 and cache.limit(0) == 3000 << 20 and cache.share(0) == 30 and len(cache.uuids()) == 1"
 expect_one_budget "$@"
 told "$base/node/ctr/$uuid.cache" "len(cache.processes()) == 1" # where the monitor looks for it, without the second process
+expect_found "hami-$uuid" "$@"
 try container 0 "$@" $base/bin/softslice status
-expect_status 0
-expect_out "^hami-$uuid "
 expect_out ' 2.04 GiB +2.93 GiB .* 30% '
 try container 0 "$@" $base/bin/softslice doctor --library $base/vgpu/libvgpu.so
 expect_out '^  ok +softslice is active: the loader preloads it'
@@ -155,6 +166,15 @@ mount -t tmpfs -o mode=1777 tmpfs /tmp || exit 1
 hold 0 "$@"
 told /tmp/cudevshr.cache "cache.used(0) == 2084 << 20"
 expect_one_budget "$@"
+expect_found hami-cudevshr "$@"
+try container 0 "$@" $base/bin/softslice config
+expect_out '^tenant +hami-cudevshr '
+# Nothing else in that container takes another directory for it: a shell without the limit, one that names a tenant, a limit that nobody understands.
+for other in CUDA_DEVICE_MEMORY_LIMIT= SOFTSLICE_TENANT=team CUDA_DEVICE_MEMORY_LIMIT=3000MB; do
+    try container 0 "$@" "$other" $base/bin/softslice status
+    expect_status 0
+    expect_no_out hami-cudevshr
+done
 end
 # Under its own name the library leaves the processes of such a limit apart, as ever.
 mkdir $base/own && cp $base/vgpu/libvgpu.so $base/own/libsoftslice.so
@@ -162,5 +182,7 @@ echo $base/own/libsoftslice.so >/etc/ld.so.preload
 hold 0 "$@"
 try container 4001 "$@" $base/bin/taker 2560
 expect_out '^taken 2560$'
+try container 0 "$@" $base/bin/softslice status
+expect_out '^proc-'
 end
 echo "KAI's mounts"
