@@ -1,73 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The quota on a real ledger: rounding, limits and their minimum, what a program is told, and the one line of a refusal. */
-#include <criterion/criterion.h>
+/* The quota on a real ledger: rounding, what a program is told, the one line of a refusal, and who is awaited. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "scratch.h"
-#include "softslice/quota.h"
+#include "quota_helper.h"
 
-#define KIB  (UINT64_C(1) << 10)
-#define MIB  (UINT64_C(1) << 20)
-#define GIB  (UINT64_C(1) << 30)
 #define SLAB QUOTA_GRANULE
-
-static const char *variables[16];
-
-static const char *from_variables(void *context, const char *name)
-{
-    size_t length = strlen(name);
-
-    (void)context;
-    for (unsigned i = 0; variables[i]; i++)
-        if (!strncmp(variables[i], name, length) && variables[i][length] == '=')
-            return variables[i] + length + 1;
-    return NULL;
-}
-
-static const struct config_device device = {.uuid = {1, 2, 3}, .physical = 80 * GIB};
-
-/* What these variables (NULL: none) say. */
-static struct config *load(const char *tenant, const char *vram)
-{
-    static char setting[64], name[64];
-    struct config *config = malloc(sizeof(*config));
-    struct config_input input = {.getenv = from_variables, .admin_file = scratch_path("no such file")};
-    unsigned n = 0;
-
-    snprintf(setting, sizeof(setting), "SOFTSLICE_VRAM=%s", vram);
-    snprintf(name, sizeof(name), "SOFTSLICE_TENANT=%s", tenant);
-    if (vram)
-        variables[n++] = setting;
-    if (tenant)
-        variables[n++] = name;
-    variables[n] = NULL;
-    cr_assert_eq(config_load(config, &input), 0, "%s", config->error);
-    return config;
-}
-
-/* A member of tenant "a" (or of none) with this VRAM variable (NULL: none) and one device of 80 GiB. */
-static struct quota *join(const char *tenant, const char *vram, uint64_t granule)
-{
-    struct quota *quota = mmap(NULL, sizeof(*quota), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct config *config = load(tenant, vram);
-    char path[PATH_MAX];
-    int directory;
-
-    directory = ledger_state_dir(&quota->ledger, scratch, path, sizeof(path));
-    cr_assert_geq(directory, 0, "%s", quota->ledger.error);
-    cr_assert_eq(ledger_attach(&quota->ledger, directory, tenant), 0, "%s", quota->ledger.error);
-    close(directory);
-    cr_assert_eq(quota_add_device(quota, config, &device, granule), 0);
-    free(config);
-    return quota;
-}
 
 static uint64_t used(struct quota *quota)
 {
@@ -80,27 +20,6 @@ static uint64_t count_of(struct quota *quota, enum ledger_event event)
 
     cr_assert_eq(ledger_device_state(&quota->ledger, 0, &state), 0);
     return state.events[event];
-}
-
-/* An allocation that the driver grants, of `actual` bytes if not 0. */
-static bool take(struct quota *quota, uint64_t bytes, enum quota_family family, uint64_t actual, struct record *record)
-{
-    struct quota_charge charge;
-
-    if (quota_reserve(quota, &charge, 0, bytes, family) != 0)
-        return false;
-    memset(record, 0xee, sizeof(*record));
-    quota_keep(quota, &charge, actual, record);
-    cr_assert_eq(record->device, 0);
-    cr_assert_eq(record->family, family);
-    cr_assert_eq(record->key, UINT64_C(0xeeeeeeeeeeeeeeee), "key and context are the caller's");
-    return true;
-}
-
-static void setup(void)
-{
-    scratch_make();
-    log_configure(LOG_WARN, scratch_path("log"));
 }
 
 TestSuite(quota, .init = setup, .fini = scratch_remove);
@@ -222,156 +141,6 @@ Test(quota, what_it_came_to_is_what_is_kept)
         quota_refund(quota, &record);
         cr_expect_eq(used(quota), 0, "case %zu", i);
     }
-}
-
-Test(quota, the_smallest_limit_holds)
-{
-    struct quota *first = join("a", "10GiB", 0), *smaller = join("a", "4GiB", 0), *larger = join("a", "30GiB", 0);
-    struct quota *none = join("a", NULL, 0);
-    struct record record;
-
-    cr_assert_eq(quota_limit(first, 0), 10 * GIB);
-    cr_assert_eq(quota_limit(smaller, 0), 4 * GIB, "a joiner's smaller value binds that joiner");
-    cr_assert_eq(quota_limit(larger, 0), 10 * GIB);
-    cr_assert_eq(quota_limit(none, 0), 10 * GIB);
-    cr_assert(take(first, 3 * GIB, QUOTA_LINEAR, 0, &record));
-    cr_assert_not(take(smaller, GIB + 1, QUOTA_LINEAR, 0, &record), "the tenant's total counts, not the joiner's own");
-    cr_assert(take(smaller, GIB, QUOTA_LINEAR, 0, &record));
-    cr_assert_not(take(larger, 6 * GIB + 1, QUOTA_LINEAR, 0, &record));
-    cr_assert(take(larger, 6 * GIB, QUOTA_LINEAR, 0, &record));
-    ledger_set_limit(&none->ledger, 0, 20 * GIB);
-    cr_assert_eq(quota_limit(first, 0), 20 * GIB, "who set the limit is not bound by what it once set");
-    cr_assert_eq(quota_limit(smaller, 0), 4 * GIB);
-    first->device[0].native = 15 * GIB;
-    cr_assert_eq(quota_limit(first, 0), 15 * GIB);
-    first->device[0].admin = 14 * GIB;
-    cr_assert_eq(quota_limit(first, 0), 14 * GIB);
-    cr_assert_not(take(first, 4 * GIB + 1, QUOTA_LINEAR, 0, &record));
-    first->device[0].id.physical = 12 * GIB;
-    cr_assert_eq(quota_limit(first, 0), 12 * GIB);
-}
-
-/* A first member that has joined, and enters its limit later. */
-static struct ledger *begin_first(void)
-{
-    static struct ledger first;
-    char path[PATH_MAX];
-    int directory = ledger_state_dir(&first, scratch, path, sizeof(path));
-
-    cr_assert_geq(directory, 0, "%s", first.error);
-    cr_assert_eq(ledger_attach(&first, directory, "a"), 0, "%s", first.error);
-    close(directory);
-    return &first;
-}
-
-/* Between joining and entering its limit the first member asks the driver for its devices: others come in between. */
-Test(quota, who_comes_before_the_first_limit_keeps_its_own)
-{
-    struct ledger *first = begin_first();
-    struct quota *early = join("a", "5GiB", 0);
-
-    cr_assert_eq(ledger_add_device(first, device.uuid, 20 * GIB), 0);
-    cr_expect_eq(quota_limit(early, 0), 5 * GIB);
-    cr_expect_eq(ledger_limit(first, 0), 20 * GIB);
-    cr_expect_eq(quota_limit(join("a", "30GiB", 0), 0), 20 * GIB);
-}
-
-/* Ranks that start at once with the same budget: those that come before the first one have set what is replaced. */
-Test(quota, set_reaches_who_came_before_the_first_limit)
-{
-    struct ledger *first = begin_first();
-    struct quota *early = join("a", "20GiB", 0), *less = join("a", "5GiB", 0), *more = join("a", "30GiB", 0);
-
-    cr_assert_eq(quota_limit(more, 0), 20 * GIB);
-    cr_assert_eq(ledger_add_device(first, device.uuid, 20 * GIB), 0);
-    cr_assert_eq(quota_limit(less, 0), 5 * GIB);
-    cr_assert_eq(quota_limit(early, 0), 20 * GIB);
-    cr_assert_eq(quota_limit(more, 0), 20 * GIB);
-    ledger_set_limit(first, 0, 40 * GIB);
-    cr_expect_eq(quota_limit(early, 0), 40 * GIB, "it was started with no less than the first one");
-    cr_expect_eq(quota_limit(more, 0), 40 * GIB);
-    cr_expect_eq(quota_limit(less, 0), 5 * GIB, "it was");
-    ledger_set_limit(first, 0, 4 * GIB);
-    cr_expect_eq(quota_limit(less, 0), 4 * GIB);
-    ledger_set_limit(first, 0, 50 * GIB);
-    cr_expect_eq(quota_limit(early, 0), 50 * GIB);
-    cr_expect_eq(quota_limit(less, 0), 5 * GIB);
-    ledger_set_limit(first, 0, LEDGER_NO_LIMIT);
-    cr_expect_eq(quota_limit(early, 0), 80 * GIB);
-}
-
-/* The larger one of two that came before the first member is bound by its own, not by the smaller one's. */
-Test(quota, the_first_limit_does_not_raise_who_came_before)
-{
-    struct ledger *first = begin_first();
-
-    join("a", "5GiB", 0);
-    struct quota *early = join("a", "10GiB", 0);
-    cr_assert_eq(ledger_add_device(first, device.uuid, 20 * GIB), 0);
-    cr_expect_eq(quota_limit(early, 0), 10 * GIB);
-}
-
-/* The first member has no limit: the tenant's is a joiner's, and so is what replaces it. */
-Test(quota, set_reaches_who_set_the_limit)
-{
-    struct quota *none = join("a", NULL, 0), *second = join("a", "10GiB", 0), *less = join("a", "5GiB", 0);
-
-    cr_assert_eq(quota_limit(none, 0), 10 * GIB);
-    ledger_set_limit(&none->ledger, 0, 40 * GIB);
-    cr_expect_eq(quota_limit(none, 0), 40 * GIB);
-    cr_expect_eq(quota_limit(second, 0), 40 * GIB);
-    cr_expect_eq(quota_limit(less, 0), 5 * GIB);
-}
-
-/* Set between the joining of the first member and its entering: that is what holds, for it too. */
-Test(quota, set_comes_before_the_first_limit)
-{
-    struct quota *first = mmap(NULL, sizeof(*first), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *late;
-
-    first->ledger = *begin_first();
-    late = join("a", "10GiB", 0);
-    ledger_set_limit(&late->ledger, 0, 40 * GIB);
-    struct config *config = load("a", "20GiB");
-    cr_assert_eq(quota_add_device(first, config, &device, 0), 0);
-    free(config);
-    cr_expect_eq(quota_limit(first, 0), 40 * GIB);
-    cr_expect_eq(quota_limit(late, 0), 40 * GIB);
-}
-
-/* A worker that is started again after a change, as the others were, is not bound by what was replaced. */
-Test(quota, set_holds_for_who_joins_later)
-{
-    struct quota *first = join("a", "10GiB", 0);
-
-    ledger_set_limit(&first->ledger, 0, 40 * GIB);
-    cr_expect_eq(quota_limit(join("a", "10GiB", 0), 0), 40 * GIB);
-    cr_expect_eq(quota_limit(join("a", "9GiB", 0), 0), 9 * GIB);
-    cr_expect_eq(quota_limit(join("a", NULL, 0), 0), 40 * GIB);
-    ledger_detach(&first->ledger);
-}
-
-/* What the last life of the tenant began with is nobody's any more. */
-Test(quota, each_life_has_its_own_first_limit)
-{
-    struct quota *first = join("a", "10GiB", 0);
-
-    ledger_set_limit(&first->ledger, 0, 40 * GIB);
-    ledger_detach(&first->ledger);
-    struct quota *second = join("a", "20GiB", 0), *less = join("a", "15GiB", 0);
-    cr_assert_eq(quota_limit(second, 0), 20 * GIB);
-    ledger_set_limit(&second->ledger, 0, 40 * GIB);
-    cr_expect_eq(quota_limit(second, 0), 40 * GIB);
-    cr_expect_eq(quota_limit(less, 0), 15 * GIB);
-}
-
-Test(quota, without_a_limit_the_device_is_the_limit)
-{
-    struct quota *quota = join("a", NULL, 0);
-    struct record record;
-
-    cr_assert_eq(quota_limit(quota, 0), 80 * GIB);
-    cr_assert_not(take(quota, 80 * GIB + 1, QUOTA_LINEAR, 0, &record));
-    cr_assert(take(quota, 80 * GIB, QUOTA_LINEAR, 0, &record));
 }
 
 Test(quota, a_program_is_told_what_it_may_have)
