@@ -148,8 +148,11 @@ $(BUILD)/%.o: %.S | needed-to-build
 # Each file is written beside its place and renamed over it: a process that has the old library mapped keeps the old one.
 put = mkdir -p '$(DESTDIR)$(dir $(3))' && install -m $(1) '$(2)' '$(DESTDIR)$(3).new' && mv -f '$(DESTDIR)$(3).new' '$(DESTDIR)$(3)'
 man_pages := $(wildcard docs/man/*.1 docs/man/*.5)
+# The demo's programs are the demo's, which is run from here.
+examples := $(filter-out examples/demo/%,$(wildcard examples/*/*))
 installed = $(PREFIX)/lib/softslice/libsoftslice.so $(PREFIX)/bin/softslice $(patsubst %,$(PREFIX)/libexec/softslice/%,$(notdir $(programs_too))) \
             $(PREFIX)/share/softslice/softslice.ini $(PREFIX)/share/softslice/status.schema.json $(PREFIX)/share/softslice/explain.schema.json \
+            $(examples:%=$(PREFIX)/share/softslice/%) \
             $(foreach page,$(man_pages),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 
 one_word = $(if $(word 2,x$(DESTDIR)$(PREFIX)x),$(error DESTDIR and PREFIX cannot have a blank: LD_PRELOAD could not name the library))
@@ -161,12 +164,14 @@ install: $(lib) $(command) $(programs_too) ## Install under PREFIX (/usr/local),
 	$(Q)$(call put,644,docs/status.schema.json,$(PREFIX)/share/softslice/status.schema.json)
 	$(Q)$(call put,644,docs/explain.schema.json,$(PREFIX)/share/softslice/explain.schema.json)
 	$(Q)$(call put,644,examples/softslice.ini,$(PREFIX)/share/softslice/softslice.ini)
+	$(Q)$(foreach example,$(examples),$(call put,$(if $(filter %.sh,$(example)),755,644),$(example),$(PREFIX)/share/softslice/$(example)) &&) :
 	$(Q)$(foreach page,$(man_pages),$(call put,644,$(page),$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) &&) :
 	@printf '  %s\n' $(installed:%='$(DESTDIR)%')
 
 uninstall: ## Remove what `make install` put there; configuration and state stay
 	$(one_word)$(Q)rm -f $(installed:%='$(DESTDIR)%')
-	$(Q)for folder in lib libexec share; do [ ! -d '$(DESTDIR)$(PREFIX)'/$$folder/softslice ] || rmdir '$(DESTDIR)$(PREFIX)'/$$folder/softslice; done
+	$(Q)for folder in lib/softslice libexec/softslice $(patsubst %/,share/softslice/%,$(sort $(dir $(examples)))) share/softslice/examples share/softslice; do \
+	    [ ! -d '$(DESTDIR)$(PREFIX)'/$$folder ] || rmdir '$(DESTDIR)$(PREFIX)'/$$folder; done
 
 # ---- upkeep
 
