@@ -78,7 +78,7 @@ products := $(lib) $(command) $(programs_too) $(sim) $(sim_nvml) $(sim_virtual)
 .SECONDEXPANSION:
 
 help: ## Show this list
-	@cat $(MAKEFILE_LIST) | awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  %-14s %s\n", $$1, $$2}'
+	@cat $(MAKEFILE_LIST) | awk -F':.*## ' '/^[a-z][a-z0-9-]*:.*## /{printf "  %-16s %s\n", $$1, $$2}'
 
 all: $(products) ## Build the library, the command and the simulated GPU
 
