@@ -103,8 +103,10 @@ static int set_environment(const struct request *request, struct cli_error *erro
     for (unsigned i = 0; i < SETTINGS; i++) {
         const char *value = request->value[i];
 
+        if (!value && i == OPTION_CONFIG)
+            value = getenv(settings[i].variable);
         /* The program may change its directory before it looks. */
-        if (value && i == OPTION_CONFIG && realpath(value, path))
+        if (value && *value && i == OPTION_CONFIG && realpath(value, path))
             value = path;
         if (value && set(settings[i].variable, value, error))
             return -1;

@@ -37,6 +37,8 @@ printf '[softslice]\nvram = 3GiB\n' >"$TEST_TMP/my files/a.ini"
 try sh -c 'cd "$1/my files" && "$2" run --config a.ini -- env' sh "$TEST_TMP" "$softslice"
 expect_status 0
 expect_out "^SOFTSLICE_CONFIG=$TEST_TMP/my files/a.ini\$"
+try sh -c 'cd "$1/my files" && SOFTSLICE_CONFIG=a.ini "$2" run -- env' sh "$TEST_TMP" "$softslice"
+expect_out "^SOFTSLICE_CONFIG=$TEST_TMP/my files/a.ini\$"
 
 # The library is really in the program.
 try "$softslice" run --vram 1GiB -- grep -c "$TEST_LIB" /proc/self/maps
