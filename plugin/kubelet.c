@@ -11,8 +11,6 @@
 #include "node.h"
 
 #define REGISTER_MS 15000 /* the kubelet itself gives up connecting to us after 10 s */
-#define RETRY_FIRST 0.05  /* seconds: the kubelet's socket is there a moment before it listens */
-#define RETRY_NEXT  0.5
 #define BACKOFF_MAX 30.0
 #define LOST_AFTER  3.0  /* seconds after which a kubelet that is there and does not listen to a list any more has lost it */
 #define NEVER_AFTER 15.0 /* and one that never did: it tries for 10 s to connect */
@@ -59,10 +57,7 @@ static void register_work(void *argument)
 
 static void retry_later(struct node *node)
 {
-    double backoff = node->reach.backoff;
-
-    backoff = backoff == 0 ? RETRY_FIRST : backoff < RETRY_NEXT ? RETRY_NEXT : backoff * 2;
-    node->reach.backoff = backoff < BACKOFF_MAX ? backoff : BACKOFF_MAX;
+    node->reach.backoff = backoff_after(node->reach.backoff, BACKOFF_MAX);
     node->reach.next = now_seconds() + node->reach.backoff;
     say_info("trying again in %g s", node->reach.backoff);
 }

@@ -41,10 +41,10 @@ struct node {
         bool missing;              /* told that its socket is */
     } reach;
     struct {
-        double next;
-        bool busy, told; /* that it cannot be asked */
-        bool early;      /* told that its list is not whole yet */
-        bool unseen;     /* told that the node's processes cannot be seen */
+        double next, backoff; /* backoff: of questions that failed; 0: the last one did not */
+        bool busy, told;      /* told that it cannot be asked */
+        bool early;           /* told that its list is not whole yet */
+        bool unseen;          /* told that the node's processes cannot be seen */
     } pods;
 };
 

@@ -35,6 +35,9 @@ void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Seconds of a clock that never jumps. */
 double now_seconds(void);
 
+/* Seconds to wait after another failed try to reach the kubelet, which may be about to listen; `before`: those of the last time, 0 at first. */
+double backoff_after(double before, double most);
+
 /* ---- config.c */
 
 enum policy_compute { POLICY_PROPORTIONAL, POLICY_NONE, POLICY_WEIGHT };

@@ -201,12 +201,18 @@ static void tell_unseen(struct node *node, const struct asking *asking)
     node->pods.unseen = true;
 }
 
-static void tell_trouble(struct node *node, const struct rpc_reply *reply, const char *socket)
+static void retry_later(struct node *node, const struct rpc_reply *reply, const char *socket)
 {
-    if (!node->pods.told)
+    bool first = node->pods.backoff == 0;
+
+    if (first)
+        say_info("the kubelet's pods cannot be asked for yet (%s): %s: %s", socket, rpc_code_name(reply->code), reply->message);
+    else if (!node->pods.told)
         say_warning("the kubelet's pods cannot be asked for (%s): %s: %s; allocations have no pod's name", socket,
                     rpc_code_name(reply->code), reply->message);
-    node->pods.told = true;
+    node->pods.told |= !first;
+    node->pods.backoff = backoff_after(node->pods.backoff, node->settings.ask_pods);
+    node->pods.next = now_seconds() + node->pods.backoff;
 }
 
 static void answered(void *argument)
@@ -220,10 +226,12 @@ static void answered(void *argument)
                                      : NULL;
 
     node->pods.busy = false;
-    if (list)
+    if (list) {
         node->pods.told = false;
-    else
-        tell_trouble(node, &asking->reply, asking->socket);
+        node->pods.backoff = 0;
+    } else {
+        retry_later(node, &asking->reply, asking->socket);
+    }
     tell_unseen(node, asking);
     if (cdi_root_open(&root, node->root, true, &error)) {
         say_error("%s", error.text);

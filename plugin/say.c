@@ -7,6 +7,8 @@
 #include "plugin.h"
 
 #define LINE_MAX_BYTES 4096
+#define RETRY_FIRST    0.05 /* seconds: a socket is there a moment before somebody listens */
+#define RETRY_NEXT     0.5
 
 static void say(const char *level, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 static void say(const char *level, const char *format, va_list args)
@@ -49,4 +51,11 @@ double now_seconds(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+double backoff_after(double before, double most)
+{
+    double wait = before == 0 ? RETRY_FIRST : before < RETRY_NEXT ? RETRY_NEXT : before * 2;
+
+    return wait < most ? wait : most;
 }

@@ -54,7 +54,8 @@ ids = ["%s::%d" % (gpu, i) for i in range(8)]
 # No PodResources: said once, and nothing is removed.
 init, = units.allocate(ids[:1])
 main, = units.allocate(ids[:3])
-plugin.logged("the kubelet's pods cannot be asked for")
+plugin.logged(r"Z info the kubelet.s pods cannot be asked for yet .*: UNAVAILABLE")
+plugin.logged(r"Z warning the kubelet.s pods cannot be asked for .*: UNAVAILABLE")
 check(plugin.budgets() == {init.name, main.name}, "an init container's files stay: the kubelet allocates for the whole pod before any runs")
 
 # Names, and what the tools show of them.
