@@ -10,8 +10,9 @@
 #include "observe.h"
 #include "softslice/turns.h"
 
-#define NOTE ".spec" /* a symbolic link to the spec that has the device */
-#define ETC  ".etc"  /* `status` takes what begins with a dot for no tenant */
+#define NOTE  ".spec" /* a symbolic link to the spec that has the device */
+#define ETC   ".etc"  /* `status` takes what begins with a dot for no tenant */
+#define TURNS ".turns"
 
 /* ---- the admin's file of a container */
 
@@ -82,6 +83,19 @@ static int make_folder(const struct cdi_root *root, const char *name, const char
     return 0;
 }
 
+/* Root of a container can give what is mounted writable to another user, and close it. What it lies in is ours alone, so it is ours to take back. */
+static void take_back(const struct cdi_root *root, const char *folder, const char *file, mode_t mode)
+{
+    char path[2 * CONFIG_TENANT_MAX + 1];
+    struct stat status;
+
+    snprintf(path, sizeof(path), "%s/%s", folder, file);
+    if (fstatat(root->fd, path, &status, AT_SYMLINK_NOFOLLOW) < 0 || S_ISLNK(status.st_mode))
+        return;
+    if (fchownat(root->fd, path, geteuid(), getegid(), AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(root->fd, path, mode, 0) < 0)
+        return; /* who needs it says what is wrong with it */
+}
+
 static int make_file(const struct cdi_root *root, const char *name, const char *folder, const char *file, const char *text,
                      struct cli_error *error)
 {
@@ -107,16 +121,20 @@ int cdi_host_make(const struct cdi_root *root, const struct cdi_budget *budget, 
 {
     const char *name = budget->name;
     CLEANUP_FREE char *ini = cdi_ini(budget);
-    char labels[2 * CONFIG_TENANT_MAX];
+    char labels[2 * CONFIG_TENANT_MAX], turns[CONFIG_TENANT_MAX + sizeof(TURNS)];
     int result;
 
     if (!ini)
         return cli_fail(error, -1, "out of memory");
     snprintf(labels, sizeof(labels), "[labels]\ncontainer = %s\n", name);
+    snprintf(turns, sizeof(turns), "%s" TURNS, name);
     if (make_folder(root, name, "", 0755, error) || make_folder(root, name, ETC, 0755, error) ||
         make_folder(root, name, ETC "/softslice", 0755, error) || make_folder(root, name, CDI_TURNS, 0755, error) ||
-        make_folder(root, name, name, 01777, error) || make_folder(root, CDI_TURNS, "", 0755, error) ||
-        make_file(root, name, ETC "/softslice", "softslice.ini", ini, error) ||
+        make_folder(root, CDI_TURNS, "", 0755, error))
+        return -1;
+    take_back(root, name, name, 01777);
+    take_back(root, CDI_TURNS, turns, 0666);
+    if (make_folder(root, name, name, 01777, error) || make_file(root, name, ETC "/softslice", "softslice.ini", ini, error) ||
         make_file(root, name, ETC, "ld.so.preload", CDI_LIBRARY "\n", error) ||
         make_file(root, name, "", "labels.ini", labels, error) || note_spec(root, name, spec, error))
         return -1;
