@@ -271,6 +271,19 @@ static enum rpc_code make_files(struct node *node, const struct cdi_root *root, 
     return fail_with(reply, &error);
 }
 
+/* The time of day when this was first asked, and what has passed since: where the clock is set meanwhile, nothing becomes older by that. */
+static int64_t time_of_day(void)
+{
+    static int64_t first;
+    static double asked;
+
+    if (!first) {
+        first = time(NULL);
+        asked = now_seconds();
+    }
+    return first + (int64_t)(now_seconds() - asked);
+}
+
 /* The clock may have been set back since one was made: what is given out later must not seem older. */
 static int64_t later_than_all(const struct given_list *given, int64_t now)
 {
@@ -285,7 +298,7 @@ static enum rpc_code give(struct node *node, const struct cdi_root *root, int sl
     uint64_t bytes = offer_bytes(&node->offer, &node->settings, slice, gpu, (unsigned)count);
     struct cdi_budget budget = {0};
     struct given record = {.bytes = bytes,
-                           .made = later_than_all(&node->given, time(NULL)),
+                           .made = later_than_all(&node->given, time_of_day()),
                            .ids = (unsigned)count,
                            .limits = budget.limits,
                            .cdi = node->settings.answer_cdi};

@@ -469,10 +469,15 @@ void given_label(struct given *record, const struct cdi_root *root, const char *
             sprintf(text + strlen(text), "%s = %s\n", label[i][0], label[i][1]);
     }
     CLEANUP_CLOSE int folder = openat(root->fd, record->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (folder < 0 || cdi_write(folder, "labels.ini", text, strlen(text), 0644) < 0)
-        say_warning("%s: its labels cannot be written: %s", record->name, strerror(errno));
-    else
+    int result = folder < 0 ? -errno : cdi_write(folder, "labels.ini", text, strlen(text), 0644);
+    if (result == 0) {
         say_info("%s is container %s of pod %s/%s", record->name, container, namespace, pod);
+        return;
+    }
+    *record->container = '\0'; /* so that it is tried again */
+    if (!record->unlabelled)
+        say_warning("%s: its labels cannot be written: %s", record->name, strerror(-result));
+    record->unlabelled = true;
 }
 
 bool given_is_there(const struct cdi_root *root, const char *name)

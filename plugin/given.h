@@ -23,6 +23,7 @@ struct given {
     char *limits;         /* of the budget, as struct cdi_budget has them */
     bool cdi;             /* it is a CDI device, too */
     bool ended;           /* its pod was gone when the kubelet was last asked, or another one has its devices */
+    bool unlabelled;      /* told that its labels cannot be written */
     double missing_since; /* of now_seconds(): nothing is known to use it, either; 0: it is in use */
     char pod[OBSERVE_LABEL], namespace[OBSERVE_LABEL], container[OBSERVE_LABEL];
 };

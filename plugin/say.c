@@ -13,20 +13,17 @@
 static void say(const char *level, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 static void say(const char *level, const char *format, va_list args)
 {
-    char text[LINE_MAX_BYTES], line[LINE_MAX_BYTES + 128], date[32];
+    char text[LINE_MAX_BYTES], clean[LINE_MAX_BYTES], line[LINE_MAX_BYTES + 128], date[32];
     struct timespec now;
     struct tm parts;
     int length;
 
     vsnprintf(text, sizeof(text), format, args);
-    for (unsigned char *c = (unsigned char *)text; *c; c++) {
-        if (*c < 0x20 || *c == 0x7f)
-            *c = '?';
-    }
+    observe_text(clean, sizeof(clean), text, false);
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &parts);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &parts);
-    length = snprintf(line, sizeof(line), "%s.%03ldZ %s %s\n", date, now.tv_nsec / 1000000, level, text);
+    length = snprintf(line, sizeof(line), "%s.%03ldZ %s %s\n", date, now.tv_nsec / 1000000, level, clean);
     if (write(STDERR_FILENO, line, (size_t)length) < 0)
         return; /* nobody reads it: there is nowhere to say so */
 }

@@ -68,6 +68,7 @@ def refuses(endpoint, plugin, a, b):
         ([[a]], NOT_FOUND, "no device"),
         ([["::4"]], NOT_FOUND, "no device"),
         ([["\x1b[31m\n" * 200]], NOT_FOUND, "no device"),
+        ([[b"\xff\x9b31m\xc2\x9b31m"]], NOT_FOUND, "no device"),
         ([ids(a, 4, 4)], INVALID, "twice"),
         ([[]], INVALID, "without a device"),
         ([], INVALID, "0 containers"),

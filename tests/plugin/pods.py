@@ -5,6 +5,7 @@
 """Whose an allocation is, and its end: labels, pods that go, devices that are given out again, what a killed pod and plugin leave."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,25 @@ from mock_kubelet import TMP, Kubelet, Plugin, Pods, check, started, wait_for  #
 UNITS = "softslice.io/vram-gib"
 DIRECTORY = os.path.join(TMP, "kubelet")
 SOCKET = os.path.join(TMP, "pods.sock")
+# A clock that can be set, for the plugin alone.
+CLOCK = """
+#include <stdio.h>
+#include <time.h>
+time_t time(time_t *result)
+{
+    struct timespec now;
+    FILE *file = fopen("%s/hours", "re");
+    int hours = 0;
+
+    if (file && fscanf(file, "%%d", &hours) != 1)
+        hours = 0;
+    if (file)
+        fclose(file);
+    clock_gettime(CLOCK_REALTIME, &now);
+    now.tv_sec += hours * 3600;
+    return result ? *result = now.tv_sec : now.tv_sec;
+}
+""" % TMP
 CONFIG = "[device-plugin]\npods = %s\nask_pods = 100ms\nkeep = %s\n"
 
 
@@ -36,6 +56,14 @@ def age(name, seconds):
         json.dump(content, file)
 
 
+def settable_clock():
+    """Where there is no compiler for what runs here, the clock stays as it is."""
+    if not shutil.which("gcc") or os.environ.get("TEST_EMULATED"):
+        return {}
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", TMP + "/clock.so", "-x", "c", "-"], input=CLOCK, text=True, check=True)
+    return {"LD_PRELOAD": TMP + "/clock.so", "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+
+
 def begin(keep):
     found = Plugin(DIRECTORY, config=CONFIG % (SOCKET, keep), options=("--proc", "/proc"))
     endpoint, = kubelet.endpoints(UNITS)
@@ -46,7 +74,7 @@ def begin(keep):
 os.mkdir(DIRECTORY)
 kubelet = Kubelet(DIRECTORY)
 kubelet.start()
-plugin = Plugin(DIRECTORY, config=CONFIG % (SOCKET, "300ms"))
+plugin = Plugin(DIRECTORY, config=CONFIG % (SOCKET, "300ms"), env=settable_clock())
 units, = kubelet.endpoints(UNITS)
 gpu, other = dict.fromkeys(one.partition("::")[0] for one in units.list_of("devices", bool))
 ids = ["%s::%d" % (gpu, i) for i in range(8)]
@@ -74,6 +102,19 @@ pods.pods = []
 plugin.logged("is removed: the kubelet has no pod for it any more", 3)
 wait_for("no directory", lambda: plugin.budgets() == set())
 check(os.listdir(plugin.root + "/turns") == [] and os.listdir(plugin.saved) == [], "no entry of turns, nothing saved")
+
+# The clock is set while a pod is admitted: what its init container has is not taken for another pod's that was before it.
+init, = units.allocate(ids[:1])
+with open(TMP + "/hours", "w", encoding="ascii") as file:
+    file.write("2")
+main, = units.allocate(ids[:3])
+pods.pods = [("team-a", "llm-1", "server", UNITS, ids[:3])]
+plugin.logged(main.name + " is container server of pod team-a/llm-1")
+asked = pods.asked
+wait_for("some looks", lambda: pods.asked > asked + 10)
+check(plugin.budgets() == {init.name, main.name}, "both stay, though the clock was set")
+pods.pods = []
+wait_for("no directory", lambda: plugin.budgets() == set())
 
 # Whoever lives is not removed, whatever the kubelet says.
 alive, = units.allocate(ids[:1])

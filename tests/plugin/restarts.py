@@ -37,7 +37,7 @@ kubelet.refusals = 2
 kubelet.start()
 units, = kubelet.endpoints(UNITS)
 gpu = next(iter(units.list_of("devices", four))).partition("::")[0]
-plugin.logged(r"cannot be registered .* UNAVAILABLE: not now\?please", 2)
+plugin.logged(r"cannot be registered .* UNAVAILABLE: not now.please", 2)
 said = re.findall(r"Z (\w+) .*cannot be registered|trying again in ([\d.]+) s", plugin.log)
 check(said[:4] == [("info", ""), ("", "0.05"), ("error", ""), ("", "0.5")], "the first refusal is common, and tried again at once: %s" % said)
 
