@@ -196,7 +196,7 @@ static void tell_unseen(struct node *node, const struct asking *asking)
 {
     if (!asking->looks || node->pods.unseen || (asking->proc && asking->seen == 0))
         return;
-    say_info("the node's processes cannot be seen (--proc; %s): a container without a pod counts as ended after %.0f s",
+    say_info("the node's processes cannot be seen (--proc; %s): a container without a pod counts as ended after %g s",
              asking->proc ? strerror(-asking->seen) : "this runs in a PID namespace of its own", node->settings.keep);
     node->pods.unseen = true;
 }
