@@ -30,6 +30,7 @@
 #define CDI_STATE   "/run/softslice"
 
 #define CDI_TURNS       "turns" /* of ROOT, and the place in a state directory where it is mounted: no budget can be called so */
+#define CDI_LABELS      "labels.ini" /* of NAME, beside the ledger's folder */
 #define CDI_BUDGETS_MAX 4096
 
 /* One tenant: the name of its device, and its limits as lines of an ini's [softslice] section and [gpu] sections after it. */

@@ -136,7 +136,7 @@ int cdi_host_make(const struct cdi_root *root, const struct cdi_budget *budget, 
     take_back(root, CDI_TURNS, turns, 0666);
     if (make_folder(root, name, name, 01777, error) || make_file(root, name, ETC "/softslice", "softslice.ini", ini, error) ||
         make_file(root, name, ETC, "ld.so.preload", CDI_LIBRARY "\n", error) ||
-        make_file(root, name, "", "labels.ini", labels, error) || note_spec(root, name, spec, error))
+        make_file(root, name, "", CDI_LABELS, labels, error) || note_spec(root, name, spec, error))
         return -1;
     result = turns_prepare(root->fd, name, 0666);
     return result < 0 ? cannot(error, result, root, CDI_TURNS, name) : 0;

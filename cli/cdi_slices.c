@@ -12,7 +12,7 @@ bool cdi_is_name(const char *name)
 {
     size_t length = strlen(name);
 
-    if (!length || length >= CONFIG_TENANT_MAX || strcmp(name, CDI_TURNS) == 0)
+    if (!length || length >= CONFIG_TENANT_MAX || strcmp(name, CDI_TURNS) == 0 || strcmp(name, CDI_LABELS) == 0)
         return false;
     for (size_t i = 0; i < length; i++) {
         char c = name[i];
@@ -30,7 +30,8 @@ struct cdi_budget *cdi_add(struct cdi_budgets *budgets, const char *name, const 
 
     if (!cdi_is_name(name)) {
         cli_fail(error, -1,
-                 "cdi: %s '%s': not a name for a device (letters, digits and - . _ between them, %d at most, not '" CDI_TURNS "')",
+                 "cdi: %s '%s': not a name for a device (letters, digits and - . _ between them, %d at most, not '" CDI_TURNS
+                 "' or '" CDI_LABELS "')",
                  said_by, name, CONFIG_TENANT_MAX - 1);
         return NULL;
     }

@@ -142,6 +142,7 @@ static void register_all(struct node *node, unsigned long long socket)
 static void listen_on(struct service *service)
 {
     struct node *node = service->node;
+    struct stat file;
     int error = 0;
 
     service->registered = service->asked = false;
@@ -151,13 +152,14 @@ static void listen_on(struct service *service)
         return;
     }
     service->error = error;
-    if (error == -EADDRINUSE) {
+    if (error == -EADDRINUSE && (lstat(service->socket, &file) < 0 || S_ISSOCK(file.st_mode))) {
         say_error("another plugin listens on %s: only one can offer " PLUGIN_VENDOR "%s on a node; ending", service->socket,
                   service->name);
         node->stop = true;
         node->status = 1;
     } else {
-        say_error("cannot listen on %s: %s", service->socket, strerror(-error));
+        say_error("cannot listen on %s: %s", service->socket,
+                  error == -EADDRINUSE ? "something that is no socket is there" : strerror(-error));
     }
 }
 

@@ -21,7 +21,7 @@ refused() {
 refused 'name one tenant' --output "$spec"
 refused 'name one tenant' --tenant a --slices /dev/null --vram 1GiB
 refused 'no limit is set' --tenant a
-for name in '' -a a/b ../a .a a. a- 'a b' a:b turns "$(printf 'a\nb')" "$(printf 'ä')" "$(printf '%064d' 1)"; do
+for name in '' -a a/b ../a .a a. a- 'a b' a:b turns labels.ini "$(printf 'a\nb')" "$(printf 'ä')" "$(printf '%064d' 1)"; do
     refused 'not a name|is empty' --tenant "$name" --vram 1GiB --output "$spec"
 done
 refused '--vram=.3GB.: not a size' --tenant a --vram 3GB --output "$spec"
