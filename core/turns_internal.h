@@ -79,6 +79,7 @@ struct turns_mine {
 struct turns_room {
     uint32_t lock;
     unsigned devices, slot;
+    unsigned peers; /* that are present */
     int pid;
     bool direct; /* the kernel does not read for us: plain loads */
     uint64_t quantum, grace, minimum, credit;

@@ -10,9 +10,8 @@
 #include "softslice/log.h"
 #include "turns_internal.h"
 
-#define STAT_INTERVAL UINT64_C(1000000)    /* ns between looks at the folder's time */
-#define SCAN_LEAST    UINT64_C(5000000)    /* between two scans of it: before a newcomer's patience is over */
-#define SCAN_MOST     UINT64_C(1000000000) /* without a reason */
+#define STAT_INTERVAL UINT64_C(6000000)    /* ns between looks at the folder's time: a newcomer's patience is 20 ms */
+#define SCAN_INTERVAL UINT64_C(1000000000) /* between scans of it without a reason */
 
 struct scan {
     struct turns_room *room;
@@ -82,6 +81,7 @@ static void map_peer(struct turns_room *room, int fd, const char *name, const st
         peer->foreign = status->st_uid != geteuid();
         match_devices(room, peer, fd);
         peer->present = peer->here = true;
+        __atomic_store_n(&room->peers, room->peers + 1, __ATOMIC_RELAXED);
         return;
     }
 }
@@ -161,6 +161,7 @@ static int scan_work(void *argument)
         if (!peer->present || peer->here)
             continue;
         peer->present = false;
+        __atomic_store_n(&room->peers, room->peers - 1, __ATOMIC_RELAXED);
         mmap(turns_window(room, i), TURNS_WINDOW, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
         madvise(turns_window(room, i), TURNS_WINDOW, MADV_DONTFORK);
     }
@@ -182,7 +183,7 @@ void turns_scan(struct turns_room *room, uint64_t now, bool all)
         return;
     }
     changed = status.st_mtim.tv_sec != room->changed.tv_sec || status.st_mtim.tv_nsec != room->changed.tv_nsec;
-    if (all || now - room->last_scan >= SCAN_MOST || ((changed || room->scan_again) && now - room->last_scan >= SCAN_LEAST)) {
+    if (all || now - room->last_scan >= SCAN_INTERVAL || changed || room->scan_again) {
         /* The folder's time is that of the last tick: what comes right after the scan may have the same. */
         room->scan_again = changed;
         room->changed = status.st_mtim;

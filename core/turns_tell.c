@@ -44,6 +44,11 @@ void turns_counts(const struct turns *turns, unsigned device, struct turns_count
     lock_give(&room->lock);
 }
 
+bool turns_alone(const struct turns *turns)
+{
+    return !turns->room || !__atomic_load_n(&turns->room->peers, __ATOMIC_RELAXED);
+}
+
 bool turns_report(struct turns *turns, char *line, size_t size, bool *damage)
 {
     static const char *const text[TURNS_NOTES] = {[TURNS_NOTE_DAMAGED] = "is damaged and ignored",

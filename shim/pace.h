@@ -97,6 +97,8 @@ struct turn {
     uint64_t used[TURNS_DEVICES]; /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
     uint64_t wanted;              /* since when it is waited for; 0: it is not */
     uint64_t waited;              /* atomic: how long the newest turn was waited for */
+    uint64_t afresh;              /* when a join that failed is tried again */
+    unsigned failed;              /* joins, as far as that counts */
     uint64_t told;                /* when weights and counters were last renewed; the pacer's */
     uint64_t idle;                /* when it was first seen held and not used; 0: it is used */
     uint32_t weight[TURNS_DEVICES];

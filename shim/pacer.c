@@ -9,8 +9,7 @@
 #include "softslice/clock.h"
 #include "turn.h"
 
-#define TICK_NS UINT64_C(4000000)
-#define LINGER  5 /* ticks without work, before it sleeps */
+#define LINGER 5 /* ticks without work, before it sleeps */
 
 /* What the program's next launch has to know: it waits for nothing of this. */
 static void renew(struct membership *m, struct paces *paces, uint64_t now)
@@ -53,6 +52,7 @@ static void *run(void *argument)
         idle = pace_look(m, paces, now) == CLOCK_NEVER ? idle + 1 : 0;
         renew(m, paces, now);
         uint64_t turn = turn_tick(m, paces, now);
+        uint64_t tick = now + (turn_alone(paces) ? PACER_ALONE_NS : PACER_TICK_NS);
         bool sleeps = idle >= LINGER && turn == CLOCK_NEVER;
         if (sleeps) {
             /* Asleep before it looks once more: who has begun since then wakes it. */
@@ -60,7 +60,7 @@ static void *run(void *argument)
             sleeps = pace_look(m, paces, now) == CLOCK_NEVER;
         }
         thread_ends(&paces->pacer);
-        clock_wait(&paces->pacer.word, seen, sleeps ? CLOCK_NEVER : turn < now + TICK_NS ? turn : now + TICK_NS, false);
+        clock_wait(&paces->pacer.word, seen, sleeps ? CLOCK_NEVER : turn < tick ? turn : tick, false);
         if (__atomic_exchange_n(&paces->asleep, 0, __ATOMIC_SEQ_CST))
             idle = 0;
     }

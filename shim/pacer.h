@@ -6,6 +6,9 @@
 
 #include "pace.h"
 
+#define PACER_TICK_NS  UINT64_C(4000000) /* between two looks while there is work */
+#define PACER_ALONE_NS UINT64_C(8000000) /* where nobody else waits for the GPU: a tick takes some 20 us of a core */
+
 /* There is work. */
 void pacer_wake(struct membership *membership, struct paces *paces);
 

@@ -7,6 +7,7 @@
 
 #include "../core/lock.h"
 #include "arm.h"
+#include "pacer.h"
 #include "softslice/clock.h"
 #include "softslice/compute.h"
 #include "softslice/log.h"
@@ -15,15 +16,18 @@
 #define RECENT_NS UINT64_C(100000000) /* a device that the tenant had work on since then is part of its turns */
 #define SHORT_NS  UINT64_C(200000)    /* a pause that is too short for others to make use of */
 #define AGAIN_NS  UINT64_C(100000)    /* another thread is asking */
-#define WATCH_NS  UINT64_C(1000000)   /* how closely a turn is watched that others wait for */
+#define WATCH_NS  UINT64_C(2000000)   /* how closely a turn is watched that others wait for */
 #define STUCK_NS  UINT64_C(2000000)   /* what does not drain for so long may wait for work of ours on another device */
 #define TELL_NS   UINT64_C(50000000)  /* how often weights and counters are renewed */
 #define UNUSED_NS UINT64_C(4000000)   /* a turn that is not used is let go, for who comes next */
+#define AFRESH_NS UINT64_C(1000000000) /* after which a join that failed is tried again; doubled each time */
 
-enum { JOIN_NOT, JOIN_NOW, JOIN_DONE };
+#define AFRESH_DOUBLED 6 /* times, at most */
 
-/* Once in a process. What goes wrong is told and leaves turns off: shares hold without them, as well as they can. */
-static void join(struct membership *m, struct turn *turn, uint64_t now)
+enum { JOIN_NOT, JOIN_NOW, JOIN_FAILED, JOIN_DONE };
+
+/* False: not now. What goes wrong is told and leaves turns off: shares hold without them, as well as they can. */
+static bool join(struct membership *m, struct turn *turn, uint64_t now)
 {
     struct turns_settings settings = {.quantum = arm_config()->quantum_us * 1000,
                                       .mode = arm_config()->mode == CONFIG_MODE_SHARE ? TURNS_SHARE : TURNS_CAP};
@@ -34,7 +38,7 @@ static void join(struct membership *m, struct turn *turn, uint64_t now)
 
     if (native_mps_serves(getenv(NATIVE_MPS_PIPES))) {
         log_info("MPS runs kernels of several processes at once: no turns are taken");
-        return;
+        return true;
     }
     for (unsigned i = 0; i < devices; i++) {
         memcpy(uuid[i], m->quota.device[i].id.uuid, 16);
@@ -43,30 +47,41 @@ static void join(struct membership *m, struct turn *turn, uint64_t now)
     }
     /* STATE/TENANT/ledger */
     log_format(path, sizeof(path), "%s", m->quota.ledger.path);
-    if (!(slash = strrchr(path, '/')))
-        return;
-    *slash = '\0';
-    if (!(slash = strrchr(path, '/')))
-        return;
-    *slash = '\0';
-    tenant = slash + 1;
+    for (int part = 0; part < 2; part++) {
+        if (!(slash = strrchr(path, '/')))
+            return true;
+        *slash = '\0';
+        tenant = slash + 1;
+    }
     int directory = ledger_state_dir(&turn->errors, path, found, sizeof(found));
     if (directory < 0)
-        return;
-    if (turns_join(&turn->turns, directory, tenant, (const uint8_t(*)[16])uuid, devices, &settings, now) < 0)
-        log_warn("no turns with other tenants: %s", turn->turns.error);
+        return false;
+    int result = turns_join(&turn->turns, directory, tenant, (const uint8_t(*)[16])uuid, devices, &settings, now);
     ledger_state_dir_close(directory, found);
+    if (result < 0)
+        log_line(turn->failed ? LOG_DEBUG : LOG_WARN, "no turns with other tenants: %s", turn->turns.error);
+    else if (turn->failed)
+        log_info("turns with other tenants from now on");
+    return result == 0;
 }
 
-static bool joined(struct membership *m, struct turn *turn, uint64_t now)
+/* One thread joins, the others go on meanwhile without turns. */
+static void join_from(struct membership *m, struct turn *turn, uint64_t now, uint32_t state)
 {
-    uint32_t state = __atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE);
+    bool done;
 
-    if (state == JOIN_NOT &&
-        __atomic_compare_exchange_n(&turn->joined, &state, JOIN_NOW, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-        join(m, turn, now);
-        __atomic_store_n(&turn->joined, JOIN_DONE, __ATOMIC_RELEASE);
+    if (!__atomic_compare_exchange_n(&turn->joined, &state, JOIN_NOW, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return;
+    done = join(m, turn, now);
+    if (!done) {
+        turn->afresh = now + (AFRESH_NS << turn->failed);
+        turn->failed += turn->failed < AFRESH_DOUBLED;
     }
+    __atomic_store_n(&turn->joined, done ? JOIN_DONE : JOIN_FAILED, __ATOMIC_RELEASE);
+}
+
+static bool joined(const struct turn *turn)
+{
     return __atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE) == JOIN_DONE && turn->turns.room;
 }
 
@@ -129,7 +144,9 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
     bool mine;
 
     *wait = (struct turn_wait){.until = now + AGAIN_NS};
-    if (!joined(m, turn, now))
+    if (__atomic_load_n(&turn->joined, __ATOMIC_RELAXED) == JOIN_NOT)
+        join_from(m, turn, now, JOIN_NOT);
+    if (!joined(turn))
         return true;
     if (!lock_try(&turn->lock))
         return false;
@@ -245,12 +262,19 @@ static void tell(struct turn *turn)
         log_line(damage ? LOG_WARN : LOG_INFO, "%s", line);
 }
 
+bool turn_alone(const struct paces *paces)
+{
+    return joined(&paces->turn) && turns_alone(&paces->turn.turns);
+}
+
 uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
 {
     struct turn *turn = &paces->turn;
     uint64_t next = CLOCK_NEVER;
 
-    if (__atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE) != JOIN_DONE || !turn->turns.room)
+    if (__atomic_load_n(&turn->joined, __ATOMIC_ACQUIRE) == JOIN_FAILED && now >= turn->afresh)
+        join_from(m, turn, now, JOIN_FAILED);
+    if (!joined(turn))
         return CLOCK_NEVER;
     turns_look(&turn->turns, now);
     if (now - turn->told >= TELL_NS) {
@@ -271,7 +295,7 @@ uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
         else if (turn->idle && drained(paces) && now - turn->idle >= (demand.wanted ? SHORT_NS : UNUSED_NS))
             release(turn, now);
         if (turn->held)
-            next = demand.wanted ? now + WATCH_NS : now + UNUSED_NS;
+            next = now + (demand.wanted ? WATCH_NS : turn_alone(paces) ? PACER_ALONE_NS : UNUSED_NS);
         if (turn->held && !turn->going && demand.until < next)
             next = demand.until > now ? demand.until : now;
     }

@@ -24,6 +24,9 @@ void turn_idle(struct paces *paces, uint64_t now);
 /* The balance is in debt: there is nothing to launch for a while. */
 void turn_not_wanted(struct paces *paces, uint64_t now);
 
+/* No other tenant is seen on any GPU, or none can be. */
+bool turn_alone(const struct paces *paces);
+
 /* For the pacer: let go when it is time to. When to look again, CLOCK_NEVER if there is nothing to look after. */
 uint64_t turn_tick(struct membership *membership, struct paces *paces, uint64_t now);
 
