@@ -117,9 +117,9 @@ const struct command command_explain = {
             "    --state-dir DIR    where the tenant's folder is, if not in the usual place\n"
             "    --root DIR         look for it in the state directories below DIR, as containers have them\n"
             "\n"
-            "A process that does not answer (one that is stopped or checkpointed, has no context yet, or runs with an older "
-            "softslice)\n"
-            "is named, with what the ledger says it holds.\n"
+            "A process that does not answer (one that is stopped or checkpointed, has no context, is busy in the driver, or runs "
+            "with\n"
+            "an older softslice) is named with the reason, and with what the ledger says it holds.\n"
             "\n"
             "Exit status: 0; 1 if there is no such tenant or it cannot be read; 125 if used wrongly.\n",
     .run = run,

@@ -12,6 +12,7 @@ struct explained_member {
     uint64_t since, pid_namespace;
     char command[16]; /* "" unknown */
     bool dead, suspended, stopped;
+    int thread; /* whether it has the thread that answers: 1, 0, or -1 where that cannot be seen */
     struct {
         uint64_t committed, tentative, spilled; /* by the ledger */
     } device[LEDGER_DEVICES];                   /* as in the tenant's view */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks a tenant's members, waits for their answers, and puts beside them what the ledger and NVML say. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,34 @@ static bool is_stopped(uint32_t pid)
     return stopped;
 }
 
+/* As in struct explained_member. */
+static int has_thread(uint32_t pid)
+{
+    char path[64], name[32] = "";
+    struct dirent *entry;
+    DIR *tasks;
+
+    snprintf(path, sizeof(path), "/proc/%u/task", pid);
+    tasks = pid ? opendir(path) : NULL;
+    if (!tasks)
+        return -1;
+    while (strcmp(name, "softslice\n") != 0 && (entry = readdir(tasks))) {
+        FILE *file;
+
+        *name = '\0';
+        if (*entry->d_name == '.' || strtoul(entry->d_name, NULL, 10) == pid)
+            continue;
+        snprintf(path, sizeof(path), "/proc/%u/task/%.20s/comm", pid, entry->d_name);
+        file = fopen(path, "re");
+        if (file && !fgets(name, sizeof(name), file))
+            *name = '\0';
+        if (file)
+            fclose(file);
+    }
+    closedir(tasks);
+    return strcmp(name, "softslice\n") == 0;
+}
+
 /* ---- asking */
 
 static bool await_one(int directory, const char *tenant, struct explained_member *member, uint64_t request)
@@ -209,7 +238,8 @@ static void ask(struct explained *explained, int directory, const char *tenant)
 
     for (unsigned i = 0; i < explained->members; i++)
         explained->member[i].stopped = is_stopped(explained->member[i].host_pid);
-
+    for (unsigned i = 0; i < explained->members; i++)
+        explained->member[i].thread = has_thread(explained->member[i].host_pid);
     if (result < 0) {
         explained->not_asked = result == -EACCES || result == -EPERM ? "its ledger belongs to another user"
                                : result == -EROFS                    ? "its file system is read-only"
@@ -225,7 +255,7 @@ static void ask(struct explained *explained, int directory, const char *tenant)
             struct explained_member *member = &explained->member[i];
 
             if (!member->answer && !member->dead && !await_one(directory, tenant, member, request) && !member->suspended &&
-                !member->stopped)
+                !member->stopped && member->thread)
                 missing = true; /* worth waiting for */
         }
         if (late)
@@ -237,6 +267,14 @@ static void ask(struct explained *explained, int directory, const char *tenant)
 
 /* ---- why one does not answer */
 
+static bool holds_anything(const struct explained *explained, const struct explained_member *member)
+{
+    for (unsigned i = 0; i < explained->tenant->view.devices; i++)
+        if (member->device[i].committed || member->device[i].tentative || member->device[i].spilled)
+            return true;
+    return false;
+}
+
 static const char *why_silent(const struct explained *explained, const struct explained_member *member)
 {
     if (member->dead)
@@ -247,7 +285,13 @@ static const char *why_silent(const struct explained *explained, const struct ex
         return "it is checkpointed";
     if (member->stopped || is_stopped(member->host_pid))
         return "it is stopped";
-    return "it has no context yet, or runs with an older softslice, or is busy";
+    if (member->thread > 0)
+        return "it did not come to it in 3 seconds: it is busy, in a call of the driver perhaps";
+    if (!holds_anything(explained, member))
+        return "it has no context";
+    if (member->thread == 0)
+        return "it has no thread of softslice's: it runs with an older one, or the thread could not be started";
+    return "it runs with an older softslice, or is busy";
 }
 
 /* ---- the neighbours */

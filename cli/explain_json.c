@@ -62,6 +62,8 @@ static struct json_object *account(bool *failed, const struct explain *answer, c
     if (device->refused) {
         document_put(failed, object, "refused_bytes", document_number(device->refused));
         document_put(failed, object, "refused_ago_ns", document_number(device->refused_ago));
+        if (device->refusals)
+            document_put(failed, object, "refusals", document_number(device->refusals));
     }
     document_put(failed, object, "took_ns", document_number(answer->took));
     document_put(failed, object, "kinds", kinds(failed, device));

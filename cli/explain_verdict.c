@@ -31,6 +31,8 @@ struct look {
     uint64_t physical;             /* free bytes of the GPU, UINT64_MAX: unknown */
     uint64_t wanted;               /* the largest refusal of late, 0: none is known */
     const struct explained_member *wanter;
+    uint64_t refusals; /* of late, the largest included, and of how many processes */
+    unsigned refused;
     struct verdict *verdict;
 };
 
@@ -77,7 +79,11 @@ static void find_refusal(struct look *look)
     for (unsigned i = 0; i < look->explained->members; i++) {
         const struct explain_device *device = told(look, &look->explained->member[i]);
 
-        if (device && device->refused > look->wanted) {
+        if (!device || !device->refused)
+            continue;
+        explain_sum(&look->refusals, device->refusals);
+        look->refused++;
+        if (device->refused > look->wanted) {
             look->wanted = device->refused;
             look->wanter = &look->explained->member[i];
         }
@@ -112,6 +118,9 @@ static void judge_refusal(struct look *look)
     } else {
         say(look->verdict, "%s was refused %s; that would fit now", named(look->wanter), sized(look->wanted));
     }
+    if (look->refusals > 1)
+        say(look->verdict, "that was the largest of %llu refusals in the last ten minutes%s", (unsigned long long)look->refusals,
+            look->refused > 1 ? ", of several processes" : "");
 }
 
 static void judge_limit(struct look *look)

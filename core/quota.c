@@ -133,31 +133,47 @@ static const char *const purpose[QUOTA_FAMILIES] = {
     [QUOTA_RESTORED] = " for a process that is restored",
 };
 
-static uint64_t age(const struct quota_device *device, uint64_t now)
+/* Numbered from 1 on. */
+static uint64_t span_of(uint64_t time)
 {
-    uint64_t at = __atomic_load_n(&device->refused_at, __ATOMIC_RELAXED);
-
-    return at && now >= at ? now - at : UINT64_MAX;
+    return time / (EXPLAIN_LATELY / QUOTA_SPANS) + 1;
 }
 
-/* Of two at once either may be kept: it is for people. */
 static void remember_refusal(struct quota_device *device, uint64_t asked)
 {
-    uint64_t now = clock_now();
+    uint64_t now = clock_now(), span = span_of(now);
+    struct quota_refusals *lately = &device->lately[span % QUOTA_SPANS];
 
-    if (asked < __atomic_load_n(&device->refused, __ATOMIC_RELAXED) && age(device, now) < EXPLAIN_LATELY)
+    if (__atomic_exchange_n(&lately->span, span, __ATOMIC_RELAXED) != span) {
+        __atomic_store_n(&lately->count, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&lately->most, 0, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_add(&lately->count, 1, __ATOMIC_RELAXED);
+    if (asked < __atomic_load_n(&lately->most, __ATOMIC_RELAXED))
         return;
-    __atomic_store_n(&device->refused, asked, __ATOMIC_RELAXED);
-    __atomic_store_n(&device->refused_at, now ? now : 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&lately->at, now, __ATOMIC_RELAXED);
+    __atomic_store_n(&lately->most, asked, __ATOMIC_RELAXED);
 }
 
-void quota_refused(const struct quota *quota, unsigned index, uint64_t *bytes, uint64_t *ago)
+struct quota_refused quota_refused(const struct quota *quota, unsigned index)
 {
-    const struct quota_device *device = &quota->device[index];
+    struct quota_refused all = {0};
+    uint64_t now = clock_now();
 
-    *ago = age(device, clock_now());
-    *bytes = *ago < EXPLAIN_LATELY ? __atomic_load_n(&device->refused, __ATOMIC_RELAXED) : 0;
-    *ago = *bytes ? *ago : 0;
+    for (unsigned i = 0; i < QUOTA_SPANS; i++) {
+        const struct quota_refusals *lately = &quota->device[index].lately[i];
+        uint64_t span = __atomic_load_n(&lately->span, __ATOMIC_RELAXED), at = __atomic_load_n(&lately->at, __ATOMIC_RELAXED),
+                 most = __atomic_load_n(&lately->most, __ATOMIC_RELAXED);
+
+        if (!span || span > span_of(now) || span_of(now) - span >= QUOTA_SPANS)
+            continue;
+        all.count += __atomic_load_n(&lately->count, __ATOMIC_RELAXED);
+        if (most < all.most)
+            continue;
+        all.most = most;
+        all.ago = now > at ? now - at : 1;
+    }
+    return all.most ? all : (struct quota_refused){0};
 }
 
 int quota_refuse(struct quota *quota, unsigned index, uint64_t asked, enum quota_family family)

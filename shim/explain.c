@@ -197,11 +197,14 @@ static bool try(struct walk *walk, bool ask)
 static void finish_device(struct membership *m, unsigned i, struct explain_device *device)
 {
     struct quota_device *known = &m->quota.device[i];
+    struct quota_refused refused = quota_refused(&m->quota, i);
 
     memcpy(device->uuid, known->id.uuid, sizeof(device->uuid));
     device->granule = known->granule;
     device->limit = quota_limit(&m->quota, i);
-    quota_refused(&m->quota, i, &device->refused, &device->refused_ago);
+    device->refused = refused.most;
+    device->refused_ago = refused.ago;
+    device->refusals = refused.count;
     if (ledger_is_suspended(&m->quota.ledger, (unsigned)known->index))
         device->flags |= EXPLAIN_SUSPENDED;
 }

@@ -60,7 +60,8 @@ struct explain_device {
     uint64_t orphaned;                /* in EXPLAIN_POOL: of pools that were destroyed and whose blocks live on */
     uint64_t refused, refused_ago;    /* bytes of the largest refusal of late, and how many ns that is ago; 0, 0: none */
     uint64_t limit;                   /* what holds for this very member */
-    uint64_t reserved[8];
+    uint64_t refusals;                /* of late; 0 where there were some: not known */
+    uint64_t reserved[7];
     struct explain_sums kind[EXPLAIN_KINDS];
 };
 

@@ -28,6 +28,14 @@ enum quota_family {
     QUOTA_FAMILIES
 };
 
+/* The refusals of one span of time, atomic and for people: two at once may count as one. */
+#define QUOTA_SPANS 10
+struct quota_refusals {
+    uint64_t span;     /* which; 0: none yet */
+    uint64_t count;    /* how many */
+    uint64_t most, at; /* bytes of the largest, and when that was (clock_now()) */
+};
+
 /* One device of this process. Filled by quota_add_device(). */
 struct quota_device {
     struct config_device id;
@@ -41,9 +49,9 @@ struct quota_device {
     uint32_t share_own, share_admin;
     bool
         share_open; /* whether share_own binds this process alone is for the first member's share to say, which may have come later */
-    uint32_t share_yields;        /* atomic: HAMi's monitor says that the tenant's share, which HAMi set, does not hold now */
-    uint32_t refusals;            /* atomic: refusals so far; the first is logged */
-    uint64_t refused, refused_at; /* atomic: the largest refusal of the last minutes, and when that was (clock_now(), 0: never) */
+    uint32_t share_yields; /* atomic: HAMi's monitor says that the tenant's share, which HAMi set, does not hold now */
+    uint32_t refusals;     /* atomic: refusals so far; the first is logged */
+    struct quota_refusals lately[QUOTA_SPANS];
 };
 
 /* A process's quota. Zero-filled is "not set up"; lives in MADV_WIPEONFORK memory. */
@@ -85,8 +93,12 @@ bool quota_await_dead(struct quota *quota, unsigned device, uint64_t bytes, enum
 /* Refuse the `asked` bytes: counts the event and logs one line at the first: who asked for how much and what for, what is used. -ENOMEM. */
 int quota_refuse(struct quota *quota, unsigned device, uint64_t asked, enum quota_family family);
 
-/* The largest refusal of the last minutes, in bytes as they were asked for, and how many ns ago that was; 0 where there was none. */
-void quota_refused(const struct quota *quota, unsigned device, uint64_t *bytes, uint64_t *ago);
+/* The refusals of the last ten minutes (EXPLAIN_LATELY), but for a tenth of that: how many, the bytes of the largest as they were asked for, and how many ns
+ * ago that was. All 0 where there was none. */
+struct quota_refused {
+    uint64_t count, most, ago;
+};
+struct quota_refused quota_refused(const struct quota *quota, unsigned device);
 
 /* The driver succeeded: keep the charge, at `actual` bytes if that is not 0 (pitch, contexts), and fill `record`'s bytes, device,
  * family, small (0); the caller sets key and context and puts it into records. */

@@ -84,8 +84,10 @@ with holding(["--tenant", "team", "--vram", "2GiB"], "take:0:%d" % (700 * MIB), 
     check(one["pool"] == members[first.pid]["account"]["pools_cached_bytes"] >= 100 * MIB, one)
     check(two["plain"] == 34 * MIB and "pool" not in two, two)
     check(kinds(device) == {kind: one.get(kind, 0) + two.get(kind, 0) for kind in one}, kinds(device))
-    check(members[second.pid]["account"]["refused_bytes"] == 5 * GIB and "refused_bytes" not in members[first.pid]["account"], members)
+    check(members[second.pid]["account"]["refused_bytes"] == 5 * GIB and members[second.pid]["account"]["refusals"] == 2 and "refused_bytes" not in members[first.pid]["account"], members)
     has_reason(device, "pid %d (python3) asked for 5.00 GiB at once, more than the limit of 2.00 GiB" % second.pid)
+    has_reason(device, "that was the largest of 2 refusals in the last ten minutes")
+    has_no_reason(device, "of several processes")
     has_reason(device, "pid %d" % first.pid, "holds", "is not the one that was refused")
     has_reason(device, "128.00 MiB are cached by memory pools of pid %d" % first.pid, "cuMemPoolTrimTo", "empty_cache")
     text = explain("team")
@@ -149,6 +151,25 @@ with holding(["--tenant", "team", "--vram", "2GiB"], "take:0:%d" % (700 * MIB), 
     check([member["pid"] for member in on(found, 0)["members"] if not member["dead"]] == [first.pid], found)
 
 check("has ended" in explain("team", fails=1), "an ended tenant")
+
+# Those who do not answer, each with its reason: without a context, in a call of the driver that hangs, without the thread that answers.
+blocks = [os.path.join(TMP, name) for name in ("busy", "without")]
+hanging = [{"SOFTSIM_BLOCK": "nvmlDeviceGetComputeRunningProcesses_v3:" + block} for block in blocks]
+with holding(["--tenant", "team", "--vram", "2GiB"], "take:0:%d" % (40 * MIB)) as good, holding(["--tenant", "team", "--vram", "2GiB"]) as idle, \
+        holding(["--tenant", "team"], "take:0:%d" % (50 * MIB), environment=hanging[0]) as busy, \
+        holding(["--tenant", "team"], "take:0:%d" % (60 * MIB), "hide:0", environment=hanging[1]) as without:
+    for block in blocks:
+        with open(block, "w", encoding="ascii"):
+            pass
+    until = time.monotonic() + 60
+    while not all(os.path.getsize(block) for block in blocks):
+        check(time.monotonic() < until, "nobody hangs")
+        time.sleep(0.05)
+    device = on(document("team"), 0)
+    check({member["pid"]: member.get("reason", "")[:28] for member in device["members"]} ==
+          {good.pid: "", idle.pid: "it has no context", busy.pid: "it did not come to it in 3 s", without.pid: "it has no thread of softslice"[:28]}, device)
+    for block in blocks:
+        os.unlink(block)
 
 # One that nothing limits, and that has been quiet so long that it looks at nothing by itself.
 with holding(["--tenant", "quiet"], "take:0:%d" % (11 * MIB)):

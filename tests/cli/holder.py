@@ -5,9 +5,11 @@
     refused:GPU:BYTES    asks for so much, and has to be refused
     launch:GPU:US:COUNT  launches COUNT kernels of US microseconds, one after the other, and waits for the last
     cache:GPU:BYTES      allocates from a memory pool that keeps what is freed, and frees it
+    hide:GPU             gives softslice's thread another name
     free:GPU             frees the newest allocation that is left on that GPU
 """
 import ctypes
+import os
 import sys
 
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -53,6 +55,14 @@ def cache(gpu, size):
     must(cuda.cuStreamSynchronize(None))
 
 
+def hide():
+    for task in os.listdir("/proc/self/task"):
+        with open("/proc/self/task/%s/comm" % task, "r+", encoding="ascii") as name:
+            if name.read() == "softslice\n":
+                name.seek(0)
+                name.write("other")
+
+
 word = "cuInit"
 must(cuda.cuInit(0))
 for word in sys.argv[1:]:
@@ -68,6 +78,8 @@ for word in sys.argv[1:]:
         cache(int(gpu), *numbers)
     elif verb == "launch":
         launch(*numbers)
+    elif verb == "hide":
+        hide()
     elif verb == "free":
         must(cuda.cuMemFree_v2(blocks[int(gpu)].pop()))
     else:

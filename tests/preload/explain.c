@@ -207,6 +207,7 @@ static void families(void)
     t_equal(device->orphaned, device->kind[EXPLAIN_POOL].all.bytes);
     t_check(device->orphaned, "an orphaned pool is not told");
     t_equal(device->refused, 20 * T_GIB);
+    t_equal(device->refusals, 2);
     t_check(device->refused_ago && device->refused_ago < UINT64_C(600000000000), "when that was");
 
     t_cuda(cuCtxDestroy(context));

@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 
 #include "quota_helper.h"
+#include "softslice/clock.h"
+#include "softslice/explain.h"
 
 #define SLAB QUOTA_GRANULE
 
@@ -195,6 +197,47 @@ Test(quota, the_first_refusal_says_one_line)
     cr_assert_str_eq(logged(), expected);
     cr_assert_eq(count_of(quota, LEDGER_EVENT_REFUSED), 5);
     cr_assert_eq(quota->device[0].refusals, 5);
+}
+
+/* As if what was refused were that much longer ago. */
+static void age(struct quota *quota, unsigned spans)
+{
+    struct quota_refusals *lately = quota->device[0].lately, before[QUOTA_SPANS];
+
+    memcpy(before, lately, sizeof(before));
+    memset(lately, 0, sizeof(before));
+    for (unsigned i = 0; i < QUOTA_SPANS; i++) {
+        if (!before[i].span)
+            continue;
+        before[i].span -= spans;
+        before[i].at -= spans * (EXPLAIN_LATELY / QUOTA_SPANS);
+        lately[before[i].span % QUOTA_SPANS] = before[i];
+    }
+}
+
+Test(quota, the_refusals_of_late_are_remembered)
+{
+    struct quota *quota = join("a", "10GiB", 0);
+    struct quota_refused refused = quota_refused(quota, 0);
+
+    cr_expect(!refused.count && !refused.most && !refused.ago, "none");
+    for (unsigned i = 0; i < 3; i++)
+        quota_refuse(quota, 0, (uint64_t[]){5, 9, 7}[i], QUOTA_LINEAR);
+    refused = quota_refused(quota, 0);
+    cr_expect(refused.count == 3 && refused.most == 9 && refused.ago, "%lu, %lu", refused.count, refused.most);
+    if (clock_now() < 2 * EXPLAIN_LATELY) /* since the machine was started: there was no such time */
+        return;
+    age(quota, 6);
+    quota_refuse(quota, 0, 8, QUOTA_LINEAR);
+    refused = quota_refused(quota, 0);
+    cr_expect(refused.count == 4 && refused.most == 9 && refused.ago > EXPLAIN_LATELY / 2, "%lu, %lu", refused.count, refused.most);
+    /* What was hidden by a larger one is not forgotten with it. */
+    age(quota, 6);
+    refused = quota_refused(quota, 0);
+    cr_expect(refused.count == 1 && refused.most == 8 && refused.ago < EXPLAIN_LATELY, "%lu, %lu", refused.count, refused.most);
+    age(quota, 6);
+    refused = quota_refused(quota, 0);
+    cr_expect(!refused.count && !refused.most && !refused.ago, "%lu, %lu", refused.count, refused.most);
 }
 
 Test(quota, the_line_names_the_headroom)
