@@ -50,7 +50,7 @@ struct turns_track {
 struct turns_peer {
     bool present, here; /* `here`: found by the scan that is going on */
     bool dead;
-    bool foreign;      /* another uid's: it may take the file away under us */
+    bool foreign;      /* another uid's, or for others to write: they may take the file away under us */
     uint8_t told, due; /* bits of enum turns_note */
     char name[TURNS_NAME_MAX];
     dev_t file_device;

@@ -78,7 +78,7 @@ static void map_peer(struct turns_room *room, int fd, const char *name, const st
         peer->file_device = status->st_dev;
         peer->file_inode = status->st_ino;
         peer->id = header->id;
-        peer->foreign = status->st_uid != geteuid();
+        peer->foreign = status->st_uid != geteuid() || status->st_mode & (S_IWGRP | S_IWOTH);
         match_devices(room, peer, fd);
         peer->present = peer->here = true;
         __atomic_store_n(&room->peers, room->peers + 1, __ATOMIC_RELAXED);

@@ -181,6 +181,22 @@ Test(turns_files, a_file_cut_short_kills_nobody)
     memset(&sim[1].turns, 0, sizeof(sim[1].turns));
 }
 
+/* Where the kernel does not read for us (a seccomp filter), the file of a container beside us, which root made and everybody may write, is not read at all. */
+Test(turns_files, a_file_that_others_write_kills_nobody)
+{
+    cr_assert_eq(turns_prepare(sim_dir, "pod", 0666), 0);
+    cr_assert_eq(join(0, "a"), 0);
+    cr_assert_eq(join(1, "pod"), 0);
+    look(0, 20 * SIM_MS);
+    cr_assert_eq(peers(0), 1);
+    sim[0].turns.room->direct = true;
+    cr_assert_eq(truncate(file_of("pod"), 0), 0);
+    cr_assert(turns_ask(&sim[0].turns, 1, sim_now).mine);
+    turns_release(&sim[0].turns, 1, sim_now, 0);
+    munmap(sim[1].turns.room->own, TURNS_FILE_SIZE);
+    memset(&sim[1].turns, 0, sizeof(sim[1].turns));
+}
+
 /* A container: its own file is there, the folder is not for writing. */
 Test(turns_files, a_read_only_folder)
 {
