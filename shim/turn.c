@@ -13,13 +13,13 @@
 #include "softslice/log.h"
 #include "softslice/native.h"
 
-#define RECENT_NS UINT64_C(100000000) /* a device that the tenant had work on since then is part of its turns */
-#define SHORT_NS  UINT64_C(200000)    /* a pause that is too short for others to make use of */
-#define AGAIN_NS  UINT64_C(100000)    /* another thread is asking */
-#define WATCH_NS  UINT64_C(2000000)   /* how closely a turn is watched that others wait for */
-#define STUCK_NS  UINT64_C(2000000)   /* what does not drain for so long may wait for work of ours on another device */
-#define TELL_NS   UINT64_C(50000000)  /* how often weights and counters are renewed */
-#define UNUSED_NS UINT64_C(4000000)   /* a turn that is not used is let go, for who comes next */
+#define RECENT_NS UINT64_C(100000000)  /* a device that the tenant had work on since then is part of its turns */
+#define SHORT_NS  UINT64_C(200000)     /* a pause that is too short for others to make use of */
+#define AGAIN_NS  UINT64_C(100000)     /* another thread is asking */
+#define WATCH_NS  UINT64_C(2000000)    /* how closely a turn is watched that others wait for */
+#define STUCK_NS  UINT64_C(2000000)    /* what does not drain for so long may wait for work of ours on another device */
+#define TELL_NS   UINT64_C(50000000)   /* how often weights and counters are renewed */
+#define UNUSED_NS UINT64_C(4000000)    /* a turn that is not used is let go, for who comes next */
 #define AFRESH_NS UINT64_C(1000000000) /* after which a join that failed is tried again; doubled each time */
 
 #define AFRESH_DOUBLED 6 /* times, at most */
