@@ -12,9 +12,10 @@
 #include "explain.h"
 #include "softslice/clock.h"
 
-#define PATIENCE UINT64_C(3000000000) /* ns: members that are woken answer in some ms, others look once a second */
-#define POLL_NS  20000000
-#define MEMBERS  4096
+#define PATIENCE  UINT64_C(3000000000) /* ns: members that are woken answer in some ms, others look once a second */
+#define BEGINNING UINT64_C(500000000)
+#define POLL_NS   20000000
+#define MEMBERS   4096
 
 void explain_sum(uint64_t *sum, uint64_t more)
 {
@@ -230,9 +231,19 @@ static bool await_one(int directory, const char *tenant, struct explained_member
     return member->answer;
 }
 
+/* Whether to wait for one that has not answered: not without the thread that does, but that may be about to begin. */
+static bool can_answer(struct explained_member *member, bool early)
+{
+    if (member->dead || member->suspended || member->stopped)
+        return false;
+    if (!member->thread)
+        member->thread = has_thread(member->host_pid);
+    return member->thread || early;
+}
+
 static void ask(struct explained *explained, int directory, const char *tenant)
 {
-    uint64_t request, end = clock_now() + PATIENCE;
+    uint64_t request, begun = clock_now();
     int result = ledger_ask(directory, tenant, &request);
     bool missing = true;
 
@@ -248,17 +259,17 @@ static void ask(struct explained *explained, int directory, const char *tenant)
         return;
     }
     while (missing) {
-        bool late = clock_now() >= end;
+        uint64_t waited = clock_now() - begun;
 
         missing = false;
         for (unsigned i = 0; i < explained->members; i++) {
             struct explained_member *member = &explained->member[i];
 
-            if (!member->answer && !member->dead && !await_one(directory, tenant, member, request) && !member->suspended &&
-                !member->stopped && member->thread)
-                missing = true; /* worth waiting for */
+            if (!member->answer && !member->dead && !await_one(directory, tenant, member, request) &&
+                can_answer(member, waited < BEGINNING))
+                missing = true;
         }
-        if (late)
+        if (waited >= PATIENCE)
             break;
         if (missing)
             nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);

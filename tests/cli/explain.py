@@ -84,7 +84,8 @@ with holding(["--tenant", "team", "--vram", "2GiB"], "take:0:%d" % (700 * MIB), 
     check(one["pool"] == members[first.pid]["account"]["pools_cached_bytes"] >= 100 * MIB, one)
     check(two["plain"] == 34 * MIB and "pool" not in two, two)
     check(kinds(device) == {kind: one.get(kind, 0) + two.get(kind, 0) for kind in one}, kinds(device))
-    check(members[second.pid]["account"]["refused_bytes"] == 5 * GIB and members[second.pid]["account"]["refusals"] == 2 and "refused_bytes" not in members[first.pid]["account"], members)
+    account = members[second.pid]["account"]
+    check(account["refused_bytes"] == 5 * GIB and account["refusals"] == 2 and "refused_bytes" not in members[first.pid]["account"], members)
     has_reason(device, "pid %d (python3) asked for 5.00 GiB at once, more than the limit of 2.00 GiB" % second.pid)
     has_reason(device, "that was the largest of 2 refusals in the last ten minutes")
     has_no_reason(device, "of several processes")

@@ -11,6 +11,7 @@
 import ctypes
 import os
 import sys
+import time
 
 cuda = ctypes.CDLL("libcuda.so.1")
 contexts, blocks = {}, {}
@@ -56,11 +57,14 @@ def cache(gpu, size):
 
 
 def hide():
-    for task in os.listdir("/proc/self/task"):
-        with open("/proc/self/task/%s/comm" % task, "r+", encoding="ascii") as name:
-            if name.read() == "softslice\n":
-                name.seek(0)
-                name.write("other")
+    while True:  # the thread names itself when it has begun
+        for task in os.listdir("/proc/self/task"):
+            with open("/proc/self/task/%s/comm" % task, "r+", encoding="ascii") as name:
+                if name.read() == "softslice\n":
+                    name.seek(0)
+                    name.write("other")
+                    return
+        time.sleep(0.01)
 
 
 word = "cuInit"
