@@ -175,23 +175,38 @@ static bool is_in_use(const struct given *record)
     return !record->missing_since;
 }
 
-/* The bytes of the devices of a record that no earlier one in use has: containers of one pod can have the same ones one after the other. */
-static uint64_t bytes_in_use(const struct node *node, unsigned number)
+/* What is asked for: who has one of these devices has ended, or is of the same pod. */
+struct asked {
+    const char *resource;
+    char *const *ids;
+    size_t count;
+};
+
+static bool counts(const struct given *record, const struct asked *asked)
+{
+    return is_in_use(record) && !given_has(record, asked->resource, asked->ids, asked->count);
+}
+
+/* The bytes of a record's devices that are not counted with an earlier one's: containers of one pod can have the same ones one after the other, and those of
+ * another configuration's time be of another size. */
+static uint64_t bytes_in_use(const struct node *node, unsigned number, const struct asked *asked)
 {
     const struct given *record = &node->given.one[number];
-    uint64_t own = 0;
+    uint64_t bytes = 0, size = record->bytes / record->ids;
 
-    if (!is_in_use(record))
-        return 0;
     for (unsigned i = 0; i < record->ids; i++) {
         char *const id[] = {record->id[i]};
-        bool again = false;
+        uint64_t counted = 0;
 
-        for (unsigned j = 0; j < number && !again; j++)
-            again = given_has(&node->given.one[j], record->resource, id, 1) && is_in_use(&node->given.one[j]);
-        own += !again;
+        for (unsigned j = 0; j < number; j++) {
+            const struct given *other = &node->given.one[j];
+
+            if (other->bytes / other->ids > counted && given_has(other, record->resource, id, 1) && counts(other, asked))
+                counted = other->bytes / other->ids;
+        }
+        bytes += size > counted ? size - counted : 0;
     }
-    return record->bytes / record->ids * own;
+    return bytes;
 }
 
 /* Devices that were given out before the configuration changed can overlap with those that are offered now. */
@@ -199,13 +214,14 @@ static enum rpc_code check_room(const struct node *node, const char *resource, c
                                 uint64_t bytes, struct rpc_reply *reply)
 {
     const struct offer_gpu *on = &node->offer.gpu[gpu];
+    const struct asked asked = {resource, ids, count};
     uint64_t taken = 0;
 
     for (unsigned i = 0; i < node->given.count; i++) {
         const struct given *record = &node->given.one[i];
 
-        if (strcmp(record->uuid, on->is.uuid) == 0 && !given_has(record, resource, ids, count))
-            taken += bytes_in_use(node, i);
+        if (strcmp(record->uuid, on->is.uuid) == 0 && counts(record, &asked))
+            taken += bytes_in_use(node, i, &asked);
     }
     if (taken + bytes <= on->room)
         return RPC_OK;

@@ -6,6 +6,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -167,4 +168,33 @@ wait_for("looks at who has ended", lambda: pods.asked > asked + 4)
 check(len(sliced.allocate([one])) == 1, "what is left is enough")
 plugin.end()
 pods.stop()
+
+
+# Nor does the kubelet's giving a device to another pod, of which it cannot tell us, hide what that one has: by an earlier record that has a device of the request,
+# or by one of the time when the device was smaller.
+def sized(slice_size, reserve):
+    return "[device-plugin]\nreserve = %s\npods = %s/nowhere\nask_pods = 100ms\n[slice one]\nvram = %s\nreplicas = 2\n" % (reserve, TMP, slice_size)
+
+
+def reread(config):
+    plugin.configure(config)
+    before = plugin.log.count("was read again")
+    plugin.process.send_signal(signal.SIGHUP)
+    plugin.logged("was read again", before + 1)
+
+
+plugin = Plugin(DIRECTORY, "again", config=sized("512MiB", "1GiB"))
+units, sliced = kubelet.endpoints(UNITS, "softslice.io/one")
+slices = sorted(sliced.list_of("two slices", lambda devices: len(devices) == 2))
+gpu = slices[0].partition("::")[0]
+ids = ["%s::%d" % (gpu, i) for i in range(8)]
+units.allocate([ids[0], ids[5]])
+units.allocate([ids[5]])
+sliced.allocate(slices[:1])
+reread(sized("1GiB", "5GiB"))
+sliced.allocate(slices[:1])
+reread(sized("512MiB", "7GiB"))
+code, details = units.refuse([ids[0]])
+check(code == grpc.StatusCode.FAILED_PRECONDITION and "2048 MiB to hand out, of which running containers have 2048 MiB" in details, "%s %s" % (code, details))
+plugin.end()
 print("ok")
