@@ -274,8 +274,11 @@ static bool half_made(void)
                 _exit(0);
             }
             code = finish(pid);
-            if (code == 77)
+            if (code == 77) {
+                umask(mask);
+                close(shared);
                 return false;
+            }
             check(code == (killed && uid == 1001 ? -1 : 0), "way %u, uid %u: %d", i, uid, code);
             check(fstatat(shared, tenant, &status, 0) < 0 || (status.st_mode & 07777) == 01777, "way %u: mode %o", i,
                   status.st_mode);
