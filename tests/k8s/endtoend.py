@@ -4,11 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
 import image
-from node import ADDRESS
+from node import ADDRESS, ROOT
 from parts import KUBELET, LOGS, RESOURCE, STATE, Failed, Skipped, expect, wait_for
 
 CHECKPOINT = KUBELET + "/device-plugins/kubelet_internal_checkpoint"
@@ -193,3 +194,39 @@ def test_kubelet_restart(place):
     wait_for("the container's end", lambda: container not in node.ctr("tasks", "list"))
     node.pod("next", {"c": (2, ["/bin/taker", "4096"])})
     expect(node.taken("next", "c") == 1536, "the next container's budget")
+
+
+def forget(place, config):
+    """From now on the plugin is told of no pods: by a server of grpcio's in the place of the kubelet's."""
+    words = ["/usr/bin/python3", "-c", "import signal, sys; sys.path.append(sys.argv[1]); from mock_kubelet import Pods; Pods(sys.argv[2]); signal.pause()"]
+    socket = place.path("pods.sock")
+    server = place.begin("pods", words + [os.path.join(ROOT, "tests", "plugin"), socket], TEST_BUILD=place.build, TEST_TMP=place.tmp)
+    wait_for("a server of pods", lambda: os.path.exists(socket) or server.process.poll() is not None)
+    if server.process.poll() is not None:
+        raise Skipped("no server of pods: " + server.said().strip()[-200:])
+    with open(place.path("softslice.ini"), "w", encoding="ascii") as text:
+        text.write(config + "pods = %s\n" % socket)
+    place.device_plugin.process.send_signal(signal.SIGHUP)
+    wait_for("the plugin to read it", lambda: "was read again" in place.device_plugin.said())
+
+
+def test_idle_container(place):
+    """An idle container whose pod the kubelet does not list keeps its budget, for its mounts are seen; with its end the budget is removed."""
+    config = "[device-plugin]\nask_pods = 50ms\nkeep = 100ms\n"
+    place.plugin(config, ("--proc", "/proc"), SOFTSIM_GPUS="1")
+    node = Node(place)
+    wait_for("units", node.units)
+    node.pod("idle", {"c": (2, ["/bin/sh", "-c", "echo taken 0; exec /bin/sleep 1000"])})
+    expect(node.taken("idle", "c") == 0, "not idle")
+    budgets = {name for name in os.listdir(STATE) if name.startswith("k8s-")}
+    forget(place, config)
+    # What is to be removed goes, a second or so after it was made: that long the other has been looked at.
+    for i in range(3):
+        folder = os.path.join(STATE, "k8s-0000000%d" % i)
+        os.mkdir(folder)
+        wait_for("the end of " + folder, lambda gone=folder: not os.path.exists(gone))
+    expect(len(budgets) == 1 and budgets < set(os.listdir(STATE)), "%s, of which there is %s" % (budgets, os.listdir(STATE)))
+    said = node.executed(node.container("idle", "c"), "/bin/taker", "4096")
+    expect("taken 1536" in said, "its next program: " + said)
+    node.remove("idle")
+    wait_for("the end of the container's files", lambda: not budgets & set(os.listdir(STATE)))

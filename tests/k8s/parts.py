@@ -108,13 +108,14 @@ class Place:
         expect(done.returncode == 0, "softslice %s: %s" % (" ".join(arguments), done.stderr))
         return done.stdout
 
-    def plugin(self, config="", **gpus):
+    def plugin(self, config="", options=(), **gpus):
         """The device plugin on simulated GPUs: two of 16 GiB, where nothing else is said."""
         self.gpus.update({"SOFTSIM_GPUS": "2", "SOFTSIM_MEM": "16G"})
         self.gpus.update(gpus)
         with open(self.path("softslice.ini"), "w", encoding="ascii") as text:
             text.write(config)
-        self.device_plugin = self.begin("plugin", [self.program, "--config", self.path("softslice.ini"), "--library", self.library], **self.gpus)
+        words = [self.program, "--config", self.path("softslice.ini"), "--library", self.library] + list(options)
+        self.device_plugin = self.begin("plugin", words, **self.gpus)
         return self.device_plugin
 
     def check_plugin(self):
