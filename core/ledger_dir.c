@@ -148,7 +148,7 @@ static int make_folder(int dirfd, const char *name, const char *temporary, unsig
     int result;
 
     log_format(path, sizeof(path), "%s%llx", temporary, (unsigned long long)sys_random());
-    result = sys_mkdirat(dirfd, path, 0700);
+    result = sys_mkdirat(dirfd, path, mode & 0777); /* where owners are not as they seem, set_mode() does nothing */
     if (result < 0)
         return result;
     result = set_mode(dirfd, path, mode);
