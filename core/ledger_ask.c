@@ -178,7 +178,7 @@ ssize_t ledger_read_answer(int dirfd, const char *name, uint32_t slot, void *dat
     if (folder < 0)
         return folder;
     name_answer(file, slot);
-    fd = sys_openat(folder, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+    fd = ledger_open_regular(folder, file, O_RDONLY);
     sys_close(folder);
     if (fd < 0)
         return fd;

@@ -109,6 +109,9 @@ int ledger_reserve_suspended(struct ledger *ledger, unsigned device, uint64_t *s
 
 /* Open a tenant's ledger with `flags` (O_RDONLY or O_RDWR) and read its header: fd, or -errno. */
 int ledger_open(int dirfd, const char *name, int flags, struct ledger_header *header);
+/* Open a file that others may have put there. One that is not regular is not opened at all, for that alone moves some devices, and root of a container can
+ * make any: -EPROTO, -ELOOP for a symbolic link. */
+int ledger_open_regular(int folder, const char *name, int flags);
 
 /* ledger_read() of what was opened. */
 int ledger_read_all(int fd, const struct ledger_header *header, struct ledger_view *view);

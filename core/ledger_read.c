@@ -7,6 +7,7 @@
 #include "ledger_internal.h"
 #include "ledger_sys.h"
 #include "softslice/clock.h"
+#include "softslice/log.h"
 
 int ledger_read_bytes(int fd, void *buffer, size_t size, uint64_t offset)
 {
@@ -252,6 +253,27 @@ static int read_compute(int fd, const struct ledger_header *header, const struct
     return 0;
 }
 
+int ledger_open_regular(int folder, const char *name, int flags)
+{
+    int seen = sys_openat(folder, name, O_PATH | O_NOFOLLOW, 0), fd;
+    struct stat status;
+    char self[40];
+
+    if (seen < 0)
+        return seen;
+    fd = sys_fstat(seen, &status);
+    if (fd >= 0 && !S_ISREG(status.st_mode))
+        fd = S_ISLNK(status.st_mode) ? -ELOOP : -EPROTO;
+    if (fd >= 0) {
+        log_format(self, sizeof(self), "/proc/self/fd/%d", seen);
+        fd = sys_openat(AT_FDCWD, self, flags | O_NONBLOCK | O_NOCTTY, 0);
+        if (fd < 0) /* no /proc */
+            fd = sys_openat(folder, name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+    }
+    sys_close(seen);
+    return fd;
+}
+
 /* ledger_open() that says why. */
 static int open_ledger(int dirfd, const char *name, int flags, struct ledger_header *header, const char **fault)
 {
@@ -265,8 +287,10 @@ static int open_ledger(int dirfd, const char *name, int flags, struct ledger_hea
     *fault = NULL;
     if (folder < 0)
         return folder;
-    fd = sys_openat(folder, LEDGER_NAME, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0);
+    fd = ledger_open_regular(folder, LEDGER_NAME, flags);
     sys_close(folder);
+    if (fd == -EPROTO)
+        *fault = "not a regular file";
     if (fd < 0)
         return fd;
     memset(&part, 0, sizeof(part));

@@ -99,6 +99,12 @@ if [ "$(id -u)" = 0 ]; then
     mode "$root/team-a/team-a" 1777
     mode "$root/turns/team-a.turns" 666
     [ "$turns" = "$(stat -c %i "$root/turns/team-a.turns")" ] || fail "the entry of turns was replaced"
+    # It makes a device where its ledger should be, too, which nobody opens: there is no driver for this one, so opening it would be told.
+    if mknod "$root/team-a/team-a/ledger" c 240 99 2>/dev/null; then
+        try "$softslice" status --root "$root" --all
+        expect_out 'team-a +cannot be read: its ledger is not a regular file'
+        rm "$root/team-a/team-a/ledger"
+    fi
 fi
 [ -z "$(find "$TEST_TMP" -name '*.new')" ] || fail "temporary files stayed"
 
