@@ -166,6 +166,10 @@ int cdi_remove(const char *where, char **names, bool force, struct cli_error *er
         if (processes > 0 && !force)
             return cli_fail(error, -1, "cdi: %d %s of '%s' still %s: stop the container first, or use --force", processes,
                             processes == 1 ? "process" : "processes", *name, processes == 1 ? "runs" : "run");
+        if (processes < 0 && processes != -ENOENT && !force)
+            return cli_fail(error, -1,
+                            "cdi: whether processes of '%s' still run cannot be told, for its ledger cannot be read: use --force",
+                            *name);
     }
     for (char **name = names; !result && *name; name++) {
         result = leave_spec(&root, *name, error);

@@ -206,6 +206,15 @@ now, before = (json.load(open(name)) for name in sys.argv[1:])
 assert now == before
 END
 
+# Whoever has made its ledger unreadable may run.
+make --tenant e --vram 1GiB --output "$TEST_TMP/e.json"
+echo damaged >"$root/e/e/ledger"
+try "$softslice" cdi remove --root "$root" e
+expect_refusal "whether processes of 'e' still run cannot be told"
+[ -e "$root/e" ] || fail "it was removed all the same"
+try "$softslice" cdi remove --force --root "$root" e
+expect_status 0
+
 # A menu of slices.
 cat >"$TEST_TMP/slices.ini" <<'END'
 [softslice]
