@@ -170,8 +170,8 @@ plugin.end()
 pods.stop()
 
 
-# Nor does the kubelet's giving a device to another pod, of which it cannot tell us, hide what that one has: by an earlier record that has a device of the request,
-# or by one of the time when the device was smaller.
+# Nor does the kubelet's giving a device to another pod, of which it cannot tell us, hide what that one has: by an earlier record that has a device
+# of the request, or by one of the time when the device was smaller.
 def sized(slice_size, reserve):
     return "[device-plugin]\nreserve = %s\npods = %s/nowhere\nask_pods = 100ms\n[slice one]\nvram = %s\nreplicas = 2\n" % (reserve, TMP, slice_size)
 
