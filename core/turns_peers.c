@@ -10,7 +10,7 @@
 #include "softslice/log.h"
 #include "turns_internal.h"
 
-#define STAT_INTERVAL UINT64_C(6000000)    /* ns between looks at the folder's time: a newcomer's patience is 20 ms */
+#define STAT_INTERVAL UINT64_C(5000000)    /* ns between looks at the folder's time: a newcomer's patience is 20 ms */
 #define SCAN_INTERVAL UINT64_C(1000000000) /* between scans of it without a reason */
 
 struct scan {

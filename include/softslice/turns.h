@@ -100,7 +100,7 @@ bool turns_wanted(struct turns *turns, uint64_t devices, uint64_t now, uint64_t 
  * to be called while another thread of the process is in turns_ask() for the same devices. */
 void turns_release(struct turns *turns, uint64_t devices, uint64_t now, uint64_t used);
 
-/* Look for tenants that came and went, if it is time to (whether the folder has changed every 6 ms; into it
+/* Look for tenants that came and went, if it is time to (whether the folder has changed every 5 ms; into it
  * then, and once a second anyway). From a thread that may make system calls:
  * a holder that does not call it learns of newcomers only when it asks again. */
 void turns_look(struct turns *turns, uint64_t now);
