@@ -40,11 +40,19 @@ struct turns_track {
     uint64_t missed;  /* the want with which it was next and did not come, 0 none */
     uint64_t blame;   /* ns that it held while this process waited and was ahead of it */
     uint64_t seen;    /* rank, by what was seen of it */
+    uint64_t unseen;  /* by how much its own was below that at first sight: what had been before, this process did not see */
     uint64_t caught;  /* until when it is given no benefit of a doubt, 0 not */
     uint64_t excused; /* the wait in which it was taken for one that had released and claimed again */
     uint32_t wake;
     bool known, waited, wanted;
     bool absurd; /* it said a moment in the future at the last look */
+};
+
+/* A peer's entry as it was read. */
+struct turns_view {
+    bool good;
+    uint64_t hold, want, since, rank, settings;
+    uint32_t wake;
 };
 
 struct turns_peer {
@@ -63,15 +71,14 @@ struct turns_peer {
 /* What this process knows of its own turn on a device. */
 struct turns_mine {
     struct turns_device *entry;
-    uint64_t *slots;         /* of all processes of the tenant, on this device */
-    uint64_t waits;          /* since when this process does, 0 not */
-    uint64_t look;           /* when the peers were last looked at */
-    uint64_t contended;      /* since when, as this process saw it, another wants while this tenant holds; 0 not */
-    uint64_t contended_hold; /* the hold that this is about */
-    uint64_t free;           /* since when, as this process saw it, nobody holds; 0 somebody does */
-    uint64_t granted;        /* when this process was last answered `mine`, 0 not since its release */
-    uint64_t partial;        /* since when it is had while others of its mask are not */
-    uint64_t lowest;         /* the lowest rank of the `others` that wanted or held at the last look */
+    uint64_t *slots;    /* of all processes of the tenant, on this device */
+    uint64_t waits;     /* since when this process does, 0 not */
+    uint64_t look;      /* when the peers were last looked at */
+    uint64_t contended; /* since when, as this process saw it, another wants while this tenant holds; 0 not */
+    uint64_t free;      /* since when, as this process saw it, nobody holds; 0 somebody does */
+    uint64_t granted;   /* when this process was last answered `mine`, 0 not since its release */
+    uint64_t partial;   /* since when it is had while others of its mask are not */
+    uint64_t lowest;    /* the lowest rank of the `others` that wanted or held at the last look */
     bool others;
     uint8_t uuid[16];
 };
@@ -95,6 +102,7 @@ struct turns_room {
     uint64_t now;                 /* the latest that a caller gave */
     struct turns_mine mine[TURNS_DEVICES];
     struct turns_peer peer[TURNS_PEERS];
+    struct turns_view view[TURNS_PEERS]; /* of the device that is being looked at */
 };
 
 /* ---- turns_file.c */

@@ -11,12 +11,6 @@
 #define CAUGHT    UINT64_C(1000000000) /* ns for which one that lied or overstayed is given no benefit of a doubt */
 #define UNNOTICED UINT64_C(20000000)   /* ns that one may want before it is seen */
 
-/* A peer's entry as it was read. */
-struct view {
-    uint64_t hold, want, since, rank, settings;
-    uint32_t wake;
-};
-
 void turns_note(struct turns_room *room, unsigned device, unsigned peer, enum turns_note note)
 {
     struct turns_peer *entry = &room->peer[peer];
@@ -50,7 +44,7 @@ static bool read_line(struct turns_room *room, void *to, const void *from, size_
     return true;
 }
 
-static bool read_view(struct turns_room *room, unsigned peer, unsigned device, struct view *view)
+static bool read_view(struct turns_room *room, unsigned peer, unsigned device, struct turns_view *view)
 {
     const struct turns_device *entry =
         (const struct turns_device *)(turns_window(room, peer) + TURNS_HEADER_SIZE) + room->peer[peer].entry[device];
@@ -97,7 +91,7 @@ struct judged {
 
 /* A moment in the future counts for nothing. It is held against the peer only if a later look finds one again: we may have been held up after we read the
  * clock. */
-static void judge_moments(struct turns_room *room, unsigned device, unsigned peer, struct view *view, uint64_t now)
+static void judge_moments(struct turns_room *room, unsigned device, unsigned peer, struct turns_view *view, uint64_t now)
 {
     struct turns_track *track = &room->peer[peer].track[device];
     bool want = turns_moment_ns(view->want) > now + TURNS_SLACK;
@@ -116,7 +110,7 @@ static void judge_moments(struct turns_room *room, unsigned device, unsigned pee
 
 /* For how long, since the last look, a peer seems to have held what it holds now. That it says to have begun anew counts only where it released in
  * between, and was never caught at keeping the GPU. */
-static uint64_t held_for(const struct turns_room *room, unsigned device, unsigned peer, const struct view *view, uint64_t now)
+static uint64_t held_for(const struct turns_room *room, unsigned device, unsigned peer, const struct turns_view *view, uint64_t now)
 {
     const struct turns_track *track = &room->peer[peer].track[device];
     uint64_t from = track->look, claimed = turns_moment_ns(view->hold);
@@ -136,14 +130,28 @@ static uint64_t lowest_known(const struct turns_mine *mine)
     return mine->others && turns_rank_minus(mine->lowest, own) < 0 ? mine->lowest : own;
 }
 
+static bool wants(const struct turns_view *view, uint64_t now)
+{
+    return view->want && age_of(view->want, now) < TURNS_STALE;
+}
+
+static bool is_newcomer(const struct turns_room *room, unsigned device, unsigned peer, const struct turns_view *view, uint64_t now)
+{
+    const struct turns_track *track = &room->peer[peer].track[device];
+
+    return wants(view, now) && !(track->known && now - track->look < TURNS_STALE && track->wanted);
+}
+
 /* Its own rank with its unfinished turn, unless that is too far below what was seen of it. */
-static uint64_t believed_rank(struct turns_room *room, unsigned device, unsigned peer, const struct view *view, uint32_t weight,
+static uint64_t believed_rank(struct turns_room *room, unsigned device, unsigned peer, uint64_t credit, uint32_t weight,
                               uint64_t now)
 {
+    const struct turns_view *view = &room->view[peer];
     struct turns_mine *mine = &room->mine[device];
     struct turns_track *track = &room->peer[peer].track[device];
-    bool wants = view->want && age_of(view->want, now) < TURNS_STALE, caught = now < track->caught;
+    bool caught = now < track->caught;
     uint64_t rank = view->rank, held = age_of(view->hold, now);
+    int64_t below, tolerated;
 
     if ((view->hold & 3) >= TURNS_HELD)
         rank = (rank + turns_rank_of(held < TURNS_COUNTED ? held : TURNS_COUNTED, weight)) & TURNS_VALUE_MASK;
@@ -155,27 +163,33 @@ static uint64_t believed_rank(struct turns_room *room, unsigned device, unsigned
     if (!track->known || turns_rank_minus(view->rank, track->seen) > 0)
         track->seen = view->rank;
     /* Who was idle is let in a little before those who were not; how little, everybody works out for itself. */
-    if ((mine->waits || mine->granted) && wants && !(track->known && now - track->look < TURNS_STALE && track->wanted)) {
+    if ((mine->waits || mine->granted) && is_newcomer(room, device, peer, view, now)) {
         uint32_t own = turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS));
         uint64_t ago = age_of(view->since, now), unseen = track->known ? now - track->look : UNNOTICED,
-                 floor = lowest_known(mine) - turns_rank_of(room->credit, weight + own);
+                 floor = lowest_known(mine) - credit;
 
         /* That was so when it began to want; since then ours may have grown. */
         floor = (floor - turns_rank_of(ago < unseen ? ago : unseen, own)) & TURNS_VALUE_MASK;
-        if (turns_rank_minus(floor, track->seen) > 0)
+        if (turns_rank_minus(floor, track->seen) > 0) {
+            track->unseen = track->known ? track->unseen : (floor - track->seen) & TURNS_VALUE_MASK;
             track->seen = floor;
+        }
     }
-    track->wanted = wants;
-    if (turns_rank_minus(track->seen, rank) <= (caught ? 0 : (int64_t)turns_rank_of(2 * room->quantum, weight)))
+    track->wanted = wants(view, now);
+    below = turns_rank_minus(track->seen, rank);
+    tolerated = caught ? 0 : (int64_t)turns_rank_of(2 * room->quantum, weight);
+    if (below <= tolerated)
         return rank;
-    turns_note(room, device, peer, TURNS_NOTE_LIES);
-    track->caught = now + CAUGHT;
+    if (below > tolerated + (int64_t)track->unseen) {
+        turns_note(room, device, peer, TURNS_NOTE_LIES);
+        track->caught = now + CAUGHT;
+    }
     return track->seen;
 }
 
 /* Whether what a peer holds is still its own. */
-static bool hold_is_good(struct turns_room *room, unsigned device, unsigned peer, const struct view *view, struct judged *judged,
-                         uint64_t own_rank, uint64_t now)
+static bool hold_is_good(struct turns_room *room, unsigned device, unsigned peer, const struct turns_view *view,
+                         struct judged *judged, uint64_t own_rank, uint64_t now)
 {
     struct turns_mine *mine = &room->mine[device];
     struct turns_track *track = &room->peer[peer].track[device];
@@ -218,24 +232,42 @@ static bool hold_is_good(struct turns_room *room, unsigned device, unsigned peer
     return true;
 }
 
-static bool judge(struct turns_room *room, unsigned device, unsigned peer, uint64_t own_rank, uint64_t now, struct view *view,
+/* Read what all say, before any of it is judged. How much lower than the lowest that was known one may rank that comes from idling: those that come at
+ * once each go by the one before. */
+static uint64_t read_all(struct turns_room *room, unsigned device, uint64_t now)
+{
+    uint32_t own = turns_settings_weight(turns_load(&room->mine[device].entry->settings, TURNS_WORD_SETTINGS));
+    uint64_t credit = 0;
+
+    for (unsigned i = 0; i < TURNS_PEERS; i++) {
+        struct turns_view *view = &room->view[i];
+
+        view->good = room->peer[i].present && room->peer[i].entry[device] != TURNS_NO_DEVICE && read_view(room, i, device, view);
+        if (!view->good)
+            continue;
+        judge_moments(room, device, i, view, now);
+        if (is_newcomer(room, device, i, view, now))
+            credit += turns_rank_of(room->credit, turns_settings_weight(view->settings) + own);
+    }
+    return credit;
+}
+
+static void judge(struct turns_room *room, unsigned device, unsigned peer, uint64_t credit, uint64_t own_rank, uint64_t now,
                   struct judged *judged)
 {
     struct turns_track *track = &room->peer[peer].track[device];
+    const struct turns_view *view = &room->view[peer];
 
-    if (!read_view(room, peer, device, view))
-        return false;
-    judge_moments(room, device, peer, view, now);
     *judged = (struct judged){.state = view->hold & 3, .weight = turns_settings_weight(view->settings)};
     judged->quantum = turns_settings_quantum(view->settings);
-    judged->rank = believed_rank(room, device, peer, view, judged->weight, now);
+    judged->rank = believed_rank(room, device, peer, credit, judged->weight, now);
     if (judged->state < TURNS_HELD)
         track->blame = 0;
     else if (!hold_is_good(room, device, peer, view, judged, own_rank, now))
         judged->state = TURNS_FREE;
     if (judged->state == TURNS_CLAIMING && age_of(view->hold, now) > room->grace)
         judged->state = TURNS_FREE;
-    judged->has_work = view->want && age_of(view->want, now) < TURNS_STALE;
+    judged->has_work = wants(view, now);
     /* Whose turn is over though it still says it holds does not run for the next one. */
     judged->wants = judged->has_work && (view->hold & 3) < TURNS_HELD && view->want != track->missed;
     track->known = true;
@@ -243,7 +275,6 @@ static bool judge(struct turns_room *room, unsigned device, unsigned peer, uint6
     track->hold = view->hold;
     track->wake = view->wake;
     track->waited = room->mine[device].waits != 0;
-    return true;
 }
 
 static bool is_ahead(const struct turns_room *room, unsigned peer, uint64_t rank, uint64_t own_rank)
@@ -272,28 +303,28 @@ static void count_rank(struct turns_survey *survey, const struct judged *judged)
 void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now, struct turns_survey *survey)
 {
     struct turns_mine *mine = &room->mine[device];
-    uint64_t ahead_rank = 0;
+    uint64_t credit = read_all(room, device, now), ahead_rank = 0;
 
     *survey = (struct turns_survey){.expires = TURNS_NEVER, .quantum = room->quantum, .newest_peer = -1};
     survey->weights = turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS));
     for (unsigned i = 0; i < TURNS_PEERS; i++) {
+        const struct turns_view *view = &room->view[i];
         struct turns_device *entry;
         struct judged judged;
-        struct view view;
 
-        if (!room->peer[i].present || room->peer[i].entry[device] == TURNS_NO_DEVICE ||
-            !judge(room, device, i, rank, now, &view, &judged))
+        if (!view->good)
             continue;
+        judge(room, device, i, credit, rank, now, &judged);
         entry = (struct turns_device *)(turns_window(room, i) + TURNS_HEADER_SIZE) + room->peer[i].entry[device];
         count_rank(survey, &judged);
         if (judged.state >= TURNS_HELD) {
-            uint64_t claimed = turns_moment_ns(view.hold);
+            uint64_t claimed = turns_moment_ns(view->hold);
 
             survey->held++;
             if (now + judged.left < survey->expires) {
                 survey->expires = now + judged.left;
                 survey->word = &entry->wake;
-                survey->seen = view.wake;
+                survey->seen = view->wake;
             }
             if (claimed > survey->newest) {
                 survey->newest = claimed;
@@ -309,8 +340,8 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
             continue;
         if (judged.quantum >= 1000000 && judged.quantum < survey->quantum)
             survey->quantum = judged.quantum;
-        if (!survey->wanted || turns_moment_ns(view.since) < survey->since)
-            survey->since = turns_moment_ns(view.since);
+        if (!survey->wanted || turns_moment_ns(view->since) < survey->since)
+            survey->since = turns_moment_ns(view->since);
         if (!survey->wanted || turns_rank_minus(judged.rank, survey->first) < 0) {
             survey->first = judged.rank;
             survey->first_weight = judged.weight;
@@ -321,7 +352,7 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
         if (!survey->held && (!survey->ahead || turns_rank_minus(judged.rank, ahead_rank) < 0)) {
             ahead_rank = judged.rank;
             survey->word = &entry->wake;
-            survey->seen = view.wake;
+            survey->seen = view->wake;
         }
         survey->ahead++;
     }
@@ -332,12 +363,15 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
 
 void turns_pass_over(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now)
 {
+    uint64_t credit = read_all(room, device, now);
+
     for (unsigned i = 0; i < TURNS_PEERS; i++) {
         struct judged judged;
-        struct view view;
 
-        if (room->peer[i].present && room->peer[i].entry[device] != TURNS_NO_DEVICE &&
-            judge(room, device, i, rank, now, &view, &judged) && judged.wants && is_ahead(room, i, judged.rank, rank))
-            room->peer[i].track[device].missed = view.want;
+        if (!room->view[i].good)
+            continue;
+        judge(room, device, i, credit, rank, now, &judged);
+        if (judged.wants && is_ahead(room, i, judged.rank, rank))
+            room->peer[i].track[device].missed = room->view[i].want;
     }
 }

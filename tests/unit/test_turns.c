@@ -70,6 +70,26 @@ Test(turns, four_weights_divide)
     divides(4, (uint32_t[]){10, 20, 30, 40}, ms_marks);
 }
 
+/* Each takes its place below the one before it, and none of them saw the others do so. */
+Test(turns, who_come_from_idling_at_once_are_not_accused)
+{
+    char line[256];
+
+    for (unsigned i = 0; i < SIM_TENANTS; i++) {
+        sim_join(i, 100);
+        sim[i].burst = i ? 3 * SIM_MS : 0;
+        sim[i].period = i ? 400 * SIM_MS : 0;
+    }
+    sim_run(200 * SIM_MS);
+    sim_measure();
+    sim_run(3 * SIM_S);
+    for (unsigned i = 0; i < SIM_TENANTS; i++) {
+        cr_expect(!turns_report(&sim[i].turns, line, sizeof(line), NULL), "tenant %u: %s", i, line);
+        cr_expect(sim[i].lost == 0, "tenant %u lost %u", i, sim[i].lost);
+    }
+    cr_expect(sim_overlap == 0, "two ran at once for %llu ns", (unsigned long long)sim_overlap);
+}
+
 Test(turns, short_marks_and_long_ones_have_half_each)
 {
     divides(2, (uint32_t[]){100, 100}, (uint64_t[]){200 * SIM_US, 3 * SIM_MS});
