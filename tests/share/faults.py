@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Four tenants on one GPU, in real time: of two of them, whoever has the turn is killed and stopped, hundreds of times. The other two get their
-shares all the same, within 3 points and what they miss since other programs have the processors, and nobody hangs. The shares are read from
-the simulated GPU's own record.
+shares all the same, within 3 points, and nobody hangs. The shares are read from the simulated GPU's own record. Where other programs had the
+processors, nobody's launches were in time: what was missed then is measured again.
 
 TEST_SECONDS: how long (60); TEST_FAULTS: how many of each kind at least (200).
 """
-# timeout: 240
+# timeout: 300
 import json
 import os
 import random
@@ -27,7 +27,8 @@ BUILD = os.path.abspath(os.environ.get("TEST_BUILD", "build"))
 SECONDS, FAULTS = float(os.environ.get("TEST_SECONDS", "60")), int(os.environ.get("TEST_FAULTS", "200"))
 SURVIVORS, VICTIMS = {"a": 20, "b": 30}, {"c": 25, "d": 25}
 TOLERANCE = 3  # points
-LATE = 2       # parts of its share that a tenant may miss for each part of the time that it waited for a processor: a turn is lost with it
+LATE = 5       # % of the time that a survivor waited for a processor, from which on a miss is measured again
+ATTEMPTS = 3
 SPREAD = 0.9   # the part of the time that those faults are spread over
 DEVICE, HOLD, HELD = 256, 64, 2  # core/turns_layout.h: where the first device begins, its word, a bit of what it says
 
@@ -168,20 +169,17 @@ def measure(tmp):
     return victims, reports, delays, Timeline.read(machine.timeline)
 
 
-def main():
-    tmp = tempfile.mkdtemp(prefix="softslice-faults-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
-    missed = []
-    try:
-        victims, reports, delays, timeline = measure(tmp)
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
+def judge(victims, reports, delays, timeline):
+    """What was missed, and whether a survivor waited too long for a processor for that to say anything."""
+    missed, late = [], False
     for name, asked in SURVIVORS.items():
         report = reports[name]
         got = 100 * timeline.busy({report["pid"]}, 0, report["begin_ns"], report["end_ns"]) / (report["end_ns"] - report["begin_ns"])
-        late = 100 * delays.of(name) / SECONDS
+        waited = 100 * delays.of(name) / SECONDS
+        late |= waited >= LATE
         print("%s: %.2f %% of the GPU, asked for %d; longest launch %.1f ms; waited for a processor for %.1f %% of the time" %
-              (name, got, asked, report["longest_launch_us"] / 1e3, late))
-        if got > asked + TOLERANCE or got < asked - TOLERANCE - LATE * asked * late / 100:
+              (name, got, asked, report["longest_launch_us"] / 1e3, waited))
+        if abs(got - asked) > TOLERANCE:
             missed.append("%s got %.2f %% of the GPU instead of %d" % (name, got, asked))
     for kind in ("kill", "stop"):
         count = sum(victim.faults[kind] for victim in victims)
@@ -189,6 +187,18 @@ def main():
         if count < FAULTS:
             missed.append("only %d of kind %s" % (count, kind))
     print("%d of them while the tenant had the turn" % sum(victim.holding for victim in victims))
+    return missed, late
+
+
+def main():
+    for _ in range(ATTEMPTS):
+        tmp = tempfile.mkdtemp(prefix="softslice-faults-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        try:
+            missed, late = judge(*measure(tmp))
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
+        if not missed or not late:
+            break
     if missed:
         fail("; ".join(missed))
 
