@@ -46,7 +46,7 @@ void turns_counts(const struct turns *turns, unsigned device, struct turns_count
 
 bool turns_alone(const struct turns *turns)
 {
-    return !turns->room || !__atomic_load_n(&turns->room->peers, __ATOMIC_RELAXED);
+    return turns->room && !__atomic_load_n(&turns->room->peers, __ATOMIC_RELAXED);
 }
 
 bool turns_report(struct turns *turns, char *line, size_t size, bool *damage)

@@ -24,7 +24,7 @@ void turn_idle(struct paces *paces, uint64_t now);
 /* The balance is in debt: there is nothing to launch for a while. */
 void turn_not_wanted(struct paces *paces, uint64_t now);
 
-/* No other tenant is seen on any GPU, or none can be. */
+/* No other tenant is seen on any GPU. False where turns are off, too: who else is there is not known. */
 bool turn_alone(const struct paces *paces);
 
 /* For the pacer: let go when it is time to. When to look again, CLOCK_NEVER if there is nothing to look after. */

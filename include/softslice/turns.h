@@ -105,7 +105,8 @@ void turns_release(struct turns *turns, uint64_t devices, uint64_t now, uint64_t
  * a holder that does not call it learns of newcomers only when it asks again. */
 void turns_look(struct turns *turns, uint64_t now);
 
-/* No other tenant was seen at the last look, on any GPU: there is nobody for whom a turn would have to be let go soon. */
+/* No other tenant was seen at the last look, on any GPU: there is nobody for whom a turn would have to be let go soon. False where turns are
+ * off. */
 bool turns_alone(const struct turns *turns);
 
 /* What became of it: of the tenant, over all its processes and lives of the file's first member. */
