@@ -7,13 +7,8 @@ import os
 import re
 import sys
 
-try:
-    import grpc
-except ImportError:
-    print("python3-grpcio is not installed")
-    sys.exit(77)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from mock_kubelet import TMP, Kubelet, Plugin, check, encode, started  # noqa: E402
+from mock_kubelet import TMP, Kubelet, Plugin, check, encode, grpc, started  # noqa: E402
 
 UNITS = "softslice.io/vram-gib"
 DIRECTORY = os.path.join(TMP, "kubelet")

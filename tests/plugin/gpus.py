@@ -6,13 +6,8 @@
 import os
 import sys
 
-try:
-    import grpc
-except ImportError:
-    print("python3-grpcio is not installed")
-    sys.exit(77)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from mock_kubelet import TMP, Kubelet, Plugin, check, wait_for  # noqa: E402
+from mock_kubelet import TMP, Kubelet, Plugin, check, grpc, wait_for  # noqa: E402
 
 UNITS = "softslice.io/vram-gib"
 DIRECTORY = os.path.join(TMP, "kubelet")

@@ -7,11 +7,6 @@ import os
 import subprocess
 import sys
 
-try:
-    import grpc  # noqa: F401
-except ImportError:
-    print("python3-grpcio is not installed")
-    sys.exit(77)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from mock_kubelet import BUILD, TMP, Kubelet, Plugin, check  # noqa: E402
 

@@ -6,23 +6,17 @@ import queue
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent import futures
 
-import grpc
+from rpc_helper import check, find_grpc
 
+grpc = find_grpc()
 BUILD, TMP = os.environ["TEST_BUILD"], os.environ["TEST_TMP"]
 PLUGIN = os.path.join(BUILD, "softslice-device-plugin")
 SERVICE = "/v1beta1.DevicePlugin/"
 started = []
-
-
-def check(condition, what):
-    if not condition:
-        print("FAILED: " + what)
-        sys.exit(1)
 
 
 def wait_for(what, condition, seconds=30):

@@ -11,13 +11,8 @@ import subprocess
 import sys
 import time
 
-try:
-    import grpc
-except ImportError:
-    print("python3-grpcio is not installed")
-    sys.exit(77)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from mock_kubelet import TMP, Kubelet, Plugin, Pods, check, started, wait_for  # noqa: E402
+from mock_kubelet import TMP, Kubelet, Plugin, Pods, check, grpc, started, wait_for  # noqa: E402
 
 UNITS = "softslice.io/vram-gib"
 DIRECTORY = os.path.join(TMP, "kubelet")

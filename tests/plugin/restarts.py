@@ -10,11 +10,6 @@ import signal
 import sys
 import time
 
-try:
-    import grpc  # noqa: F401
-except ImportError:
-    print("python3-grpcio is not installed")
-    sys.exit(77)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from mock_kubelet import TMP, Kubelet, Plugin, check, wait_for  # noqa: E402
 

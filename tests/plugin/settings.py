@@ -9,13 +9,8 @@ import signal
 import subprocess
 import sys
 
-try:
-    import grpc
-except ImportError:
-    print("python3-grpcio is not installed")
-    sys.exit(77)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from mock_kubelet import PLUGIN, TMP, Kubelet, Plugin, check, wait_for  # noqa: E402
+from mock_kubelet import PLUGIN, TMP, Kubelet, Plugin, check, grpc, wait_for  # noqa: E402
 
 UNITS, SMALL, BIG = "softslice.io/vram-gib", "softslice.io/small", "softslice.io/big"
 DIRECTORY = os.path.join(TMP, "kubelet")
