@@ -128,6 +128,7 @@ struct sim_ctx *sim_context_new(int dev, unsigned int flags, unsigned int api_ve
     c->dev = dev;
     c->flags = flags;
     c->api_version = api_version;
+    c->green = green;
     c->id = ++last_id;
     memcpy(c->limits, sim_limit_default, sizeof(c->limits));
     c->next = contexts;
@@ -153,10 +154,35 @@ void sim_context_destroy(struct sim_ctx *c)
     context_refund(c->dev);
 }
 
+struct sim_ctx *sim_context_base(struct sim_ctx *ctx)
+{
+    return ctx->green ? primary[ctx->dev].ctx : ctx;
+}
+
+/* "A green context can be current to only one thread at a time": what another one is told is assumed. Lock held. */
+static bool use(struct sim_ctx *c)
+{
+    if (!c->green)
+        return true;
+    if (__atomic_load_n(&c->uses, __ATOMIC_ACQUIRE) && __atomic_load_n(&c->user, __ATOMIC_RELAXED) != sim_thread_id())
+        return false;
+    __atomic_store_n(&c->user, sim_thread_id(), __ATOMIC_RELAXED);
+    __atomic_add_fetch(&c->uses, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+static void unuse(struct sim_ctx *c)
+{
+    if (c->green)
+        __atomic_sub_fetch(&c->uses, 1, __ATOMIC_RELEASE);
+}
+
 static CUresult push(struct sim_ctx *c)
 {
     if (stack.depth == SIM_MAX_STACK)
         return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!use(c))
+        return CUDA_ERROR_INVALID_CONTEXT;
     stack.item[stack.depth++] = c;
     return CUDA_SUCCESS;
 }
@@ -305,6 +331,7 @@ static CUresult pop_current(CUcontext *pctx)
     if (!stack.depth)
         return CUDA_ERROR_INVALID_CONTEXT;
     stack.depth--;
+    unuse(stack.item[stack.depth]);
     if (pctx)
         *pctx = (CUcontext)stack.item[stack.depth];
     return CUDA_SUCCESS;
@@ -330,7 +357,8 @@ CUresult cuCtxSetCurrent(CUcontext ctx)
     ENTER();
     SIM_GUARD();
     if (!ctx) {
-        stack.depth -= stack.depth > 0;
+        if (stack.depth)
+            unuse(stack.item[--stack.depth]);
         return CUDA_SUCCESS;
     }
     r = sim_context_of(ctx, &c);
@@ -338,6 +366,9 @@ CUresult cuCtxSetCurrent(CUcontext ctx)
         return r;
     if (!stack.depth)
         return push(c);
+    if (!use(c))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    unuse(stack.item[stack.depth - 1]);
     stack.item[stack.depth - 1] = c;
     return CUDA_SUCCESS;
 }

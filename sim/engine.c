@@ -57,6 +57,22 @@ uint64_t sim_engine_submit(int dev, uint64_t ns, uint64_t gate)
     return mark;
 }
 
+void sim_engine_insert(int dev, uint64_t place, uint64_t ns)
+{
+    struct sim_client *c = sim_client(dev);
+    struct queue *q = &queues[dev];
+
+    sim_engine_submit(dev, ns, 0);
+    for (uint64_t i = 0; q->mark && i < q->count && i < queue_size; i++)
+        if (q->mark[i] > place)
+            q->mark[i] += ns;
+    sim_machine_lock(sim->machine);
+    for (uint32_t i = c->gates_passed; i != c->gates_made; i++)
+        if (c->gate[i % SIM_GATES].mark > place)
+            c->gate[i % SIM_GATES].mark += ns;
+    sim_machine_unlock(sim->machine);
+}
+
 uint64_t sim_engine_served(int dev)
 {
     uint64_t served;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Events: recorded in streams, asked and waited for by the host, and the time between two of them. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "sim.h"
 
 CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags)
@@ -47,6 +50,14 @@ CUresult cuEventDestroy_v2(CUevent hEvent)
     return destroy(hEvent);
 }
 
+/* An event of the primary context serves the green contexts on it too (assumed; documented is it of cuGreenCtxRecordEvent). */
+static bool shared(struct sim_ctx *event, struct sim_ctx *stream)
+{
+    const char *text = getenv("SOFTSIM_GREEN_EVENTS");
+
+    return (!text || strcmp(text, "own") != 0) && sim_context_base(event) == sim_context_base(stream);
+}
+
 static CUresult record(CUevent event, CUstream stream, bool per_thread, unsigned int flags)
 {
     struct sim_stream *s;
@@ -56,7 +67,7 @@ static CUresult record(CUevent event, CUstream stream, bool per_thread, unsigned
     SIM_GUARD();
     STREAM(s, stream, per_thread);
     e = sim_handle_find(event, SIM_EVENT);
-    if (!e || e->head.ctx != s->head.ctx)
+    if (!e || (e->head.ctx != s->head.ctx && !shared(e->head.ctx, s->head.ctx)))
         return CUDA_ERROR_INVALID_HANDLE;
     if (flags & ~1u)
         return CUDA_ERROR_INVALID_VALUE;

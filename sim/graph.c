@@ -126,6 +126,8 @@ struct sim_graph *sim_graph_clone(const struct sim_graph *g)
             if (!to->child)
                 goto fail;
             to->child->owned = true;
+            to->condition = from->condition;
+            to->loops = from->loops;
         }
     }
     for (size_t i = 0; i < g->count; i++)

@@ -24,6 +24,9 @@ struct sim_node {
     struct sim_node **deps;
     size_t dep_count;
     struct sim_graph *child;
+    struct sim_condition *condition; /* of a conditional node, whose body is the child */
+    bool loops;
+    CUgraph body;              /* the body's handle, where the program reads it */
     struct sim_node *original; /* what it was cloned from */
     bool enabled;
     bool seen; /* while walking */
@@ -71,5 +74,9 @@ void sim_graph_mem_unhold(uint64_t address);
 CUresult sim_graph_mem_prepare(const struct sim_graph *graph, bool auto_free);
 /* An allocation or free node is reached. */
 void sim_graph_mem_alloc(uint64_t address);
+
+/* A conditional node's body, empty as yet; and how often a launch of the node runs it. */
+CUresult sim_condition_set(struct sim_node *n, CUDA_CONDITIONAL_NODE_PARAMS *p);
+unsigned int sim_condition_rounds(struct sim_node *n);
 
 #endif

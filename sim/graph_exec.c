@@ -171,6 +171,14 @@ static CUresult issue_node(struct sim_node *n, struct sim_stream *s)
         return CUDA_SUCCESS;
     case CU_GRAPH_NODE_TYPE_GRAPH:
         return issue_graph(n->child, s);
+    case CU_GRAPH_NODE_TYPE_CONDITIONAL:
+        for (unsigned int rounds = sim_condition_rounds(n); rounds; rounds--) {
+            CUresult r = issue_graph(n->child, s);
+
+            if (r != CUDA_SUCCESS)
+                return r;
+        }
+        return CUDA_SUCCESS;
     case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
         op = (struct sim_op){.type = SIM_OP_ALLOC, .run = alloc_run, .copy = {.dst = n->params.alloc.dptr}};
         break;

@@ -110,6 +110,8 @@ static CUresult add(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, si
         r = !child ? CUDA_ERROR_INVALID_VALUE : !n->child ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
         if (n->child)
             n->child->owned = true;
+    } else if (type == CU_GRAPH_NODE_TYPE_CONDITIONAL) {
+        r = sim_condition_set(n, (CUDA_CONDITIONAL_NODE_PARAMS *)(uintptr_t)params);
     } else {
         r = sim_node_set(n, params);
     }
@@ -271,6 +273,8 @@ static CUresult add_generic(CUgraphNode *out, CUgraph graph, const CUgraphNode *
             p->alloc.dptr = alloc.dptr;
         return r;
     }
+    if (p->type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
+        return add(out, graph, deps, count, p->type, &p->conditional);
     r = narrow(p, &wide, &params);
     return r == CUDA_SUCCESS ? add(out, graph, deps, count, p->type, params) : r;
 }

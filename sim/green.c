@@ -61,6 +61,11 @@ static struct sim_green *green_of_context(const struct sim_ctx *ctx)
     return NULL;
 }
 
+CUgreenCtx sim_green_of(const struct sim_ctx *ctx)
+{
+    return (CUgreenCtx)green_of_context(ctx);
+}
+
 CUresult cuCtxGetDevResource(CUcontext hCtx, CUdevResource *resource, CUdevResourceType type)
 {
     struct sim_green *g;

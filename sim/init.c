@@ -34,7 +34,7 @@ void sim_callback_end(void)
 }
 
 /* Says that somebody is inside before it looks whether that is allowed, as the one who locks the process does the other way round. */
-int sim_lock(void)
+void sim_lock(void)
 {
     struct sim_proc *p = &sim->machine->proc[sim->row];
 
@@ -44,7 +44,7 @@ int sim_lock(void)
 
         __atomic_store_n(&p->inside, 1, __ATOMIC_SEQ_CST);
         if (!__atomic_load_n(&p->checkpoint, __ATOMIC_SEQ_CST))
-            return 0;
+            return;
         __atomic_store_n(&p->inside, 0, __ATOMIC_SEQ_CST);
         pthread_mutex_unlock(&driver_lock);
         nanosleep(&ts, NULL);

@@ -48,7 +48,7 @@ static CUresult submit(CUstream handle, bool per_thread, CUDA_KERNEL_NODE_PARAMS
         return r;
     op.ns = f->ns;
     if (f->pair && !s->capture)
-        op.gate = f->pair + ++f->launches * 2;
+        op.gate = f->pair + ++f->launches * SIM_GATE_GPUS;
     r = sim_stream_submit(s, &op, k);
     if (r == CUDA_SUCCESS && !s->capture && !s->first)
         sim_engine_launched(s->head.ctx->dev, s->mark);

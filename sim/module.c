@@ -55,20 +55,20 @@ static uint64_t duration_of(const char *name)
     return (uint64_t)((common && *common ? strtod(common, NULL) : DEFAULT_KERNEL_US) * 1000.0);
 }
 
-/* A name with __pair in it: what its launches have in common with those of the same name on another GPU, in this process or in all of one
- * SOFTSIM_GROUP. */
+/* A name with __pair in it, or __all4: what its launches have in common with those of the same name on another GPU, or on so many, in this process or in all
+ * of one SOFTSIM_GROUP; the number of GPUs in its lowest bits. */
 static uint64_t pair_of(const char *name)
 {
-    const char *group = getenv("SOFTSIM_GROUP");
-    uint64_t hash = UINT64_C(14695981039346656037) ^ (group ? 0 : (uint64_t)getpid());
+    const char *group = getenv("SOFTSIM_GROUP"), *all = strstr(name, "__all");
+    uint64_t hash = UINT64_C(14695981039346656037) ^ (group ? 0 : (uint64_t)getpid()), gpus = all ? strtoul(all + 5, NULL, 10) : 2;
 
-    if (!strstr(name, "__pair"))
+    if ((!all && !strstr(name, "__pair")) || gpus < 2 || gpus >= SIM_GATE_GPUS)
         return 0;
     for (const char *c = group ? group : ""; *c; c++)
         hash = (hash ^ (unsigned char)*c) * UINT64_C(1099511628211);
     for (const char *c = name; *c; c++)
         hash = (hash ^ (unsigned char)*c) * UINT64_C(1099511628211);
-    return hash | 1;
+    return hash - hash % SIM_GATE_GPUS + gpus;
 }
 
 static bool eager(void)

@@ -19,6 +19,7 @@
 #define SIM_MAX_OBJECTS 4096
 #define SIM_HISTORY     2048
 #define SIM_GATES       64
+#define SIM_GATE_GPUS   32 /* more than can meet at a gate: their number is a gate's key modulo this */
 #define SIM_MEETINGS    256
 #define SIM_RECORDS     1024
 #define SIM_PATH_MAX    200
@@ -47,10 +48,10 @@ struct sim_slice {
     uint64_t length_ns;
 };
 
-/* A kernel that starts only together with its partner on another GPU, and occupies its own from when it could. */
+/* A kernel that starts only together with its partners on other GPUs, and occupies its own from when it could. */
 struct sim_gate {
     uint64_t mark; /* GPU time that the process receives before it */
-    uint64_t key;  /* the same for both */
+    uint64_t key;  /* the same for all */
 };
 
 /* Who came to a gate so far, and who went on, as bits of GPUs. */

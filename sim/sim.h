@@ -22,6 +22,7 @@
 #define __CUDA_API_VERSION_INTERNAL        1
 #define __CUDA_API_VERSION_INTERNAL_ODR    1
 #define __CUDA_API_PUSH_VISIBILITY_DEFAULT 1
+#include <pthread.h>
 #include <cuda.h>
 
 #include <stdbool.h>
@@ -73,14 +74,24 @@ CUresult sim_enter(const char *function, bool before_init);
 void sim_callback_begin(void);
 void sim_callback_end(void);
 
-int sim_lock(void);
+void sim_lock(void);
 void sim_unlock(void);
+
+/* For the rest of a function. A thread that is cancelled in it would keep the lock for ever. */
+static inline int sim_guard_begin(void)
+{
+    int cancel;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    sim_lock();
+    return cancel;
+}
 static inline void sim_guard_end(int *guard)
 {
-    (void)guard;
     sim_unlock();
+    pthread_setcancelstate(*guard, NULL);
 }
-#define SIM_GUARD() __attribute__((cleanup(sim_guard_end), unused)) int guard_ = sim_lock()
+#define SIM_GUARD() __attribute__((cleanup(sim_guard_end), unused)) int guard_ = sim_guard_begin()
 
 int sim_driver_version(void);
 
@@ -106,6 +117,7 @@ enum sim_kind {
     SIM_USER_OBJECT,
     SIM_EXTERNAL,
     SIM_NOTIFICATION,
+    SIM_CONDITION,
 };
 
 /* Every object begins with this. */
@@ -133,6 +145,9 @@ struct sim_ctx {
     unsigned int api_version;
     uint64_t id;
     bool primary; /* or a green context's: not for cuCtxDestroy */
+    bool green;
+    uint64_t user; /* of a green one, the thread that it is current to, and how often; atomic */
+    uint32_t uses;
     bool destroyed;
     unsigned int attached; /* cuCtxAttach */
     struct sim_slab *slabs;
@@ -165,6 +180,9 @@ extern const size_t sim_limit_default[CU_LIMIT_MAX];
 /* Waits for its work and frees all that lives in it; the handle stays known as destroyed. Drops the lock meanwhile. */
 void sim_context_destroy(struct sim_ctx *ctx);
 CUresult sim_primary_retain(CUcontext *ctx, CUdevice dev);
+/* The primary context under a green one; else the context itself. */
+struct sim_ctx *sim_context_base(struct sim_ctx *ctx);
+CUgreenCtx sim_green_of(const struct sim_ctx *ctx); /* NULL: it is none's */
 CUresult sim_primary_release(CUdevice dev);
 /* Walks the contexts that live. */
 struct sim_ctx *sim_context_next(struct sim_ctx *after);
@@ -308,6 +326,8 @@ struct sim_op {
 
 /* Hand `ns` of work to a device, which begins behind a gate where that is not 0; returns the mark at its end. */
 uint64_t sim_engine_submit(int dev, uint64_t ns, uint64_t gate);
+/* The same at an earlier place: what was handed in and ends after that ends later by so much. Whoever keeps a mark moves it. */
+void sim_engine_insert(int dev, uint64_t place, uint64_t ns);
 /* The launch queue: the mark that has to be served before a launch may be handed in, or 0; and a launch whose end is `mark` was. */
 uint64_t sim_engine_wait(int dev);
 void sim_engine_launched(int dev, uint64_t mark);

@@ -134,6 +134,35 @@ static void issue_record(struct sim_stream *s, struct sim_op *op)
     }
 }
 
+/* Work of higher priority: it comes before what streams of lower ones have on the same GPU and the GPU has not yet done, in the middle of a kernel
+ * too (assumed: a real one waits for blocks of kernels to end). */
+static void submit_before(struct sim_stream *s, const struct sim_op *op)
+{
+    int dev = s->head.ctx->dev;
+    uint64_t place = sim_engine_served(dev);
+
+    if (place < s->mark)
+        place = s->mark;
+    for (struct sim_ctx *c = sim_context_next(NULL); c; c = sim_context_next(c))
+        for (struct sim_stream *o = c->dev == dev ? first_stream(c) : NULL; o; o = o->sibling)
+            if (o->priority <= s->priority && o->mark > place)
+                place = o->mark;
+    for (struct sim_ctx *c = sim_context_next(NULL); c; c = sim_context_next(c)) {
+        if (c->dev != dev)
+            continue;
+        if (c->blocking_mark > place)
+            c->blocking_mark += op->ns;
+        for (struct sim_stream *o = first_stream(c); o; o = o->sibling)
+            if (o->mark > place)
+                o->mark += op->ns;
+    }
+    for (struct sim_event *e = pending_events; e; e = e->pending_next)
+        if (e->dev == dev && e->mark > place)
+            e->mark += op->ns;
+    sim_engine_insert(dev, place, op->ns);
+    s->mark = place + op->ns;
+}
+
 /* False: not yet. */
 static bool issue(struct sim_stream *s, struct sim_op *op)
 {
@@ -169,7 +198,9 @@ static bool issue(struct sim_stream *s, struct sim_op *op)
     default:
         if (op->run)
             op->run(op);
-        if (op->ns)
+        if (op->ns && s->priority < 0 && !is_blocking(s))
+            submit_before(s, op);
+        else if (op->ns)
             s->mark = sim_engine_submit(ctx->dev, op->ns, op->gate);
         break;
     }

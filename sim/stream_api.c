@@ -164,11 +164,15 @@ static CUresult ask(CUstream handle, bool per_thread, enum question question, vo
 
 static CUresult get_ctx_v2(CUstream handle, bool per_thread, CUcontext *ctx, CUgreenCtx *green)
 {
-    CUresult r = ask(handle, per_thread, ASK_CONTEXT, ctx);
+    struct sim_stream *s;
+    SIM_GUARD();
 
-    if (r == CUDA_SUCCESS && green)
-        *green = NULL;
-    return r;
+    if (!ctx || !green)
+        return CUDA_ERROR_INVALID_VALUE;
+    STREAM(s, handle, per_thread);
+    *ctx = (CUcontext)sim_context_base(s->head.ctx);
+    *green = sim_green_of(s->head.ctx);
+    return CUDA_SUCCESS;
 }
 
 /* Managed memory is not migrated here, so where it is attached makes no difference. */

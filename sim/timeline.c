@@ -132,7 +132,12 @@ static const struct sim_gate *next_gate(const struct sim_client *c)
     return c->gates_passed < c->gates_made ? &c->gate[c->gates_passed % SIM_GATES] : NULL;
 }
 
-/* The process has come to a gate on this GPU: whether its partner has come to the other. */
+static unsigned int ones(uint32_t bits)
+{
+    return (unsigned int)__builtin_popcount(bits);
+}
+
+/* The process has come to a gate on this GPU: whether its partners have come to all the others. */
 static bool meet(struct sim_machine *m, unsigned int gpu, uint64_t key)
 {
     struct sim_meeting *at = NULL;
@@ -150,10 +155,10 @@ static bool meet(struct sim_machine *m, unsigned int gpu, uint64_t key)
         return true; /* more of them than there is room for: this one does not wait */
     at->key = key;
     at->arrived |= bit;
-    if (!(at->arrived & (at->arrived - 1)))
+    if (ones(at->arrived) < key % SIM_GATE_GPUS)
         return false;
     at->passed |= bit;
-    if (at->passed & (at->passed - 1))
+    if (ones(at->passed) >= key % SIM_GATE_GPUS)
         *at = (struct sim_meeting){0};
     return true;
 }
