@@ -307,11 +307,6 @@ static int set_up(struct turns *turns, struct turns_room *room, const uint8_t (*
         turns_store(&mine->entry->settings, TURNS_WORD_SETTINGS,
                     turns_settings_word(weight < TURNS_WEIGHT_MAX ? weight : TURNS_WEIGHT_MAX, settings->share[i], settings->mode,
                                         room->quantum));
-        room->order[i] = (uint8_t)i;
-        for (unsigned at = i; at && memcmp(room->mine[room->order[at - 1]].uuid, mine->uuid, 16) > 0; at--) {
-            room->order[at] = room->order[at - 1];
-            room->order[at - 1] = (uint8_t)i;
-        }
     }
     room->devices = devices;
     return 0;

@@ -42,6 +42,8 @@ struct turns_track {
     uint64_t seen;    /* rank, by what was seen of it */
     uint64_t unseen;  /* by how much its own was below that at first sight: what had been before, this process did not see */
     uint64_t caught;  /* until when it is given no benefit of a doubt, 0 not */
+    uint64_t due;     /* when it was to let its turn go for this process, 0 not known */
+    uint64_t drain;   /* ns that it takes from then on, as a rule */
     uint64_t excused; /* the wait in which it was taken for one that had released and claimed again */
     uint32_t wake;
     bool known, waited, wanted;
@@ -75,6 +77,7 @@ struct turns_mine {
     uint64_t waits;     /* since when this process does, 0 not */
     uint64_t look;      /* when the peers were last looked at */
     uint64_t contended; /* since when, as this process saw it, another wants while this tenant holds; 0 not */
+    uint64_t awaited;   /* the same of one that wants, or waits patiently */
     uint64_t free;      /* since when, as this process saw it, nobody holds; 0 somebody does */
     uint64_t granted;   /* when this process was last answered `mine`, 0 not since its release */
     uint64_t partial;   /* since when it is had while others of its mask are not */
@@ -95,11 +98,12 @@ struct turns_room {
     char name[TURNS_NAME_MAX];
     uint64_t id, own_inode;
     uint64_t last_stat, last_scan;
+    uint64_t pressed;        /* devices that the tenant needs with others and presses for, once the last of them is due */
+    uint64_t ready;          /* when it expects to have all then; 0 not yet */
     bool scan_again;         /* something may have been missed */
     struct timespec changed; /* the folder's, at the last scan */
     unsigned ignored[TURNS_DEVICES];
-    uint8_t order[TURNS_DEVICES]; /* devices by UUID: in this order turns are taken */
-    uint64_t now;                 /* the latest that a caller gave */
+    uint64_t now; /* the latest that a caller gave */
     struct turns_mine mine[TURNS_DEVICES];
     struct turns_peer peer[TURNS_PEERS];
     struct turns_view view[TURNS_PEERS]; /* of the device that is being looked at */
@@ -136,6 +140,9 @@ static inline char *turns_window(const struct turns_room *room, unsigned peer)
 /* What is believed of all peers on a device, for one who is ranked `rank`. */
 struct turns_survey {
     unsigned held;    /* peers whose turn it is */
+    uint64_t due;     /* when the last of them is to let go for this process */
+    uint64_t drain;   /* the longest that one of them takes from then on, as a rule */
+    bool drains;      /* all of them do */
     uint64_t expires; /* when the first of those turns is over */
     uint64_t newest;  /* when the newest of them was claimed; 0 none */
     int newest_peer;
@@ -144,6 +151,7 @@ struct turns_survey {
     uint32_t *word;                       /* of a holder; where there is none, of the first in rank */
     uint32_t seen;
     bool wanted;      /* somebody else wants */
+    bool patient;     /* somebody else will, when it can have its other devices */
     uint64_t since;   /* since when the first of them says it does */
     uint64_t quantum; /* the least of theirs and ours */
     uint64_t first;   /* where somebody wants: the lowest rank of those, and its weight */
@@ -157,7 +165,41 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
 /* Who was ahead and did not come in its time is passed over until it wants anew. */
 void turns_pass_over(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now);
 
+/* ---- turns_joint.c */
+
+/* Which of the devices that a tenant needs together it does not press for yet: of what it would get sooner than the last of them others go on making
+ * use. */
+struct turns_patience {
+    uint64_t devices;
+    uint64_t until; /* when to look again */
+    bool comes;     /* who has what is missing is letting it go */
+};
+struct turns_patience turns_patience(struct turns_room *room, uint64_t devices, uint64_t now);
+
 void turns_note(struct turns_room *room, unsigned device, unsigned peer, enum turns_note note);
+
+/* ---- turns_entry.c: the own entry */
+
+/* With what the turn has cost so far. */
+uint64_t turns_rank_by_now(const struct turns_mine *mine, uint64_t now);
+
+/* What this process of the tenant does. */
+void turns_set_slot(const struct turns_room *room, struct turns_mine *mine, enum turns_slot slot, uint64_t now);
+
+/* Whether another process of the tenant is at least at `least`. One that was killed is not for longer than it would have renewed its slot. */
+bool turns_others_at(const struct turns_room *room, const struct turns_mine *mine, enum turns_slot least, uint64_t now);
+
+/* Say that the tenant wants; `how`: 0, or the bits of `want`. One that comes back from idling takes its place among the others first. */
+void turns_say_want(struct turns_room *room, unsigned device, unsigned how, uint64_t now);
+
+/* It has to go, lives, and waits for what it has on the GPU. */
+void turns_say_draining(struct turns_mine *mine, uint64_t now);
+
+/* So much GPU time was used. */
+void turns_charge(struct turns_mine *mine, uint64_t ns);
+
+/* The turn became free. */
+void turns_wake(struct turns_mine *mine);
 
 /* ---- own words */
 
@@ -189,6 +231,46 @@ static inline void turns_add(uint64_t *word, enum turns_word_kind kind, uint64_t
     do
         value = turns_load(word, kind);
     while (!turns_swap(word, kind, value, value + units));
+}
+
+/* ---- times, and what own words say */
+
+static inline uint64_t turns_later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static inline uint64_t turns_sooner(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t turns_since(uint64_t then, uint64_t now)
+{
+    return now > then ? now - then : 0;
+}
+
+/* How long ago a moment of an own word was. One in the future is of a clock that has jumped back: long ago. */
+static inline uint64_t turns_age(uint64_t value, uint64_t now)
+{
+    uint64_t then = turns_moment_ns(value);
+
+    return then > now + TURNS_SLACK ? UINT64_MAX : turns_since(then, now);
+}
+
+static inline unsigned turns_state(uint64_t hold)
+{
+    return (unsigned)(hold & 3);
+}
+
+static inline uint32_t turns_own_weight(const struct turns_mine *mine)
+{
+    return turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS));
+}
+
+static inline uint64_t turns_own_rank(const struct turns_mine *mine)
+{
+    return turns_load(&mine->entry->rank, TURNS_WORD_RANK);
 }
 
 #endif

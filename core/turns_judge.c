@@ -11,6 +11,8 @@
 #define CAUGHT    UINT64_C(1000000000) /* ns for which one that lied or overstayed is given no benefit of a doubt */
 #define UNNOTICED UINT64_C(20000000)   /* ns that one may want before it is seen */
 
+#define DRAIN_MOST 5 /* quanta that a peer is expected to drain for */
+
 void turns_note(struct turns_room *room, unsigned device, unsigned peer, enum turns_note note)
 {
     struct turns_peer *entry = &room->peer[peer];
@@ -83,6 +85,7 @@ static uint64_t age_of(uint64_t value, uint64_t now)
 struct judged {
     unsigned state; /* enum turns_hold; TURNS_FREE where its hold is over */
     bool wants;     /* ... and waits */
+    bool patient;   /* ... for other devices, rather than for this one */
     bool has_work;  /* wants or holds */
     uint64_t rank;  /* believed, its unfinished turn included */
     uint32_t weight;
@@ -252,6 +255,45 @@ static uint64_t read_all(struct turns_room *room, unsigned device, uint64_t now)
     return credit;
 }
 
+/* How long a peer takes from when it is to let go for this process, which is woken when it does. */
+static void learn_drain(const struct turns_room *room, struct turns_track *track, const struct turns_view *view)
+{
+    uint64_t freed = turns_moment_ns(view->hold), took = freed > track->due ? freed - track->due : 0;
+
+    if (!track->due || view->hold == track->hold)
+        return;
+    if ((track->hold & 3) >= TURNS_HELD && (view->hold & 3) == TURNS_FREE)
+        track->drain = (track->drain + (took < DRAIN_MOST * room->quantum ? took : DRAIN_MOST * room->quantum)) / 2;
+    track->due = 0;
+}
+
+static bool is_draining(const struct turns_view *view)
+{
+    return (view->want & TURNS_DRAINING) && !(view->want & TURNS_PATIENT);
+}
+
+/* When a peer that holds is to let go for this process, by the rules that it goes by itself. */
+static uint64_t due(const struct turns_room *room, unsigned device, unsigned peer, const struct judged *judged, uint64_t own_rank,
+                    uint64_t now)
+{
+    const struct turns_view *view = &room->view[peer];
+    const struct turns_mine *mine = &room->mine[device];
+    uint64_t claimed = turns_moment_ns(view->hold), from = turns_moment_ns(turns_load(&mine->entry->since, TURNS_WORD_SINCE));
+    uint64_t quantum = judged->quantum >= 1000000 && judged->quantum < room->quantum ? judged->quantum : room->quantum, moment;
+    uint32_t own = turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS));
+
+    if (is_draining(view))
+        return room->peer[peer].track[device].due ? room->peer[peer].track[device].due : now;
+    moment = (from > claimed ? from : claimed) + quantum;
+    uint64_t rank = judged->rank + turns_rank_of((moment > now ? moment - now : 0) + quantum / 2, judged->weight);
+    int64_t behind = turns_rank_ns(turns_rank_minus(own_rank, rank), judged->weight);
+    if (behind >= 0) /* it begins anew */
+        moment += ((uint64_t)behind < TURNS_COUNTED ? (uint64_t)behind / quantum + 1 : TURNS_COUNTED / quantum) * quantum;
+    else if (turns_rank_ns(turns_rank_minus(view->rank, own_rank), own) > (int64_t)(quantum / 2))
+        moment = claimed + room->minimum;
+    return moment > mine->waits ? moment : mine->waits;
+}
+
 static void judge(struct turns_room *room, unsigned device, unsigned peer, uint64_t credit, uint64_t own_rank, uint64_t now,
                   struct judged *judged)
 {
@@ -270,6 +312,9 @@ static void judge(struct turns_room *room, unsigned device, unsigned peer, uint6
     judged->has_work = wants(view, now);
     /* Whose turn is over though it still says it holds does not run for the next one. */
     judged->wants = judged->has_work && (view->hold & 3) < TURNS_HELD && view->want != track->missed;
+    judged->patient = judged->wants && (view->want & TURNS_PATIENT);
+    judged->wants &= !judged->patient;
+    learn_drain(room, track, view);
     track->known = true;
     track->look = now;
     track->hold = view->hold;
@@ -300,12 +345,29 @@ static void count_rank(struct turns_survey *survey, const struct judged *judged)
     }
 }
 
+/* When it is to let go, and is expected to have done so. */
+static void count_holder(struct turns_room *room, unsigned device, unsigned peer, const struct judged *judged, uint64_t own_rank,
+                         uint64_t now, struct turns_survey *survey)
+{
+    struct turns_track *track = &room->peer[peer].track[device];
+    uint64_t moment = due(room, device, peer, judged, own_rank, now);
+    bool pressed = room->mine[device].waits && room->mine[device].waits < now;
+
+    if (pressed && (!track->due || moment < track->due))
+        track->due = moment;
+    if (moment > survey->due)
+        survey->due = moment;
+    if (track->drain > survey->drain)
+        survey->drain = track->drain;
+    survey->drains &= is_draining(&room->view[peer]);
+}
+
 void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint64_t now, struct turns_survey *survey)
 {
     struct turns_mine *mine = &room->mine[device];
     uint64_t credit = read_all(room, device, now), ahead_rank = 0;
 
-    *survey = (struct turns_survey){.expires = TURNS_NEVER, .quantum = room->quantum, .newest_peer = -1};
+    *survey = (struct turns_survey){.expires = TURNS_NEVER, .quantum = room->quantum, .newest_peer = -1, .drains = true};
     survey->weights = turns_settings_weight(turns_load(&mine->entry->settings, TURNS_WORD_SETTINGS));
     for (unsigned i = 0; i < TURNS_PEERS; i++) {
         const struct turns_view *view = &room->view[i];
@@ -321,6 +383,7 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
             uint64_t claimed = turns_moment_ns(view->hold);
 
             survey->held++;
+            count_holder(room, device, i, &judged, rank, now, survey);
             if (now + judged.left < survey->expires) {
                 survey->expires = now + judged.left;
                 survey->word = &entry->wake;
@@ -336,6 +399,7 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
             else
                 survey->claims_worse++;
         }
+        survey->patient |= judged.patient;
         if (!judged.wants)
             continue;
         if (judged.quantum >= 1000000 && judged.quantum < survey->quantum)

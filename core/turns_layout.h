@@ -49,8 +49,8 @@ struct turns_device {
     uint64_t complete; /* equals `key` */
     uint64_t reserved_line[4];
     /* Words as turns_word() makes them; 0 is 0. */
-    uint64_t hold; /* a moment, and in its lowest two bits enum turns_hold: claiming or held since then, or free since then */
-    uint64_t want; /* a moment: has work, and said so then, perhaps with TURNS_DRAINING; 0: none. Said again at least every 50 ms */
+    uint64_t hold;      /* a moment, and in its lowest two bits enum turns_hold: claiming or held since then, or free since then */
+    uint64_t want;      /* a moment: has work, and said so then, with the bits below; 0: none. Said again at least every 50 ms */
     uint64_t since;     /* a moment: waits since then */
     uint64_t rank;      /* GPU time used, divided by weight: see turns_rank_of(). Wraps; the lowest is next */
     uint64_t turn_used; /* signed: GPU time of this turn that is not in `rank` yet */
@@ -63,8 +63,12 @@ struct turns_device {
     uint64_t reserved[14];
 };
 
-/* Holds, has to go, and waits for what it has on the GPU. Said again every millisecond or so. */
+/* In the lowest bits of `want`. Holds, has to go, and waits for what it has on the GPU: said again every millisecond or so. */
 #define TURNS_DRAINING 1
+
+/* Needs other devices too, for which it has to wait longer: nobody needs to let go, or to come after it, until it says so. Both bits: holds, and waits for
+ * those. */
+#define TURNS_PATIENT 2
 
 enum turns_hold { TURNS_FREE, TURNS_CLAIMING, TURNS_HELD, TURNS_HELD_AGAIN };
 

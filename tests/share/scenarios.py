@@ -211,6 +211,9 @@ def lent():
             yield Scenario("weight/%s/%d and %d" % (label, *weights),
                            [Tenant("a", load(first), weight=weights[0]), Tenant("b", load(second), weight=weights[1])],
                            each("ab", parts, 2) + [total(0.97)], quick=(label, weights[1]) == ("1 ms", 300))
+    yield Scenario("weight/launch+sync of 1 ms and 20 ms/100 and 100",
+                   [Tenant("a", load(1000, "sync"), weight=100), Tenant("b", load(20000), weight=100)], each("ab", (50, 50), 2) + [total(0.97)],
+                   quick=True)
     weights = (100, 200, 300, 400)
     yield Scenario("weight/1 ms/100, 200, 300, 400", [Tenant(name, load(1000), weight=w) for name, w in zip("abcd", weights)],
                    each("abcd", (10, 20, 30, 40), 2) + [total(0.97)])
@@ -227,12 +230,12 @@ def lent():
 def light():
     """A tenant that works a little beside one that wants everything."""
     for label, us in KERNELS[:2]:
-        for how, settings in (("weight", ({"weight": 100}, {"weight": 100})), ("cap 50%", ({"compute": 50}, {"compute": 50}))):
+        for how, settings, rest in (("weight", ({"weight": 100}, {"weight": 100}), 0.8), ("cap 50%", ({"compute": 50}, {"compute": 50}), 0.5)):
             for kind in ("async", "launch+sync"):
                 yield Scenario("light/%s/beside %s %s" % (how, label, kind),
                                [Tenant("light", LIGHT, **settings[0]), Tenant("heavy", *loads_of(kind, us), **settings[1])],
                                [latency("light", 1.5), latency("light", None, "p50_us", bar=False), latency_plain("light"),
-                                latency_plain("light", "p50_us"), throughput("light", 0.95)],
+                                latency_plain("light", "p50_us"), throughput("light", 0.95), throughput("heavy", 0.95 * rest)],
                                quick=(how, us, kind) == ("weight", 1000, "async"), seconds=20)
 
 
@@ -246,6 +249,13 @@ def two_gpus():
                    [throughput("a", 0.9 * 0.5)], gpus=2)
     yield Scenario("two GPUs/beside one on each", [Tenant("a", collective, weight=100), Tenant("b", load(1000), weight=100, gpu=0),
                                                    Tenant("c", load(1000), weight=100, gpu=1)], [throughput("a", 0.9 * 0.5)], gpus=2)
+    # Who has the one GPU takes longer to let go than who has the other.
+    for label, first, second, kind, least in (("300 us and 700 us", 300, 700, "async", 0.9), ("20 us and 3 ms", 20, 3000, "async", 0.9),
+                                              ("launch+sync and 700 us", 1000, 700, "sync", 0.9), ("5 ms and 700 us", 5000, 700, "async", None),
+                                              ("20 ms and 1 ms", 20000, 1000, "async", None)):
+        yield Scenario("two GPUs/beside %s" % label,
+                       [Tenant("a", collective, weight=100), Tenant("b", load(first, kind), weight=100, gpu=0), Tenant("c", load(second), weight=100, gpu=1)],
+                       [throughput(name, least and least * 0.5) for name in "abc"], gpus=2, quick=first == 300)
 
 
 def changed():

@@ -89,8 +89,8 @@ static unsigned state_of(unsigned index, unsigned device)
     return turns_load(&sim[index].turns.room->mine[device].entry->hold, TURNS_WORD_HOLD) & 3;
 }
 
-/* The second device's UUID is the lower one: who cannot have it takes nothing. */
-Test(turns_shared, taken_in_the_order_of_uuids)
+/* Who cannot have the one does not take the other. */
+Test(turns_shared, none_is_taken_without_the_other)
 {
     sim_devices = 2;
     sim_join(0, 100);
@@ -99,30 +99,239 @@ Test(turns_shared, taken_in_the_order_of_uuids)
     turns_look(&sim[0].turns, sim_now);
     cr_assert(turns_ask(&sim[1].turns, 2, sim_now).mine);
     cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
-    cr_assert_eq(state_of(0, 0), TURNS_FREE, "it took the one behind first");
+    cr_assert_eq(state_of(0, 0), TURNS_FREE, "it took the one that is free");
     turns_release(&sim[1].turns, 2, sim_now, 0);
     cr_assert(turns_ask(&sim[0].turns, 3, sim_now).mine);
 }
 
-/* What is had in vain is not kept from others for longer than a quantum. */
-Test(turns_shared, a_part_is_given_back)
+/* Three tenants that see each other. The first one is ahead of the others, by too little to be let in before their time is over. */
+static void three_on_two(void)
 {
     sim_devices = 2;
     for (unsigned i = 0; i < 3; i++)
         sim_join(i, 100);
     sim_now += 10 * SIM_MS;
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 3; i++) {
         turns_look(&sim[i].turns, sim_now);
+        for (unsigned device = 0; device < 2; device++)
+            turns_store(&sim[i].turns.room->mine[device].entry->rank, TURNS_WORD_RANK,
+                        turns_rank_of((i ? 201 : 200) * SIM_MS, 100));
+    }
+}
+
+static uint64_t want_of(unsigned index, unsigned device)
+{
+    return turns_load(&sim[index].turns.room->mine[device].entry->want, TURNS_WORD_WANT);
+}
+
+/* One device becomes free in a quantum, by the rules; who has the other one goes on until then, and has to go at once then. */
+Test(turns_shared, the_other_device_is_not_asked_for_too_soon)
+{
+    uint64_t hold;
+
+    three_on_two();
+    cr_assert(turns_ask(&sim[2].turns, 2, sim_now).mine);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_expect(want_of(0, 0) & TURNS_PATIENT, "it takes what is free and cannot use it");
+    cr_expect(!(want_of(0, 1) & TURNS_PATIENT));
+    sim_now += 3 * SIM_MS;
     cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    hold = turns_load(&sim[2].turns.room->mine[1].entry->hold, TURNS_WORD_HOLD);
+    cr_expect(!(want_of(0, 0) & TURNS_PATIENT), "it does not press for the one that takes longest");
+    cr_expect(want_of(0, 1) & TURNS_PATIENT);
+    cr_expect(!turns_demand(&sim[2].turns, 2, sim_now).wanted);
+    for (unsigned i = 0; i < TURNS_QUANTUM / SIM_MS - 1; i++) {
+        sim_now += SIM_MS;
+        cr_expect(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+        cr_expect(!turns_demand(&sim[2].turns, 2, sim_now).must_go, "%u ms", i);
+    }
+    cr_expect_eq(turns_load(&sim[2].turns.room->mine[1].entry->hold, TURNS_WORD_HOLD), hold,
+                 "a turn that is waited for begins anew");
+    sim_now += SIM_MS;
+    cr_expect(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_expect(!(want_of(0, 1) & TURNS_PATIENT));
+    cr_expect(turns_demand(&sim[2].turns, 2, sim_now).must_go, "what has long lasted is to end at once");
+    turns_release(&sim[2].turns, 2, sim_now, 0);
+    turns_release(&sim[1].turns, 1, sim_now, 0);
+    cr_expect(turns_ask(&sim[0].turns, 3, sim_now).mine);
+}
+
+static struct turns_track *track_of(unsigned index, unsigned peer, unsigned device)
+{
+    struct turns_room *room = sim[index].turns.room;
+    char name[16];
+
+    snprintf(name, sizeof(name), "tenant-%u", peer);
+    for (unsigned i = 0; i < TURNS_PEERS; i++)
+        if (room->peer[i].present && strcmp(room->peer[i].name, name) == 0)
+            return &room->peer[i].track[device];
+    cr_assert(false, "no %s", name);
+    return NULL;
+}
+
+/* Each is pressed for as long before all are expected as its holder takes to let go; one that does so sooner than that is taken. */
+Test(turns_shared, what_comes_early_is_taken)
+{
+    three_on_two();
+    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+    cr_assert(turns_ask(&sim[2].turns, 2, sim_now).mine);
+    track_of(0, 1, 0)->drain = 3 * SIM_MS;
+    track_of(0, 2, 1)->drain = 2 * SIM_MS;
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_expect(want_of(0, 1) & TURNS_PATIENT);
+    sim_now += TURNS_QUANTUM + SIM_MS / 2;
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_expect(want_of(0, 1) & TURNS_PATIENT, "pressed for too soon");
+    sim_now += SIM_MS / 2;
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_expect(!(want_of(0, 1) & TURNS_PATIENT), "not pressed for in time");
+    turns_release(&sim[2].turns, 2, sim_now, 0);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_expect_geq(state_of(0, 1), TURNS_HELD, "left to others");
+    turns_release(&sim[1].turns, 1, sim_now, 0);
+    cr_expect(turns_ask(&sim[0].turns, 3, sim_now).mine);
+}
+
+static void expect_no_report(unsigned index)
+{
+    char line[256];
+
+    cr_expect(!turns_report(&sim[index].turns, line, sizeof(line), NULL), "tenant %u: %s", index, line);
+}
+
+/* Beside tenants who take so different times to let go, nobody holds a GPU in vain for long, and nobody is accused. */
+static void beside(uint64_t mark, unsigned depth, uint64_t other_mark, unsigned other_depth)
+{
+    sim_devices = 2;
+    for (unsigned i = 0; i < 3; i++)
+        sim_join(i, 100)->tick = SIM_MS;
+    sim[0].devices = 3;
+    sim[1].devices = 1;
+    sim[1].mark = mark;
+    sim[1].depth = depth;
+    sim[2].devices = 2;
+    sim[2].mark = other_mark;
+    sim[2].depth = other_depth;
+    sim_run(500 * SIM_MS);
+    sim_measure();
+    sim_run(5 * SIM_S);
+    print(3, 5 * SIM_S);
+    cr_expect_eq(sim_overlap, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        cr_expect(sim[i].gpu > 2 * SIM_S, "tenant %u: %.3f s of 5", i, (double)sim[i].gpu / 1e9);
+        cr_expect(sim[i].lost == 0, "tenant %u lost %u", i, sim[i].lost);
+        expect_no_report(i);
+    }
+}
+
+Test(turns_shared, both_beside_short_marks_and_long_ones)
+{
+    beside(300 * SIM_US, 1, 2500 * SIM_US, 1);
+}
+
+Test(turns_shared, both_beside_few_marks_and_many)
+{
+    beside(SIM_MS, 4, SIM_MS, 0);
+}
+
+/* Holds the first device, and never lets go. */
+static void goes_on(unsigned index, uint64_t ns)
+{
+    for (uint64_t until = sim_now + ns; sim_now < until;) {
+        sim_now += SIM_MS;
+        turns_demand(&sim[index].turns, 1, sim_now);
+    }
+}
+
+/* What is had in vain is not kept from others for longer than a quantum, and half of one where the rest is about to come. */
+Test(turns_shared, a_part_is_given_back)
+{
+    three_on_two();
+    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_assert_eq(state_of(0, 1), TURNS_FREE, "it takes what it cannot use for as long as the other one has its turn");
+    goes_on(1, TURNS_QUANTUM); /* and says then that it drains */
     cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
     cr_assert_geq(state_of(0, 1), TURNS_HELD);
     cr_assert(!turns_ask(&sim[2].turns, 2, sim_now).mine);
-    sim_now += TURNS_QUANTUM + SIM_MS;
+    goes_on(1, TURNS_QUANTUM);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_assert_geq(state_of(0, 1), TURNS_HELD, "it gives back what it will be able to use");
+    goes_on(1, TURNS_QUANTUM / 2 + SIM_MS);
     cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
     cr_assert_eq(state_of(0, 1), TURNS_FREE, "it keeps what it cannot use");
     turns_ask(&sim[2].turns, 2, sim_now);
     sim_now += TURNS_GRACE + SIM_MS / 10;
     cr_assert(turns_ask(&sim[2].turns, 2, sim_now).mine);
+}
+
+/* The first device goes to somebody else meanwhile: the part is not forgotten over that, and says at each ask that it is one. */
+Test(turns_shared, a_part_is_given_back_when_another_comes_between)
+{
+    three_on_two();
+    turns_store(&sim[2].turns.room->mine[0].entry->rank, TURNS_WORD_RANK, turns_rank_of(180 * SIM_MS, 100));
+    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    goes_on(1, TURNS_QUANTUM);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_assert_geq(state_of(0, 1), TURNS_HELD);
+    for (unsigned i = 0; i < 2; i++) {
+        goes_on(1, SIM_MS);
+        cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+        cr_expect_eq(want_of(0, 1) & 3, TURNS_DRAINING | TURNS_PATIENT, "ask %u: it does not say that it waits for others", i);
+    }
+    turns_ask(&sim[2].turns, 1, sim_now);
+    turns_release(&sim[1].turns, 1, sim_now, 0);
+    cr_assert(turns_ask(&sim[2].turns, 1, sim_now).mine);
+    for (unsigned i = 0; i < 3; i++) {
+        goes_on(2, SIM_MS);
+        cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    }
+    cr_expect_eq(state_of(0, 1), TURNS_FREE, "it keeps what it cannot use");
+}
+
+/* A part and the turn that it becomes are not one that lasts too long. */
+Test(turns_shared, a_part_is_not_held_against_the_turn)
+{
+    three_on_two();
+    turns_store(&sim[2].turns.room->mine[1].entry->rank, TURNS_WORD_RANK, turns_rank_of(199 * SIM_MS, 100));
+    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    goes_on(1, TURNS_QUANTUM);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_assert_geq(state_of(0, 1), TURNS_HELD);
+    for (unsigned i = 0; i < TURNS_QUANTUM / SIM_MS + 1; i++) {
+        cr_assert(!turns_ask(&sim[2].turns, 2, sim_now).mine);
+        goes_on(1, SIM_MS);
+        cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    }
+    turns_release(&sim[1].turns, 1, sim_now, 0);
+    cr_assert(turns_ask(&sim[0].turns, 3, sim_now).mine);
+    for (unsigned i = 0; i < TURNS_QUANTUM / SIM_MS + 2; i++) {
+        cr_expect(!turns_ask(&sim[2].turns, 2, sim_now).mine, "%u ms", i);
+        sim_now += SIM_MS;
+        turns_demand(&sim[0].turns, 3, sim_now);
+    }
+    expect_no_report(2);
+}
+
+/* Who has a device that is waited for patiently pays for what it uses of it, however long that takes. */
+Test(turns_shared, nobody_lies_to_the_patient)
+{
+    three_on_two();
+    turns_store(&sim[2].turns.room->mine[1].entry->rank, TURNS_WORD_RANK, turns_rank_of(150 * SIM_MS, 100));
+    cr_assert(turns_ask(&sim[2].turns, 2, sim_now).mine);
+    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+    for (unsigned i = 0; i < 20; i++) {
+        cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+        cr_assert_eq(want_of(0, 0) & 3, TURNS_PATIENT, "%u ms", i);
+        goes_on(1, SIM_MS);
+        turns_demand(&sim[2].turns, 2, sim_now);
+    }
+    turns_release(&sim[1].turns, 1, sim_now, SIM_MS);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    expect_no_report(0);
 }
 
 /* ---- several processes */
