@@ -273,6 +273,8 @@ _Static_assert(offsetof(struct share_account, repaired) == 80, "layout of share_
 _Static_assert(offsetof(struct share_account, turns_taken) == 88, "layout of share_account.turns_taken");
 _Static_assert(offsetof(struct share_account, turns_lost) == 96, "layout of share_account.turns_lost");
 _Static_assert(offsetof(struct share_account, marks) == 104, "layout of share_account.marks");
+_Static_assert(offsetof(struct share_account, awaited) == 192, "layout of share_account.awaited");
+_Static_assert(offsetof(struct share_account, bell) == 200, "layout of share_account.bell");
 _Static_assert(offsetof(struct share_account, reserved_counts) == 112, "layout of share_account.reserved_counts");
 _Static_assert(offsetof(struct share_account, gaps) == 128, "layout of share_account.gaps");
 _Static_assert(sizeof(struct ledger_header) == 256, "size of the header");

@@ -60,19 +60,23 @@ struct flow *flow_of(struct membership *m, struct paces *paces, CUstream stream,
 {
     uint64_t key = flow_key(stream, per_thread);
     struct flow *flow = flow_find(paces, key);
-    CUcontext context = NULL, popped;
+    CUcontext context = NULL, home, base = NULL, popped;
+    CUgreenCtx green = NULL;
     CUdevice handle;
 
     if (flow)
         return flow;
     if ((uintptr_t)stream <= 2 || called.cuStreamGetCtx(stream, &context) != CUDA_SUCCESS)
         called.cuCtxGetCurrent(&context);
-    if (!context || called.cuCtxPushCurrent_v2(context) != CUDA_SUCCESS)
+    home = context;
+    if (called.cuStreamGetCtx_v2((uintptr_t)stream > 2 ? stream : CU_STREAM_LEGACY, &base, &green) == CUDA_SUCCESS && green && base)
+        home = base;
+    if (!home || called.cuCtxPushCurrent_v2(home) != CUDA_SUCCESS)
         return NULL;
     CUresult result = called.cuCtxGetDevice(&handle);
     called.cuCtxPopCurrent_v2(&popped);
     int device = result == CUDA_SUCCESS ? process_device(m, handle) : PROCESS_NO_DEVICE;
-    struct lane *lane = device == PROCESS_NO_DEVICE ? NULL : lane_of(paces, context, device);
+    struct lane *lane = device == PROCESS_NO_DEVICE ? NULL : lane_of(paces, context, home, device);
     if (!lane)
         return NULL;
     flow = enter(paces, key, context, (unsigned)device, (unsigned)(lane - paces->lane));
@@ -92,7 +96,7 @@ static void drop(struct paces *paces, struct flow *flow, uint64_t key)
     lock_take(&pace->lock);
     pace->strays += flow->marks;
     flow->marks = 0;
-    flow->life++;
+    __atomic_store_n(&flow->life, flow->life + 1, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < pace->actives; i++)
         if (pace->active[i] == flow - paces->flow)
             pace->active[i--] = pace->active[--pace->actives];

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "pacer.h"
 #include "relaxed.h"
 #include "softslice/clock.h"
 
@@ -34,7 +35,8 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
         launch->flow = flow_of(m, paces, stream, per_thread);
     if (launch->flow) {
         launch->expected = estimate_of(pace_estimates(paces), launch->key);
-        pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected});
+        launch->life = flow_life(launch->flow);
+        pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected, launch->life});
         launch->mark = flow_wants_mark(launch->flow, launch->expected);
         /* The other streams' marks have to have room too. */
         if (launch->flow->stalled && launch->flow->marks >= 2 * PACE_AHEAD)
@@ -52,12 +54,18 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
 
     if (!m)
         return;
-    pace_launched(m, paces, launch->flow);
-    if (!launch->mark || !mark_record(paces, launch->flow, stream, per_thread, false))
+    int device = pace_launched(m, paces, launch->flow, launch->life);
+    if (device == PROCESS_NO_DEVICE) {
+        errno = saved;
+        return;
+    }
+    if (!launch->mark || !mark_record(paces, launch->flow, launch->life, stream, per_thread, false))
         __atomic_sub_fetch(&launch->flow->left,
                            launch->expected == ESTIMATE_UNKNOWN ? (int64_t)PACE_MARK_NS : (int64_t)launch->expected,
                            __ATOMIC_RELAXED);
-    pace_counted(paces, launch->flow);
+    pace_counted(paces, device);
+    if (launch->expected >= PACE_LONG)
+        pacer_look(paces, clock_now());
     errno = saved;
 }
 
@@ -124,7 +132,7 @@ void gate_stream_ending(CUstream stream)
         CUstreamCaptureMode mode = relaxed_enter();
         /* What it has left to do is not seen by any later mark of it. */
         if (__atomic_load_n(&flow->left, __ATOMIC_RELAXED) != flow->budget && !captures(stream, false))
-            mark_record(paces, flow, stream, false, false);
+            mark_record(paces, flow, flow_life(flow), stream, false, false);
         relaxed_leave(mode);
         flow_forget(paces, flow->key);
     }

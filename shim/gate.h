@@ -10,7 +10,8 @@
 struct gate_launch {
     struct flow *flow; /* NULL: not ours to count */
     uint64_t key, expected;
-    bool asked; /* it went through gate_ask() */
+    uint32_t life; /* of the flow */
+    bool asked;    /* it went through gate_ask() */
     bool mark;
 };
 

@@ -17,15 +17,15 @@ static uint32_t lanes_used(const struct paces *paces)
     return __atomic_load_n(&paces->lanes, __ATOMIC_SEQ_CST);
 }
 
-/* With the lane's context current: events are made, and asked for times, in it. */
+/* With the lane's home current, or its very context: events are made, and asked for times, in it. */
 struct inside {
     CUstreamCaptureMode mode;
     bool pushed;
 };
 
-static bool enter(struct inside *inside, const struct lane *lane)
+static bool enter(struct inside *inside, uint64_t where)
 {
-    CUcontext context = (CUcontext)(uintptr_t)lane->context, current = NULL;
+    CUcontext context = (CUcontext)(uintptr_t)where, current = NULL;
 
     inside->mode = relaxed_enter();
     inside->pushed = false;
@@ -50,6 +50,7 @@ static void leave(const struct inside *inside)
 /* The lane's context is gone, and nobody is about it any more. */
 static void end(struct membership *m, struct paces *paces, struct lane *lane)
 {
+    CUstreamCaptureMode mode = relaxed_enter();
     uint64_t now = clock_now();
 
     for (unsigned i = 0; i < PACE_MARKS; i++) {
@@ -59,11 +60,14 @@ static void end(struct membership *m, struct paces *paces, struct lane *lane)
             pace_reached(m, paces, lane->device, mark, now);
             __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
         }
-        mark->event = NULL; /* it ended with the context */
+        if (mark->event && lane->home && lane->home != lane->context && !mark->own)
+            called.cuEventDestroy_v2(mark->event); /* the others ended with the context */
+        mark->event = NULL;
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
     }
+    relaxed_leave(mode);
     flow_forget_lane(paces, (unsigned)(lane - paces->lane));
-    lane->context = 0;
+    lane->context = lane->home = 0;
     __atomic_store_n(&lane->state, LANE_FREE, __ATOMIC_RELEASE);
 }
 
@@ -111,33 +115,57 @@ static struct mark *take_mark(struct lane *lane)
     return NULL;
 }
 
-bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread, bool closing)
+static CUresult record(struct lane *lane, struct mark *mark, CUstream stream, bool per_thread, bool own)
+{
+    CUresult result = CUDA_SUCCESS;
+    struct inside inside;
+
+    if (!enter(&inside, own ? lane->context : lane->home))
+        return CUDA_ERROR_NOT_READY;
+    if (!mark->event) {
+        result = called.cuEventCreate(&mark->event, CU_EVENT_DEFAULT);
+        mark->own = own;
+    }
+    if (result == CUDA_SUCCESS)
+        result = per_thread ? called.cuEventRecord_ptsz(mark->event, stream) : called.cuEventRecord(mark->event, stream);
+    leave(&inside);
+    return result;
+}
+
+/* Whether a green context's streams take events of the primary one is assumed, as documented of cuGreenCtxRecordEvent. Else they are made in it, which no
+ * other thread than the one that launches could. */
+static CUresult record_somehow(struct lane *lane, struct mark *mark, CUstream stream, bool per_thread)
+{
+    CUresult result = record(lane, mark, stream, per_thread, false);
+
+    if (result != CUDA_ERROR_INVALID_HANDLE || lane->home == lane->context || mark->own)
+        return result;
+    called.cuEventDestroy_v2(mark->event);
+    mark->event = NULL;
+    return record(lane, mark, stream, per_thread, true);
+}
+
+bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread, bool closing)
 {
     struct lane *lane = &paces->lane[flow->lane];
-    struct inside inside;
     struct mark *mark;
-    CUresult result = CUDA_SUCCESS;
+    CUresult result;
 
-    if (!lane_take(paces, lane))
+    if (flow_life(flow) != life || !lane_take(paces, lane))
         return false;
     mark = take_mark(lane);
-    if (mark && enter(&inside, lane)) {
-        if (!mark->event)
-            result = called.cuEventCreate(&mark->event, CU_EVENT_DEFAULT);
-        if (result == CUDA_SUCCESS)
-            result = per_thread ? called.cuEventRecord_ptsz(mark->event, stream) : called.cuEventRecord(mark->event, stream);
-        leave(&inside);
-    } else {
-        result = CUDA_ERROR_NOT_READY;
-    }
+    result = mark ? record_somehow(lane, mark, stream, per_thread) : CUDA_ERROR_NOT_READY;
     if (mark && result != CUDA_SUCCESS)
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
     if (result == CUDA_SUCCESS) {
         mark->flow = (uint32_t)(flow - paces->flow);
-        mark->life = flow->life;
+        mark->life = life;
         mark->recorded = clock_now();
-        estimate_close(&flow->segment, &mark->segment);
-        pace_marked(paces, flow, mark, closing);
+        if (flow_life(flow) == life)
+            estimate_close(&flow->segment, &mark->segment);
+        else
+            mark->segment = (struct estimate_segment){.sum = 0};
+        pace_marked(paces, lane->device, flow, mark, closing);
         __atomic_add_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&mark->state, MARK_PENDING, __ATOMIC_RELEASE);
     }
@@ -194,7 +222,7 @@ static void collect(struct membership *m, struct paces *paces, struct lane *lane
     bool seen[PACE_MARKS] = {false};
     struct inside inside;
 
-    if (!enter(&inside, lane))
+    if (!enter(&inside, lane->home))
         return;
     while (tried++ < PACE_MARKS) {
         struct mark *oldest = NULL;
@@ -242,7 +270,7 @@ void mark_collect(struct membership *m, struct paces *paces, int device)
     errno = saved;
 }
 
-struct lane *lane_of(struct paces *paces, CUcontext context, int device)
+struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int device)
 {
     uint64_t key = (uint64_t)(uintptr_t)context;
 
@@ -263,6 +291,7 @@ struct lane *lane_of(struct paces *paces, CUcontext context, int device)
         while (used <= i && !__atomic_compare_exchange_n(&paces->lanes, &used, i + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             ;
         lane->context = key;
+        lane->home = (uint64_t)(uintptr_t)home;
         lane->device = (uint16_t)device;
         lane->reference = -1;
         __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
@@ -286,6 +315,11 @@ bool mark_contexts(void)
     return paces && __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
 }
 
+static bool ends_with(const struct lane *lane, CUcontext context)
+{
+    return lane->context == (uint64_t)(uintptr_t)context || lane->home == (uint64_t)(uintptr_t)context;
+}
+
 void mark_context_ending(CUcontext context)
 {
     struct membership *m;
@@ -295,7 +329,7 @@ void mark_context_ending(CUcontext context)
         struct lane *lane = &paces->lane[i];
         uint32_t state = LANE_OPEN;
 
-        if (lane->context != (uint64_t)(uintptr_t)context ||
+        if (!ends_with(lane, context) ||
             !__atomic_compare_exchange_n(&lane->state, &state, LANE_ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
             continue;
         for (uint64_t until = clock_now() + ENDING_NS; __atomic_load_n(&lane->users, __ATOMIC_SEQ_CST) && clock_now() < until;)
@@ -311,10 +345,12 @@ void mark_context_ended(CUcontext context, bool gone)
     for (unsigned i = 0; paces && context && i < lanes_used(paces); i++) {
         struct lane *lane = &paces->lane[i];
 
-        if (lane->context != (uint64_t)(uintptr_t)context || __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE) != LANE_ENDING)
+        if (!ends_with(lane, context) || __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE) != LANE_ENDING)
             continue;
         if (gone) {
             flow_forget_lane(paces, i);
+            if (lane->home == (uint64_t)(uintptr_t)context)
+                lane->home = 0;
             __atomic_store_n(&lane->state, LANE_GONE, __ATOMIC_SEQ_CST);
             end_if_last(paces, lane);
         } else {

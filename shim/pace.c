@@ -11,8 +11,13 @@
 #include "softslice/compute.h"
 #include "turn.h"
 
-#define OVERDUE_NS UINT64_C(5000000) /* beyond what was estimated, until work counts as waiting for other work */
-#define LOOK_LEAST UINT64_C(50000)   /* ns between two looks of one who waits for a mark */
+#define OVERDUE_NS UINT64_C(5000000)   /* beyond what was estimated, until work counts as waiting for other work */
+#define LATE_NS    UINT64_C(500000)    /* the same, until the tenant's other processes are told */
+#define LATE_MOST  UINT64_C(100000000) /* what is later has been given up: nothing that they launched ended it */
+#define TOLD_NS                                                                                                                    \
+    UINT64_C(16000000) /* how long that holds: it is said again at each look, and at the pacer's ticks, which come sooner */
+#define LOOK_PEERS UINT64_C(500000) /* ns between two looks at that where no bell is heard */
+#define LOOK_LEAST UINT64_C(50000)  /* ns between two looks of one who waits for a mark */
 #define LOOK_MOST  UINT64_C(1000000)
 #define LOOK_STRAY UINT64_C(200000)
 #define LOOK_LATE  UINT64_C(16000000)
@@ -81,7 +86,7 @@ static void believe_tail(struct pace *pace, struct flow *flow)
     __atomic_store_n(&flow->left, 0, __ATOMIC_RELAXED);
 }
 
-void pace_launched(struct membership *m, struct paces *paces, struct flow *flow)
+int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, uint32_t life)
 {
     int device = flow->device;
     struct pace *pace = &paces->pace[device];
@@ -90,13 +95,16 @@ void pace_launched(struct membership *m, struct paces *paces, struct flow *flow)
     bool began;
 
     lock_take(&pace->lock);
+    /* A flow's life ends and begins under this lock, if it is still on this device. */
+    if (flow_life(flow) != life) {
+        lock_give(&pace->lock);
+        return PROCESS_NO_DEVICE;
+    }
     pace->launching++;
     began = !pace->busy;
     if (began) {
         pace->busy = true;
         pace->from = now;
-        if (pace->idled)
-            pace->gap = now - pace->idled;
     }
     if (!flow->active && pace->actives < PACE_FLOWS + PACE_LANES) {
         flow->active = true;
@@ -106,7 +114,7 @@ void pace_launched(struct membership *m, struct paces *paces, struct flow *flow)
         flow->begun = now;
     lock_give(&pace->lock);
     if (!began)
-        return;
+        return device;
     struct share share = pace_share(m, device);
     if (share.account) {
         bool others = ledger_others_busy(&m->quota.ledger, index, now);
@@ -116,20 +124,21 @@ void pace_launched(struct membership *m, struct paces *paces, struct flow *flow)
         share_period(&share, now);
     }
     pacer_wake(m, paces);
+    return device;
 }
 
-void pace_counted(struct paces *paces, struct flow *flow)
+void pace_counted(struct paces *paces, int device)
 {
-    struct pace *pace = &paces->pace[flow->device];
+    struct pace *pace = &paces->pace[device];
 
     lock_take(&pace->lock);
     pace->launching--;
     lock_give(&pace->lock);
 }
 
-void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark, bool closing)
+void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark *mark, bool closing)
 {
-    struct pace *pace = &paces->pace[flow->device];
+    struct pace *pace = &paces->pace[device];
 
     lock_take(&pace->lock);
     pace->marks++;
@@ -211,6 +220,23 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
     charge(m, paces, device, began, at, clock_now());
 }
 
+/* Whether work takes longer than it should, which the tenant's other processes might end; see peers_look(). */
+static void tell_peers(struct membership *m, struct pace *pace, int device, bool late, uint64_t now)
+{
+    struct share_account *account = ledger_account(&m->quota.ledger, (unsigned)m->quota.device[device].index);
+    struct share_account *first = ledger_account(&m->quota.ledger, 0);
+    bool told = __atomic_load_n(&pace->told, __ATOMIC_RELAXED);
+
+    if (!account || !first || (!late && !told))
+        return;
+    __atomic_store_n(&account->awaited, late ? now : 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&pace->told, late, __ATOMIC_RELAXED);
+    if (late && !told) {
+        __atomic_fetch_add(&first->bell, 1, __ATOMIC_SEQ_CST);
+        clock_wake(&first->bell, true);
+    }
+}
+
 /* Whether the device's work is done by now, as far as marks and estimates tell; then the process is idle on it. Else when it may be. */
 static uint64_t settle(struct membership *m, struct paces *paces, int device, uint64_t now)
 {
@@ -236,6 +262,7 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
         pace->actives = 0;
     }
     lock_give(&pace->lock);
+    tell_peers(m, pace, device, !idle && now >= until + LATE_NS && now - until < LATE_MOST, now);
     if (!idle)
         return until > now ? until : now + LOOK_LEAST;
     pace_new_epoch(paces);
@@ -262,14 +289,35 @@ uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
     return next;
 }
 
-/* When the balance of all the tenant's devices opens; 0: it is open. */
+static uint32_t own_devices(const struct membership *m)
+{
+    uint32_t own = 0;
+
+    for (unsigned i = 0; i < m->quota.devices; i++)
+        if (m->quota.device[i].index >= 0)
+            own |= UINT32_C(1) << m->quota.device[i].index;
+    return own;
+}
+
+/* When the balance of all the tenant's devices opens; 0: it is open. Also of those that this process does not see: a collective may run on them. */
 static uint64_t balance_opens(struct membership *m, uint64_t now)
 {
+    uint32_t own = own_devices(m);
     uint64_t opens = 0;
 
     for (unsigned i = 0; i < m->quota.devices; i++) {
         struct share share = pace_share(m, (int)i);
         uint64_t at = share.account ? share_opens(&share, now) : 0;
+
+        if (at > opens)
+            opens = at;
+    }
+    for (unsigned i = 0; i < m->quota.ledger.devices; i++) {
+        struct share share = {.account = own >> i & 1 ? NULL : ledger_account(&m->quota.ledger, i),
+                              .max_stall = arm_config()->max_stall_us * 1000,
+                              .rate = ledger_share(&m->quota.ledger, i),
+                              .never_closes = arm_config()->mode == CONFIG_MODE_SHARE};
+        uint64_t at = share.account && share_read(&share.account->edge) ? share_opens(&share, now) : 0;
 
         if (at > opens)
             opens = at;
@@ -334,7 +382,7 @@ static void close_flow(struct paces *paces, struct flow *flow, const struct pace
     bool open = tail_of(flow) > 0;
     lock_give(&pace->lock);
     if (open)
-        mark_record(paces, flow, request->stream, request->per_thread, true);
+        mark_record(paces, flow, request->life, request->stream, request->per_thread, true);
 }
 
 /* This device is idle, and work on another one takes longer than it should: a collective spins there until its part here is launched. The spinning costs
@@ -361,9 +409,48 @@ static bool awaited(struct paces *paces, int device, uint64_t now)
     return overdue;
 }
 
+/* The same between processes. */
+struct peers {
+    bool some, wait;      /* another process has work on another device; it waits, perhaps for a launch here */
+    const uint32_t *bell; /* changes when one does */
+    uint32_t heard;
+};
+
+static struct peers peers_look(struct membership *m, struct paces *paces, int device, uint64_t now)
+{
+    const struct share_account *first = ledger_account(&m->quota.ledger, 0);
+    unsigned own = (unsigned)m->quota.device[device].index;
+    struct peers peers = {.bell = first ? &first->bell : NULL};
+
+    if (!first || __atomic_load_n(&paces->pace[device].busy, __ATOMIC_RELAXED))
+        return peers;
+    peers.heard = __atomic_load_n(&first->bell, __ATOMIC_SEQ_CST);
+    /* Also those that this process does not see. */
+    for (unsigned i = 0; i < m->quota.ledger.devices && !peers.wait; i++) {
+        const struct share_account *account = i == own ? NULL : ledger_account(&m->quota.ledger, i);
+
+        if (!account || !share_read(&account->edge) || !ledger_others_busy(&m->quota.ledger, i, now))
+            continue;
+        peers.some = true;
+        peers.wait = now - __atomic_load_n(&account->awaited, __ATOMIC_SEQ_CST) < TOLD_NS;
+    }
+    return peers;
+}
+
 static uint64_t sooner(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+/* The first launch since the device was idle: what it waits for here is not the program's doing. */
+static void note_gap(struct pace *pace, uint64_t now)
+{
+    lock_take(&pace->lock);
+    if (pace->idled && !pace->busy) {
+        pace->gap = now > pace->idled ? now - pace->idled : 0;
+        pace->idled = 0;
+    }
+    lock_give(&pace->lock);
 }
 
 void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request)
@@ -372,6 +459,7 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
     uint64_t ends = now + longest; /* whatever it waits for */
     struct turn_wait turn;
 
+    note_gap(&paces->pace[flow->device], now);
     for (;;) {
         uint32_t seen = __atomic_load_n(&paces->word, __ATOMIC_SEQ_CST);
         uint32_t epoch = __atomic_load_n(&paces->epoch, __ATOMIC_SEQ_CST);
@@ -390,11 +478,15 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
             stall(paces, flow);
         }
         if ((at = balance_opens(m, now)) && now < ends) {
-            if (awaited(paces, flow->device, now))
+            struct peers peers = peers_look(m, paces, flow->device, now);
+            if (peers.wait)
                 return; /* this launch only: the epoch stays as it is */
+            if (awaited(paces, flow->device, now))
+                return;
             close_flow(paces, flow, request);
             turn_not_wanted(paces, now);
-            clock_wait(&paces->word, seen, sooner(sooner(at, ends), sooner(look, now + arm_config()->period_us * 1000)), false);
+            clock_wait(peers.some ? peers.bell : &paces->word, peers.some ? peers.heard : seen,
+                       sooner(sooner(at, ends), sooner(look, now + arm_config()->period_us * 1000)), peers.some);
             woke = clock_now();
             struct share share = pace_share(m, flow->device);
             share_throttled(&share, now, woke);
@@ -406,6 +498,11 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
             __atomic_store_n(&flow->epoch, epoch ? epoch : 1, __ATOMIC_RELEASE);
             return;
         }
+        struct peers peers = peers_look(m, paces, flow->device, now);
+        if (peers.wait)
+            return;
+        if (peers.some)
+            look = sooner(look, now + LOOK_PEERS);
         close_flow(paces, flow, request);
         clock_wait(turn.word ? turn.word : &paces->word, turn.word ? turn.seen : seen, sooner(turn.until, look), turn.word != NULL);
         now = clock_now();
@@ -428,7 +525,8 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
         for (unsigned k = 0; k < pace->actives; k++) {
             struct flow *f = &paces->flow[pace->active[k]];
 
-            if ((flow && f != flow) || (!flow && paces->lane[f->lane].context != (uint64_t)(uintptr_t)context))
+            if ((flow && f != flow) || (!flow && paces->lane[f->lane].context != (uint64_t)(uintptr_t)context &&
+                                        paces->lane[f->lane].home != (uint64_t)(uintptr_t)context))
                 continue;
             if (tail_of(f) && pace->done < now)
                 pace->done = now;

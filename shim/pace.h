@@ -51,6 +51,7 @@ struct mark {
     uint32_t flow;
     uint32_t life;     /* a flow with another one now is another stream's */
     CUevent event;     /* NULL: not yet made */
+    bool own;          /* made in the lane's context, not in its home */
     uint64_t recorded; /* when */
     uint64_t closing;  /* not 0: what other flows had at that moment is done when it is reached; see pace_closed() */
     struct estimate_segment segment;
@@ -60,6 +61,7 @@ struct mark {
 enum lane_state { LANE_FREE, LANE_OPENING, LANE_OPEN, LANE_ENDING, LANE_GONE }; /* GONE: its users go first */
 struct lane {
     uint64_t context;    /* CUcontext */
+    uint64_t home;       /* its events' context: the primary one under a green one, which is one thread's alone; 0: gone */
     uint32_t state;      /* atomic */
     uint32_t users;      /* atomic: threads that call the driver for it */
     uint32_t collecting; /* atomic: somebody looks at its marks; nobody waits for that */
@@ -76,12 +78,13 @@ struct pace {
     bool busy;          /* this process has work on it, as far as is known */
     uint64_t from;      /* since */
     uint64_t done;      /* the newest mark that was reached */
-    uint64_t idled;     /* when it was last seen idle */
-    uint64_t gap;       /* how long it tends to be idle between two launches */
+    uint64_t idled;     /* since when it is idle; 0: something was to be launched since */
+    uint64_t gap;       /* how long the program tends to leave it idle between two launches */
     uint32_t marks;     /* on their way */
     uint64_t closings;  /* closing marks, so far */
     uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */
+    bool told;          /* atomic: the tenant's other processes know that work here is late */
     uint32_t launching; /* launches that are done and not yet counted */
     uint32_t actives;
     uint16_t active[PACE_FLOWS + PACE_LANES]; /* flows with work since `from` */
@@ -92,6 +95,7 @@ struct turn {
     uint32_t lock, joined;
     bool held, going;             /* the turn is the tenant's, and asked for here; it is to be let go */
     uint64_t gone;                /* since when it is to be let go */
+    uint64_t asked;               /* when a launch last did: while those come the pacer has little to see */
     bool contended;               /* somebody else waited when it was last looked at */
     uint64_t devices;             /* held or asked for */
     uint64_t used[TURNS_DEVICES]; /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
@@ -114,6 +118,7 @@ struct paces {
     uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
     struct thread pacer;
     uint32_t asleep; /* atomic: the pacer waits to be woken */
+    uint64_t looks;  /* atomic: when it will look again */
     struct turn turn;
     struct pace pace[QUOTA_DEVICES];
     struct flow flow[PACE_FLOWS + PACE_LANES]; /* the last ones are the lanes', for all streams that find no place */
@@ -180,14 +185,21 @@ struct pace_request {
     CUstream stream;
     bool per_thread;
     uint64_t key, expected; /* softslice/estimate.h */
+    uint32_t life;          /* of the flow, when it was found for this stream */
 };
+
+static inline uint32_t flow_life(const struct flow *flow)
+{
+    return __atomic_load_n(&flow->life, __ATOMIC_SEQ_CST);
+}
 
 /* Wait until `flow` may launch it. What the flow has not marked yet is marked before it waits. */
 void pace_admit(struct membership *membership, struct paces *paces, struct flow *flow, const struct pace_request *request);
 
-/* Work was launched in it, and: it has been marked or taken off what the flow has left. */
-void pace_launched(struct membership *membership, struct paces *paces, struct flow *flow);
-void pace_counted(struct paces *paces, struct flow *flow);
+/* Work was launched in it, and: it has been marked or taken off what the flow has left. The first returns the device for the second; PROCESS_NO_DEVICE: the
+ * stream was destroyed meanwhile, and the flow may be another's by now. */
+int pace_launched(struct membership *membership, struct paces *paces, struct flow *flow, uint32_t life);
+void pace_counted(struct paces *paces, int device);
 
 /* All that was launched in the flow, or where that is NULL in all flows of `context`, before the caller began to wait is done. */
 void pace_synchronised(struct membership *membership, struct paces *paces, struct flow *flow, CUcontext context);
@@ -197,12 +209,12 @@ uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t 
 
 /* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. When a closing one is reached, so is what the
  * device's other flows had launched before it and not marked: little work, in the order of the launches as far as a GPU keeps that. */
-void pace_marked(struct paces *paces, struct flow *flow, struct mark *mark, bool closing);
+void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark *mark, bool closing);
 void pace_reached(struct membership *membership, struct paces *paces, int device, struct mark *mark, uint64_t at);
 
 /* Marks (mark.c). Record one behind a launch in the flow: the flow begins anew. `closing`: there will be no more launches for a while. False where
- * that is not possible now. */
-bool mark_record(struct paces *paces, struct flow *flow, CUstream stream, bool per_thread, bool closing);
+ * that is not possible now, or the flow has another life. */
+bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread, bool closing);
 
 /* Whether the lane has a place for one more. */
 bool mark_room(const struct lane *lane);
@@ -210,8 +222,8 @@ bool mark_room(const struct lane *lane);
 /* Ask the driver which marks of a device have been reached, and pass each to pace_reached(). At most once at a time for a lane. */
 void mark_collect(struct membership *membership, struct paces *paces, int device);
 
-/* The lane of a context, made where it has none; NULL: there are PACE_LANES already. */
-struct lane *lane_of(struct paces *paces, CUcontext context, int device);
+/* The lane of a context and its home, made where it has none; NULL: there are PACE_LANES already. */
+struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int device);
 
 /* Before and after the driver is told something that may end a context, and its events with it. Waits for who is asking about them, which takes
  * microseconds, and a second at most. `gone`: it did end. */

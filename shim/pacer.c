@@ -9,7 +9,8 @@
 #include "softslice/clock.h"
 #include "turn.h"
 
-#define LINGER 5 /* ticks without work, before it sleeps */
+#define LINGER 5                 /* ticks without work, before it sleeps */
+#define SOON   UINT64_C(4000000) /* ns: when it is about to look anyway */
 
 /* What the program's next launch has to know: it waits for nothing of this. */
 static void renew(struct membership *m, struct paces *paces, uint64_t now)
@@ -49,10 +50,14 @@ static void *run(void *argument)
         uint32_t seen = __atomic_load_n(&paces->pacer.word, __ATOMIC_SEQ_CST);
         uint64_t now = clock_now();
 
-        idle = pace_look(m, paces, now) == CLOCK_NEVER ? idle + 1 : 0;
+        uint64_t done = pace_look(m, paces, now);
+        idle = done == CLOCK_NEVER ? idle + 1 : 0;
         renew(m, paces, now);
         uint64_t turn = turn_tick(m, paces, now);
-        uint64_t tick = now + (turn_alone(paces) ? PACER_ALONE_NS : PACER_TICK_NS);
+        /* Others wait for nothing of this process if it has no turn and no work; one that comes while it has long work is to be told soon. */
+        bool alone =
+            (turn_alone(paces) && (done == CLOCK_NEVER || done < now + PACE_LONG)) || (turn == CLOCK_NEVER && done == CLOCK_NEVER);
+        uint64_t tick = now + (alone ? PACER_ALONE_NS : PACER_TICK_NS);
         bool sleeps = idle >= LINGER && turn == CLOCK_NEVER;
         if (sleeps) {
             /* Asleep before it looks once more: who has begun since then wakes it. */
@@ -60,7 +65,9 @@ static void *run(void *argument)
             sleeps = pace_look(m, paces, now) == CLOCK_NEVER;
         }
         thread_ends(&paces->pacer);
-        clock_wait(&paces->pacer.word, seen, sleeps ? CLOCK_NEVER : turn < tick ? turn : tick, false);
+        uint64_t until = sleeps ? CLOCK_NEVER : turn < tick ? turn : tick;
+        __atomic_store_n(&paces->looks, until, __ATOMIC_RELAXED);
+        clock_wait(&paces->pacer.word, seen, until, false);
         if (__atomic_exchange_n(&paces->asleep, 0, __ATOMIC_SEQ_CST))
             idle = 0;
     }
@@ -71,5 +78,11 @@ void pacer_wake(struct membership *m, struct paces *paces)
 {
     thread_ensure(&paces->pacer, run, m);
     if (__atomic_load_n(&paces->asleep, __ATOMIC_SEQ_CST))
+        thread_wake(&paces->pacer);
+}
+
+void pacer_look(struct paces *paces, uint64_t now)
+{
+    if (__atomic_load_n(&paces->looks, __ATOMIC_RELAXED) > now + SOON)
         thread_wake(&paces->pacer);
 }

@@ -16,7 +16,9 @@
 #define RECENT_NS UINT64_C(100000000)  /* a device that the tenant had work on since then is part of its turns */
 #define SHORT_NS  UINT64_C(200000)     /* a pause that is too short for others to make use of */
 #define AGAIN_NS  UINT64_C(100000)     /* another thread is asking */
-#define WATCH_NS  UINT64_C(2000000)    /* how closely a turn is watched that others wait for */
+#define WATCH_NS  UINT64_C(4000000)    /* how closely a turn is watched that others wait for */
+#define DRAIN_NS  UINT64_C(2000000)    /* the same once it is to go: that it still drains is to be said as often */
+#define ASKED_NS  UINT64_C(2000000)    /* a launch that asked since then saw all that there is to see */
 #define STUCK_NS  UINT64_C(2000000)    /* what does not drain for so long may wait for work of ours on another device */
 #define TELL_NS   UINT64_C(50000000)   /* how often weights and counters are renewed */
 #define UNUSED_NS UINT64_C(4000000)    /* a turn that is not used is let go, for who comes next */
@@ -163,7 +165,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         turn->contended = demand.wanted;
     } else if (turn->going) {
         mine = false;
-        wait->until = now + WATCH_NS; /* or when what is in flight should be done, which the caller knows */
+        wait->until = now + DRAIN_NS; /* or when what is in flight should be done, which the caller knows */
     } else {
         /* Of some of its devices a tenant has the turn together or not at all. */
         if (turn->held)
@@ -187,6 +189,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
     }
     mine |= stuck(paces, turn, device, now);
     turn->idle = 0;
+    turn->asked = now;
     lock_give(&turn->lock);
     return mine;
 }
@@ -267,6 +270,27 @@ bool turn_alone(const struct paces *paces)
     return joined(&paces->turn) && turns_alone(&paces->turn.turns);
 }
 
+/* When the pacer is to look at a turn again. Launches that come one after another see by themselves that it is over. Lock held. */
+static uint64_t next_look(const struct paces *paces, const struct turn *turn, const struct turns_demand *demand, uint64_t now)
+{
+    bool asked = turn->asked + ASKED_NS > now;
+    uint64_t until = demand->until > now ? demand->until : now, next;
+
+    if (turn->going)
+        return now + DRAIN_NS;
+    if (turn->idle && demand->wanted)
+        return now + SHORT_NS;
+    if (asked)
+        next = now + PACER_TICK_NS;
+    else if (demand->wanted)
+        next = now + WATCH_NS;
+    else
+        next = now + (turn_alone(paces) ? PACER_ALONE_NS : UNUSED_NS);
+    if (asked && until < CLOCK_NEVER)
+        until += ASKED_NS;
+    return until < next ? until : next;
+}
+
 uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
 {
     struct turn *turn = &paces->turn;
@@ -295,9 +319,7 @@ uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
         else if (turn->idle && drained(paces) && now - turn->idle >= (demand.wanted ? SHORT_NS : UNUSED_NS))
             release(turn, now);
         if (turn->held)
-            next = now + (demand.wanted ? WATCH_NS : turn_alone(paces) ? PACER_ALONE_NS : UNUSED_NS);
-        if (turn->held && !turn->going && demand.until < next)
-            next = demand.until > now ? demand.until : now;
+            next = next_look(paces, turn, &demand, now);
     }
     lock_give(&turn->lock);
     return next;

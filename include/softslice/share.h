@@ -37,7 +37,10 @@ struct share_account {
     uint64_t marks;
     uint64_t reserved_counts[2];
     uint64_t gaps[8]; /* the newest spans before the edge that nobody has claimed yet, packed; 0: none */
-    uint64_t reserved[8];
+    uint64_t awaited; /* when a process last saw that its work takes too long: it may wait for another one's on another device */
+    uint32_t bell;    /* futex, of the tenant's first device: that was said of one of them */
+    uint32_t reserved_bell;
+    uint64_t reserved[6];
 };
 
 _Static_assert(sizeof(struct share_account) == 256, "a file format");

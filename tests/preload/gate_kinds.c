@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every kind of stream and of launch under a share: what is launched in the legacy stream, threads' own ones, streams with priorities and those of green
+ * contexts, cooperatively, by configuration and by the first interface, and as graphs with children and conditions and such whose work is exchanged,
+ * gets the share of the GPU and is charged what it took. */
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- default
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- priority
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- green
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_GREEN_EVENTS=own -- green
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_LOOPS=1 -- graph
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- road
+// unsanitized: it is in virtual time
+// unemulated: it is in virtual time
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#include "gate_helper.h"
+
+static uint64_t begun, charged, work, done; /* done: atomic, when the last of it was; 0: now */
+
+static void begin(void)
+{
+    begun = v_clock(CLOCK_MONOTONIC);
+    charged = gate_account(0).busy;
+    work = done = 0;
+}
+
+/* All of `work` is done by now. What is charged for it may be `more` percent too much. */
+static void got(const char *what, double points, double more)
+{
+    uint64_t took = (done ? done : v_clock(CLOCK_MONOTONIC)) - begun, busy;
+
+    /* The last of it is charged when somebody looks. */
+    usleep(50000);
+    busy = gate_account(0).busy - charged;
+    printf("%s: %.2f %%, charged %.2f %% of it\n", what, 100.0 * (double)work / (double)took, 100.0 * (double)busy / (double)work);
+    gate_percent(work, took, 51 - more / 4, points + more / 4);
+    gate_percent(busy, work, 100 + more / 2, 3 + more / 2);
+}
+
+/* ---- the default streams */
+
+extern CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
+                                    unsigned shared, CUstream stream, void **params, void **extra);
+
+static void own_stream(void *argument)
+{
+    for (int i = 0; i < 400; i++) {
+        if (i % 2)
+            t_cuda(gate_try(argument, CU_STREAM_PER_THREAD));
+        else
+            t_cuda(cuLaunchKernel_ptsz(argument, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL));
+    }
+    t_cuda(cuStreamSynchronize(CU_STREAM_PER_THREAD));
+    /* Who joins them sees it later, by real time. */
+    __atomic_store_n(&done, v_clock(CLOCK_MONOTONIC), __ATOMIC_SEQ_CST);
+}
+
+static void default_streams(void)
+{
+    CUfunction kernel = gate_kernel("k__250us");
+    struct gate_thread thread[3];
+    CUcontext context;
+    CUstream blocking;
+
+    t_cuda(cuCtxGetCurrent(&context));
+    t_cuda(cuStreamCreate(&blocking, CU_STREAM_DEFAULT));
+    begin();
+    for (int i = 0; i < 2000; i++)
+        gate_launch(kernel, i % 5 == 0 ? blocking : i % 2 ? NULL : CU_STREAM_LEGACY);
+    t_cuda(cuStreamSynchronize(NULL));
+    work = 2000 * 250 * US;
+    got("legacy", 2, 0);
+    begin();
+    for (int i = 0; i < 3; i++)
+        gate_start(&thread[i], context, own_stream, kernel);
+    for (int i = 0; i < 3; i++)
+        gate_join(&thread[i]);
+    work = 1200 * 250 * US;
+    got("threads' own", 3, 0);
+}
+
+/* ---- priorities */
+
+static CUstream stream_of(int priority)
+{
+    CUstream stream;
+
+    t_cuda(cuStreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, priority));
+    return stream;
+}
+
+/* Short urgent kernels among others, whose marks they overtake: what is done is known less well, and charged rather too high. */
+static void priorities(void)
+{
+    static const struct {
+        const char *urgent, *other;
+        unsigned each, count;
+        uint64_t urgent_ns, other_ns;
+    } mix[] = {{"u__20us", "o__1ms", 10, 10, 20 * US, MS},
+               {"u__200us", "o__3ms", 3, 4, 200 * US, 3 * MS},
+               {"u__2ms", "o__20us", 1, 50, 2 * MS, 20 * US},
+               {"u__100us", "o__100us", 1, 1, 100 * US, 100 * US}};
+    CUstream urgent = stream_of(-5), middle = stream_of(-1), other = stream_of(0);
+
+    for (size_t i = 0; i < sizeof(mix) / sizeof(mix[0]); i++) {
+        CUfunction u = gate_kernel(mix[i].urgent), o = gate_kernel(mix[i].other);
+
+        begin();
+        for (unsigned k = 0; work < 500 * MS; k++) {
+            for (unsigned n = 0; n < mix[i].count; n++, work += mix[i].other_ns)
+                gate_launch(o, other);
+            for (unsigned n = 0; n < mix[i].each; n++, work += mix[i].urgent_ns)
+                gate_launch(u, k % 3 ? urgent : middle);
+            if (k % 7 == 0)
+                t_cuda(cuStreamSynchronize(urgent));
+        }
+        t_cuda(cuStreamSynchronize(urgent));
+        t_cuda(cuStreamSynchronize(middle));
+        t_cuda(cuStreamSynchronize(other));
+        got(mix[i].urgent, 3, 15);
+    }
+}
+
+/* ---- green contexts */
+
+struct green {
+    CUgreenCtx green;
+    CUcontext context;
+    CUstream stream;
+};
+
+static struct green green_new(CUdevResourceDesc desc)
+{
+    struct green g;
+
+    t_cuda(cuGreenCtxCreate(&g.green, desc, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    t_cuda(cuCtxFromGreenCtx(&g.context, g.green));
+    t_cuda(cuGreenCtxStreamCreate(&g.stream, g.green, CU_STREAM_NON_BLOCKING, 0));
+    return g;
+}
+
+/* Whether the process says that it has work: what nobody but our own thread could see is seen. */
+static void rests(void)
+{
+    uint64_t before;
+
+    usleep(300000);
+    before = gate_account(0).nr_periods;
+    usleep(1000000);
+    t_check(gate_account(0).nr_periods == before, "%llu periods with work in a second without any",
+            (unsigned long long)(gate_account(0).nr_periods - before));
+}
+
+static void greens(void)
+{
+    CUdevResource resource;
+    CUdevResourceDesc desc;
+    CUcontext primary;
+    struct green g[2];
+
+    t_cuda(cuDevicePrimaryCtxRetain(&primary, 0));
+    t_cuda(cuCtxSetCurrent(primary));
+    t_cuda(cuDeviceGetDevResource(0, &resource, CU_DEV_RESOURCE_TYPE_SM));
+    t_cuda(cuDevResourceGenerateDesc(&desc, &resource, 1));
+    CUfunction kernel = gate_kernel("k__3ms"); /* what nobody measured counts as 1 ms */
+    for (int round = 0; round < 40; round++) {
+        /* With the primary context current, and with its own. */
+        for (int i = 0; i < 2; i++)
+            g[i] = green_new(desc);
+        if (round % 2)
+            t_cuda(cuCtxSetCurrent(g[0].context));
+        if (round < 4)
+            begin();
+        for (int i = 0; i < (round < 4 ? 80 : 10); i++, work += 3 * MS)
+            gate_launch(kernel, g[round % 2 ? 0 : i % 2].stream);
+        if (round < 4) {
+            t_cuda(cuStreamSynchronize(g[0].stream));
+            t_cuda(cuStreamSynchronize(g[1].stream));
+            got("green", 4, 0);
+            /* Launched and left alone, while its context stays current here. */
+            for (int i = 0; i < 3; i++)
+                gate_launch(kernel, g[0].stream);
+            rests();
+        }
+        t_cuda(cuCtxSetCurrent(primary));
+        for (int i = 0; i < 2; i++)
+            t_cuda(cuGreenCtxDestroy(g[i].green));
+    }
+    rests();
+}
+
+/* ---- graphs */
+
+static CUgraphNode kernel_node(CUgraph graph, CUgraphNode *after, CUfunction kernel)
+{
+    CUDA_KERNEL_NODE_PARAMS params = {
+        .func = kernel, .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1, .blockDimZ = 1};
+    CUgraphNode node;
+
+    t_cuda(cuGraphAddKernelNode(&node, graph, after, after != NULL, &params));
+    return node;
+}
+
+/* A child graph of two kernels, then one whose body runs 1 to `rounds` times. */
+static CUgraph nested(CUfunction kernel, unsigned rounds)
+{
+    CUgraph graph, child;
+    CUgraphNode node, whiles;
+    CUgraphConditionalHandle handle;
+    CUcontext context;
+
+    t_cuda(cuCtxGetCurrent(&context));
+    t_cuda(cuGraphCreate(&graph, 0));
+    t_cuda(cuGraphCreate(&child, 0));
+    node = kernel_node(child, NULL, kernel);
+    kernel_node(child, &node, kernel);
+    t_cuda(cuGraphAddChildGraphNode(&node, graph, NULL, 0, child));
+    t_cuda(cuGraphConditionalHandleCreate(&handle, graph, context, rounds, CU_GRAPH_COND_ASSIGN_DEFAULT));
+    CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_CONDITIONAL,
+                                .conditional = {.handle = handle, .type = CU_GRAPH_COND_TYPE_WHILE, .size = 1, .ctx = context}};
+    t_cuda(cuGraphAddNode_v2(&whiles, graph, &node, NULL, 1, &params));
+    kernel_node(params.conditional.phGraph_out[0], NULL, kernel);
+    t_cuda(cuGraphDestroy(child));
+    return graph;
+}
+
+static void conditional(CUstream stream)
+{
+    const unsigned rounds = 19;
+    CUgraphExec exec;
+
+    t_cuda(cuGraphInstantiate(&exec, nested(gate_kernel("k__100us"), rounds), 0));
+    for (int waits = 0; waits < 2; waits++) {
+        begin();
+        for (unsigned i = 0; i < 19 * 30; i++) {
+            t_cuda(cuGraphLaunch(exec, stream));
+            if (waits)
+                t_cuda(cuStreamSynchronize(stream));
+        }
+        t_cuda(cuStreamSynchronize(stream));
+        work = UINT64_C(30) * (19 * 2 + 19 * 20 / 2) * 100 * US;
+        got(waits ? "conditional, each waited for" : "conditional", 2, 0);
+    }
+}
+
+/* The same executable graph, exchanged for one with more and with less to do: what was learned of it is not what it takes now. */
+static void updated(CUstream stream)
+{
+    CUfunction kernel[] = {gate_kernel("k__50us"), gate_kernel("k__5ms"), gate_kernel("k__200us")};
+    static const uint64_t takes[] = {50 * US, 5 * MS, 200 * US};
+    CUgraphExecUpdateResultInfo info;
+    CUgraph graph[3];
+    CUgraphExec exec;
+
+    for (int i = 0; i < 3; i++) {
+        t_cuda(cuGraphCreate(&graph[i], 0));
+        kernel_node(graph[i], NULL, kernel[i]);
+    }
+    t_cuda(cuGraphInstantiate(&exec, graph[0], 0));
+    begin();
+    for (unsigned i = 0; work < 1500 * MS; i++) {
+        t_cuda(cuGraphExecUpdate(exec, graph[i % 3], &info));
+        for (unsigned k = 0; k < 10 * MS / takes[i % 3]; k++, work += takes[i % 3])
+            t_cuda(cuGraphLaunch(exec, stream));
+    }
+    t_cuda(cuStreamSynchronize(stream));
+    got("updated", 2, 0);
+}
+
+static void graphs(void)
+{
+    CUstream stream = gate_stream();
+
+    conditional(stream);
+    updated(stream);
+}
+
+/* ---- roads */
+
+static CUfunction road_kernel;
+static CUstream road_stream;
+
+static CUresult cooperative(void)
+{
+    return cuLaunchCooperativeKernel(road_kernel, 1, 1, 1, 1, 1, 1, 0, road_stream, NULL);
+}
+
+static CUresult configured(void)
+{
+    CUlaunchAttribute attribute = {.id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE, .value = {.cooperative = 1}};
+    CUlaunchConfig config = {.gridDimX = 1,
+                             .gridDimY = 1,
+                             .gridDimZ = 1,
+                             .blockDimX = 1,
+                             .blockDimY = 1,
+                             .blockDimZ = 1,
+                             .hStream = road_stream,
+                             .attrs = &attribute,
+                             .numAttrs = 1};
+
+    return cuLaunchKernelEx(&config, road_kernel, NULL, NULL);
+}
+
+static CUresult on_devices(void)
+{
+    CUDA_LAUNCH_PARAMS params = {.function = road_kernel,
+                                 .gridDimX = 1,
+                                 .gridDimY = 1,
+                                 .gridDimZ = 1,
+                                 .blockDimX = 1,
+                                 .blockDimY = 1,
+                                 .blockDimZ = 1,
+                                 .hStream = road_stream};
+
+    return cuLaunchCooperativeKernelMultiDevice(&params, 1, 0);
+}
+
+static CUresult first_grid(void)
+{
+    return cuLaunchGrid(road_kernel, 1, 1);
+}
+
+static CUresult first_async(void)
+{
+    return cuLaunchGridAsync(road_kernel, 1, 1, road_stream);
+}
+
+static CUresult first(void)
+{
+    return cuLaunch(road_kernel);
+}
+
+static void roads(void)
+{
+    static const struct {
+        const char *name;
+        CUresult (*launch)(void);
+    } road[] = {{"cooperative", cooperative}, {"configured", configured},         {"on devices", on_devices}, {"first", first},
+                {"first, grid", first_grid},  {"first, grid, async", first_async}};
+
+    road_kernel = gate_kernel("k__1ms");
+    t_cuda(cuFuncSetBlockShape(road_kernel, 1, 1, 1));
+    for (size_t i = 0; i < sizeof(road) / sizeof(road[0]); i++) {
+        road_stream = gate_stream();
+        begin();
+        for (int k = 0; k < 300; k++, work += MS)
+            t_cuda(road[i].launch());
+        t_cuda(cuStreamSynchronize(road_stream));
+        t_cuda(cuStreamSynchronize(NULL));
+        got(road[i].name, 2, 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } part[] = {{"default", default_streams}, {"priority", priorities}, {"green", greens}, {"graph", graphs}, {"road", roads}};
+
+    t_cuda(cuInit(0));
+    if (argc > 1 && strcmp(argv[1], "green") != 0)
+        t_context(0);
+    for (size_t i = 0; argc > 1 && i < sizeof(part) / sizeof(part[0]); i++)
+        if (strcmp(argv[1], part[i].name) == 0)
+            part[i].run();
+    return 0;
+}
