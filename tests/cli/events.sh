@@ -10,7 +10,7 @@ when='[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}\.[0-9]{3}'
 # heard PATTERN [WHO]: what `events --follow` has told so far has a line like it, or gets one within some seconds.
 heard() {
     file=$TEST_TMP/heard${2:+.$2}
-    for _ in $(seq 300); do
+    for _ in $(seq "$((TEST_PATIENCE * 10))"); do
         grep -Eq -e "$1" "$file" && return
         sleep 0.1
     done

@@ -14,6 +14,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMAND, TMP = (os.environ["TEST_" + name] for name in ("COMMAND", "TMP"))
 STATE = os.environ["SOFTSLICE_STATE_DIR"]
+PATIENCE = int(os.environ["TEST_PATIENCE"])  # seconds for what comes sooner or later
 WORKER = [sys.executable, os.path.join(ROOT, "tests", "cli", "worker.py")]
 TAKER = [sys.executable, os.path.join(ROOT, "tests", "cli", "taker.py")]
 MiB = 1 << 20
@@ -43,7 +44,7 @@ def check(condition, what):
         sys.exit(1)
 
 
-def wait_for(what, condition, seconds=30):
+def wait_for(what, condition, seconds=PATIENCE):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         result = condition()

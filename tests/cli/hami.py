@@ -15,6 +15,7 @@ from books import GIB, MIB, Books, check, holding, two_gpus
 from hami_cache import Cache
 
 two_gpus()
+PATIENCE = int(os.environ["TEST_PATIENCE"])  # seconds for what comes sooner or later
 ROOM = os.path.join(os.environ["TEST_TMP"], "vgpu")
 PATH = os.path.join(ROOM, "0b5d2a2e-6c1f-4f0a-9a55-7d1f3f0c2b11.cache")
 os.mkdir(ROOM)
@@ -26,7 +27,7 @@ def program(*words, **more):
     return holding((), *words, environment={**CONTAINER, **more})
 
 
-def wait_for(what, holds, seconds=60):
+def wait_for(what, holds, seconds=PATIENCE):
     """Processes tell about once a second."""
     end, last = time.monotonic() + seconds, None
     while time.monotonic() < end:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 
-PATIENCE = 30  # seconds for what comes sooner or later
+PATIENCE = int(os.environ["TEST_PATIENCE"])  # seconds for what comes sooner or later
 
 
 def wait_for(what, words, get):

@@ -200,7 +200,8 @@ def forget(place, config):
     """From now on the plugin is told of no pods: by a server of grpcio's in the place of the kubelet's."""
     words = ["/usr/bin/python3", "-c", "import signal, sys; sys.path.append(sys.argv[1]); from mock_kubelet import Pods; Pods(sys.argv[2]); signal.pause()"]
     socket = place.path("pods.sock")
-    server = place.begin("pods", words + [os.path.join(ROOT, "tests", "plugin"), socket], TEST_BUILD=place.build, TEST_TMP=place.tmp)
+    server = place.begin("pods", words + [os.path.join(ROOT, "tests", "plugin"), socket], TEST_BUILD=place.build, TEST_TMP=place.tmp,
+                         TEST_PATIENCE="40")
     wait_for("a server of pods", lambda: os.path.exists(socket) or server.process.poll() is not None)
     if server.process.poll() is not None:
         raise Skipped("no server of pods: " + server.said().strip()[-200:])

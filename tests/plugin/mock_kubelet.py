@@ -10,24 +10,13 @@ import threading
 import time
 from concurrent import futures
 
-from rpc_helper import check, find_grpc
+from rpc_helper import PATIENCE, check, find_grpc, wait_for
 
 grpc = find_grpc()
 BUILD, TMP = os.environ["TEST_BUILD"], os.environ["TEST_TMP"]
 PLUGIN = os.path.join(BUILD, "softslice-device-plugin")
 SERVICE = "/v1beta1.DevicePlugin/"
 started = []
-
-
-def wait_for(what, condition, seconds=30):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.02)
-    check(False, "waited in vain for " + what)
-    return None
 
 
 # ---- protobuf's wire format
@@ -153,7 +142,7 @@ class Endpoint:
 
         threading.Thread(target=read, daemon=True).start()
 
-    def list_of(self, what, condition, seconds=30):
+    def list_of(self, what, condition, seconds=PATIENCE):
         """The first list for which it holds: {id: health}."""
         until = time.monotonic() + seconds
         while True:
@@ -228,7 +217,7 @@ class Kubelet:
         found = {}
         while set(resources) - set(found):
             try:
-                name, endpoint = self.registered.get(timeout=40)
+                name, endpoint = self.registered.get(timeout=PATIENCE)
             except queue.Empty:
                 check(False, "not registered: %s" % (set(resources) - set(found)))
             if name in found:

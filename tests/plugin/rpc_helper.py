@@ -13,6 +13,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD, TMP = os.environ["TEST_BUILD"], os.environ["TEST_TMP"]
+PATIENCE = int(os.environ["TEST_PATIENCE"])  # seconds for what comes sooner or later
 SYSTEM = "/usr/bin/python3"  # the one that Debian's python3-grpcio is for
 
 
@@ -42,7 +43,7 @@ def check(condition, what):
         sys.exit(1)
 
 
-def wait_for(what, condition, seconds=40):
+def wait_for(what, condition, seconds=PATIENCE):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         result = condition()
@@ -88,7 +89,7 @@ class Echo:
 
     def end(self):
         self.process.stdin.close()
-        status = self.process.wait(timeout=40)
+        status = self.process.wait(timeout=PATIENCE)
         check(status == 0, "the program ended with %s" % status)
         check(not os.path.lexists(self.path), "the socket is left")
 
@@ -186,7 +187,7 @@ class Wire:
     def __init__(self, path, settings=(), magic=MAGIC):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(path)
-        self.socket.settimeout(40)
+        self.socket.settimeout(PATIENCE)
         self.bytes, self.inflater = b"", Inflater()
         if magic is not None:
             self.send(magic + frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in settings)))
