@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -84,6 +85,17 @@ static inline pid_t test_fork(void)
     if (pid == 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
         _exit(1);
     return pid;
+}
+
+/* This process and what it starts go on on one processor: where two tasks take turns at each instruction or call, waking the other processor
+ * up takes longer than the work. */
+static inline void test_one_processor(void)
+{
+    cpu_set_t processors;
+
+    CPU_ZERO(&processors);
+    CPU_SET((size_t)sched_getcpu(), &processors);
+    check(sched_setaffinity(0, sizeof(processors), &processors) == 0, "%s", strerror(errno));
 }
 
 static inline void *test_shared(size_t size)

@@ -440,6 +440,7 @@ int main(void)
     const char *only = getenv("LEDGER_STEP_ONLY");
 
     dir = test_begin(1200);
+    test_one_processor();
     finished = test_shared(sizeof(*finished));
     shown = test_shared(sizeof(*shown));
     ledger_set_witness(witness);

@@ -201,6 +201,7 @@ int main(void)
     check(account != MAP_FAILED, "%s", strerror(errno));
     finished = (volatile int *)(account + 1);
     test_owner = getpid();
+    test_one_processor();
     alarm(100);
     for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
         step_through(&operations[i]);
