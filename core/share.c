@@ -269,6 +269,16 @@ uint64_t share_claim(struct share *share, uint64_t from, uint64_t until, uint64_
     return charged;
 }
 
+void share_return(struct share *share, uint64_t ns)
+{
+    uint64_t busy = load(&share->account->busy), due = load(&share->account->due), earned = scale(ns, SHARE_WHOLE, rate_of(share));
+
+    while (!swap(&share->account->busy, &busy, minus(busy, ns)))
+        ;
+    while (!never_closes(share) && !swap(&share->account->due, &due, minus(due, earned)))
+        ;
+}
+
 uint64_t share_opens(const struct share *share, uint64_t now)
 {
     struct share_account *account = share->account;

@@ -145,6 +145,7 @@ static struct turns_demand demand_one(struct turns_room *room, unsigned device, 
 
     if (turns_state(hold) < TURNS_HELD || !mine->granted) {
         turns_survey(room, device, turns_own_rank(mine), now, &survey);
+        turns_say_over(mine, mine->granted, now);
         return (struct turns_demand){.lost = true, .must_go = true, .wanted = survey.wanted, .since = survey.since, .until = now};
     }
     rank = turns_rank_by_now(mine, now);
@@ -158,6 +159,7 @@ static struct turns_demand demand_one(struct turns_room *room, unsigned device, 
     if (lasted == UINT64_MAX || fought >= (turns_since(last_look, now) < quantum ? TURNS_DRAIN : 2) * room->quantum ||
         (survey.held && survey.newest > turns_moment_ns(hold) && fought >= quantum)) {
         lose(room, mine, hold, now);
+        turns_say_over(mine, true, now);
         turns_set_slot(room, mine, TURNS_SLOT_WANTS, now);
         demand.lost = demand.must_go = true;
         demand.until = now;
@@ -316,6 +318,7 @@ static void release_one(struct turns_room *room, unsigned device, uint64_t now, 
         charge_late(mine, turns_sooner(used, turns_since(mine->granted, now)));
     }
     turns_set_slot(room, mine, TURNS_SLOT_NONE, now);
+    turns_say_over(mine, false, now);
     let_go(room, mine, now);
     mine->granted = mine->partial = mine->waits = 0;
     if (!turns_others_at(room, mine, TURNS_SLOT_WANTS, now)) {

@@ -82,6 +82,14 @@ void turns_say_draining(struct turns_mine *mine, uint64_t now)
         turns_store(&mine->entry->want, TURNS_WORD_WANT, turns_moment(now, TURNS_DRAINING));
 }
 
+void turns_say_over(struct turns_mine *mine, bool over, uint64_t now)
+{
+    uint32_t moment = over ? turns_over_moment(now) : 0;
+
+    if (__atomic_load_n(&mine->entry->over, __ATOMIC_RELAXED) != moment)
+        __atomic_store_n(&mine->entry->over, moment, __ATOMIC_SEQ_CST);
+}
+
 void turns_charge(struct turns_mine *mine, uint64_t ns)
 {
     turns_add(&mine->entry->rank, TURNS_WORD_RANK, turns_rank_of(ns, turns_own_weight(mine)));

@@ -26,6 +26,7 @@
 #define TURNS_NO_DEVICE 0xff
 #define TURNS_COUNTED   UINT64_C(1000000000) /* ns of an unfinished turn that count in a rank at most */
 #define TURNS_DRAIN     UINT64_C(10)         /* quanta after which one that still drains has lost its turn, too */
+#define TURNS_OVER      8                    /* units of turns_over_moment() for which that holds */
 #define TURNS_NEVER     UINT64_MAX
 
 /* What people should know about a peer. */
@@ -54,7 +55,7 @@ struct turns_track {
 struct turns_view {
     bool good;
     uint64_t hold, want, since, rank, settings;
-    uint32_t wake;
+    uint32_t wake, over;
 };
 
 struct turns_peer {
@@ -80,6 +81,7 @@ struct turns_mine {
     uint64_t awaited;   /* the same of one that wants, or waits patiently */
     uint64_t free;      /* since when, as this process saw it, nobody holds; 0 somebody does */
     uint64_t granted;   /* when this process was last answered `mine`, 0 not since its release */
+    unsigned crowd;     /* other tenants that had work on the GPU beside this process's when it last looked */
     uint64_t partial;   /* since when it is had while others of its mask are not */
     uint64_t lowest;    /* the lowest rank of the `others` that wanted or held at the last look */
     bool others;
@@ -140,6 +142,7 @@ static inline char *turns_window(const struct turns_room *room, unsigned peer)
 /* What is believed of all peers on a device, for one who is ranked `rank`. */
 struct turns_survey {
     unsigned held;    /* peers whose turn it is */
+    unsigned over;    /* peers whose turn it is not any more, with work of it on the GPU */
     uint64_t due;     /* when the last of them is to let go for this process */
     uint64_t drain;   /* the longest that one of them takes from then on, as a rule */
     bool drains;      /* all of them do */
@@ -197,6 +200,9 @@ void turns_say_draining(struct turns_mine *mine, uint64_t now);
 
 /* So much GPU time was used. */
 void turns_charge(struct turns_mine *mine, uint64_t ns);
+
+/* Work of a turn that was lost is still on the GPU, or is not. */
+void turns_say_over(struct turns_mine *mine, bool over, uint64_t now);
 
 /* The turn became free. */
 void turns_wake(struct turns_mine *mine);

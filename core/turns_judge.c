@@ -68,6 +68,7 @@ static bool read_view(struct turns_room *room, unsigned peer, unsigned device, s
         view->rank = line[3] & TURNS_VALUE_MASK;
         view->settings = line[5] & TURNS_VALUE_MASK;
         memcpy(&view->wake, &line[6], sizeof(view->wake));
+        memcpy(&view->over, (const char *)&line[6] + sizeof(view->wake), sizeof(view->over));
         return true;
     }
     turns_note(room, device, peer, TURNS_NOTE_DAMAGED);
@@ -267,6 +268,14 @@ static void learn_drain(const struct turns_room *room, struct turns_track *track
     track->due = 0;
 }
 
+/* Whether it has work of a turn that it has lost on the GPU. */
+static bool is_over(const struct turns_view *view, uint64_t now)
+{
+    int32_t ago = (int32_t)(turns_over_moment(now) - view->over);
+
+    return view->over && ago >= -TURNS_OVER && ago <= TURNS_OVER;
+}
+
 static bool is_draining(const struct turns_view *view)
 {
     return (view->want & TURNS_DRAINING) && !(view->want & TURNS_PATIENT);
@@ -379,6 +388,7 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
         judge(room, device, i, credit, rank, now, &judged);
         entry = (struct turns_device *)(turns_window(room, i) + TURNS_HEADER_SIZE) + room->peer[i].entry[device];
         count_rank(survey, &judged);
+        survey->over += judged.state < TURNS_HELD && is_over(view, now);
         if (judged.state >= TURNS_HELD) {
             uint64_t claimed = turns_moment_ns(view->hold);
 
@@ -421,6 +431,7 @@ void turns_survey(struct turns_room *room, unsigned device, uint64_t rank, uint6
         survey->ahead++;
     }
     mine->look = now;
+    __atomic_store_n(&mine->crowd, survey->held + survey->over, __ATOMIC_RELAXED);
     mine->others = survey->any;
     mine->lowest = survey->lowest;
 }

@@ -56,7 +56,7 @@ struct turns_device {
     uint64_t turn_used; /* signed: GPU time of this turn that is not in `rank` yet */
     uint64_t settings;  /* turns_settings_word() */
     uint32_t wake;      /* futex: changes whenever the turn becomes free */
-    uint32_t reserved_wake;
+    uint32_t over;  /* turns_over_moment() of when the tenant last had work of a turn that it has lost on the GPU; 0: it has none */
     uint64_t taken; /* plain counters from here on */
     uint64_t lost;
     uint64_t used; /* ns */
@@ -69,6 +69,12 @@ struct turns_device {
 /* Needs other devices too, for which it has to wait longer: nobody needs to let go, or to come after it, until it says so. Both bits: holds, and waits for
  * those. */
 #define TURNS_PATIENT 2
+
+/* The host's monotonic ns in units of 2^20, never 0. */
+static inline uint32_t turns_over_moment(uint64_t ns)
+{
+    return (uint32_t)(ns >> 20) | (uint32_t) !(uint32_t)(ns >> 20);
+}
 
 enum turns_hold { TURNS_FREE, TURNS_CLAIMING, TURNS_HELD, TURNS_HELD_AGAIN };
 
@@ -97,6 +103,7 @@ TURNS_AT(device, rank, 88);
 TURNS_AT(device, turn_used, 96);
 TURNS_AT(device, settings, 104);
 TURNS_AT(device, wake, 112);
+TURNS_AT(device, over, 116);
 TURNS_AT(device, taken, 120);
 TURNS_AT(device, lost, 128);
 TURNS_AT(device, used, 136);

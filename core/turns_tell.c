@@ -49,6 +49,13 @@ bool turns_alone(const struct turns *turns)
     return turns->room && !__atomic_load_n(&turns->room->peers, __ATOMIC_RELAXED);
 }
 
+unsigned turns_crowd(const struct turns *turns, unsigned device)
+{
+    const struct turns_room *room = turns->room;
+
+    return room && device < room->devices ? __atomic_load_n(&room->mine[device].crowd, __ATOMIC_RELAXED) : 0;
+}
+
 bool turns_report(struct turns *turns, char *line, size_t size, bool *damage)
 {
     static const char *const text[TURNS_NOTES] = {[TURNS_NOTE_DAMAGED] = "is damaged and ignored",

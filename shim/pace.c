@@ -163,23 +163,29 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
     lock_give(&pace->lock);
 }
 
-static void charge(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t now)
+/* The GPU had work in (from, until], `work` of it by estimate, 0 where that is not known. Returns the ns of it that were other tenants'. */
+static uint64_t charge(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t work,
+                       uint64_t now)
 {
     struct share share = pace_share(m, device);
 
     if (!share.account)
-        return;
-    uint64_t used = share_claim(&share, from, until, now);
-    turn_used(paces, device, used);
+        return 0;
+    struct turn_claim claim = {.used = share_claim(&share, from, until, now), .from = from, .work = work};
+    uint64_t theirs = turn_theirs(paces, device, &claim, now);
+    turn_used(paces, device, claim.used);
+    if (theirs)
+        share_return(&share, theirs);
     if (share_opens(&share, now))
         pace_new_epoch(paces);
+    return theirs;
 }
 
 void pace_reached(struct membership *m, struct paces *paces, int device, struct mark *mark, uint64_t at)
 {
     struct flow *flow = &paces->flow[mark->flow];
     struct pace *pace = &paces->pace[device];
-    uint64_t began, elapsed = 0;
+    uint64_t began, elapsed = 0, work = 0;
     bool gapless = false;
 
     lock_take(&pace->lock);
@@ -201,6 +207,8 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
             elapsed = at - before;
         else if (since < at)
             elapsed = (at - since) / (pace->actives ? pace->actives : 1);
+        if (pace->actives == 1 && !mark->segment.unknown)
+            work = mark->segment.sum;
         flow->done = at;
         flow->marks--;
         flow->stalled = false;
@@ -215,9 +223,12 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
         }
     }
     lock_give(&pace->lock);
-    if (elapsed && mark->segment.launches)
-        estimate_learn(pace_estimates(paces), &mark->segment, elapsed, gapless);
-    charge(m, paces, device, began, at, clock_now());
+    uint64_t theirs = charge(m, paces, device, began, at, work, clock_now());
+    /* How long it takes is known better from when it had the GPU alone. */
+    if (theirs && !mark->segment.unknown)
+        elapsed = 0;
+    if (elapsed > theirs && mark->segment.launches)
+        estimate_learn(pace_estimates(paces), &mark->segment, elapsed - theirs, gapless);
 }
 
 /* Whether work takes longer than it should, which the tenant's other processes might end; see peers_look(). */
@@ -266,7 +277,7 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     if (!idle)
         return until > now ? until : now + LOOK_LEAST;
     pace_new_epoch(paces);
-    charge(m, paces, device, from, until, now);
+    charge(m, paces, device, from, until, 0, now);
     /* After the last claim: who begins next may take what lies before for idle. */
     __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[device].index), 0, __ATOMIC_SEQ_CST);
     turn_idle(paces, now);

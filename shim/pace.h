@@ -15,14 +15,14 @@
 #define PACE_FLOWS   1024
 #define PACE_PROBES  16
 #define PACE_LANES   256
-#define PACE_MARKS   32                 /* of a lane that are on their way */
-#define PACE_MARK_NS UINT64_C(1000000)  /* of work between two marks, over all flows of a device */
-#define PACE_LEAST   UINT64_C(250000)   /* the same for one flow, however many there are */
-#define PACE_AHEAD   2                  /* marks of a flow that may be on their way when it launches more */
-#define PACE_STRAYS  8                  /* marks of streams that are gone: as many, whatever is launched */
-#define PACE_LONG    (4 * PACE_MARK_NS) /* of what takes so long, one */
-#define PACE_BURST   UINT64_C(8000000)  /* GPU time that an idle tenant may use at once */
-#define PACE_WAITED  UINT64_C(50000000) /* of the time that a turn was waited for, what counts as earning */
+#define PACE_MARKS   32                  /* of a lane that are on their way */
+#define PACE_MARK_NS UINT64_C(1000000)   /* of work between two marks, over all flows of a device */
+#define PACE_LEAST   UINT64_C(250000)    /* the same for one flow, however many there are */
+#define PACE_AHEAD   2                   /* marks of a flow that may be on their way when it launches more */
+#define PACE_STRAYS  8                   /* marks of streams that are gone: as many, whatever is launched */
+#define PACE_LONG    (4 * PACE_MARK_NS)  /* of what takes so long, one */
+#define PACE_BURST   UINT64_C(8000000)   /* GPU time that an idle tenant may use at once */
+#define PACE_WAITED  UINT64_C(200000000) /* of the time that a turn was waited for, what counts as earning */
 
 struct flow {
     uint64_t key;   /* the stream; 0: free. See flow_key() */
@@ -93,18 +93,23 @@ struct pace {
 /* This process's part in the tenant's turns: shim/turn.h. */
 struct turn {
     uint32_t lock, joined;
-    bool held, going;             /* the turn is the tenant's, and asked for here; it is to be let go */
-    uint64_t gone;                /* since when it is to be let go */
-    uint64_t asked;               /* when a launch last did: while those come the pacer has little to see */
-    bool contended;               /* somebody else waited when it was last looked at */
-    uint64_t devices;             /* held or asked for */
-    uint64_t used[TURNS_DEVICES]; /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
-    uint64_t wanted;              /* since when it is waited for; 0: it is not */
-    uint64_t waited;              /* atomic: how long the newest turn was waited for */
-    uint64_t afresh;              /* when a join that failed is tried again */
-    unsigned failed;              /* joins, as far as that counts */
-    uint64_t told;                /* when weights and counters were last renewed; the pacer's */
-    uint64_t idle;                /* when it was first seen held and not used; 0: it is used */
+    bool held, going;               /* the turn is the tenant's, and asked for here; it is to be let go */
+    bool lost;                      /* ... or was lost to time, with work of it on the GPU */
+    uint64_t gone;                  /* since when it is to be let go */
+    uint64_t asked;                 /* when a launch last did: while those come the pacer has little to see */
+    bool contended;                 /* somebody else waited when it was last looked at */
+    uint64_t devices;               /* held or asked for */
+    uint64_t used[TURNS_DEVICES];   /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
+    uint64_t theirs[TURNS_DEVICES]; /* of the time since the last claim, what others' slices took */
+    uint64_t claimed[TURNS_DEVICES]; /* atomic: when that was */
+    unsigned crowd[TURNS_DEVICES];   /* how many others were beside this tenant when it was last looked */
+    uint64_t counted;                /* until when they are in `theirs` */
+    uint64_t wanted;                 /* since when it is waited for; 0: it is not */
+    uint64_t waited; /* atomic: how long the newest turn was waited for, before it and while others had slices of it */
+    uint64_t afresh; /* when a join that failed is tried again */
+    unsigned failed; /* joins, as far as that counts */
+    uint64_t told;   /* when weights and counters were last renewed; the pacer's */
+    uint64_t idle;   /* when it was first seen held and not used; 0: it is used */
     uint32_t weight[TURNS_DEVICES];
     struct turns turns;
     struct ledger errors; /* for ledger_state_dir() */

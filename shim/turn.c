@@ -111,14 +111,31 @@ static bool drained(const struct paces *paces)
     return true;
 }
 
-/* Lock held. */
-static void release(struct turn *turn, uint64_t now)
+/* Up to `now`, what others had of the time while this process had work. Lock held. */
+static void count_others(const struct paces *paces, struct turn *turn, uint64_t now)
 {
+    for (unsigned i = 0; i < TURNS_DEVICES; i++) {
+        unsigned crowd = turn->crowd[i];
+
+        if (crowd && now > turn->counted && __atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
+            __atomic_add_fetch(&turn->theirs[i], (now - turn->counted) / (crowd + 1) * crowd, __ATOMIC_RELAXED);
+        crowd = turn->held && turn->devices >> i & 1 ? turns_crowd(&turn->turns, i) : 0;
+        __atomic_store_n(&turn->crowd[i], crowd, __ATOMIC_RELAXED);
+    }
+    turn->counted = now;
+}
+
+/* Lock held. */
+static void release(struct paces *paces, struct turn *turn, uint64_t now)
+{
+    count_others(paces, turn, now);
     for (unsigned i = 0; i < TURNS_DEVICES; i++)
         if (turn->devices >> i & 1)
             turns_release(&turn->turns, UINT64_C(1) << i, now, __atomic_exchange_n(&turn->used[i], 0, __ATOMIC_RELAXED));
     turn->devices = 0;
-    turn->held = turn->going = false;
+    turn->held = turn->going = turn->lost = false;
+    for (unsigned i = 0; i < TURNS_DEVICES; i++)
+        __atomic_store_n(&turn->crowd[i], 0, __ATOMIC_RELAXED);
 }
 
 /* The launches are to ask again; it goes when nothing is in flight. Lock held. */
@@ -130,7 +147,7 @@ static void go(struct paces *paces, struct turn *turn, uint64_t now)
     }
     turn->going = true;
     if (drained(paces))
-        release(turn, now);
+        release(paces, turn, now);
 }
 
 /* A collective that was launched on one device and not yet on this one spins there until it is: who waits for that to drain waits for ever. */
@@ -154,11 +171,13 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         return false;
     /* What is in flight may wait for this very launch, or for the program. */
     if (turn->going && now - turn->gone >= arm_config()->max_stall_us * 1000)
-        release(turn, now);
+        release(paces, turn, now);
     uint64_t devices = devices_of(m, paces, device, now);
     if (turn->held && !(devices & ~turn->devices)) {
         struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
 
+        count_others(paces, turn, now);
+        turn->lost = demand.lost;
         if (demand.must_go)
             go(paces, turn, now);
         mine = turn->held && !turn->going;
@@ -169,7 +188,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
     } else {
         /* Of some of its devices a tenant has the turn together or not at all. */
         if (turn->held)
-            release(turn, now);
+            release(paces, turn, now);
         /* With what it was refused before: that is asked for until it is released. */
         devices |= turn->devices;
         struct turns_answer answer = turns_ask(&turn->turns, devices, now);
@@ -183,6 +202,7 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         }
         turn->held |= mine;
         turn->devices |= devices;
+        count_others(paces, turn, now);
         turn->contended = !mine || answer.until != UINT64_MAX;
         if (!mine)
             *wait = (struct turn_wait){.until = answer.until, .word = answer.word, .seen = answer.seen};
@@ -200,6 +220,30 @@ void turn_used(struct paces *paces, int device, uint64_t used)
         __atomic_add_fetch(&paces->turn.used[device], used, __ATOMIC_RELAXED);
 }
 
+uint64_t turn_theirs(struct paces *paces, int device, const struct turn_claim *claim, uint64_t now)
+{
+    struct turn *turn = &paces->turn;
+
+    if (device >= TURNS_DEVICES)
+        return 0;
+    uint64_t before = __atomic_exchange_n(&turn->claimed[device], now, __ATOMIC_RELAXED);
+    if (!__atomic_load_n(&turn->crowd[device], __ATOMIC_RELAXED) && !__atomic_load_n(&turn->theirs[device], __ATOMIC_RELAXED))
+        return 0;
+    lock_take(&turn->lock);
+    count_others(paces, turn, now);
+    uint64_t theirs = __atomic_exchange_n(&turn->theirs[device], 0, __ATOMIC_RELAXED);
+    bool lost = turn->lost;
+    lock_give(&turn->lock);
+    /* Of that time a part was claimed: as much of others' slices fell into it. */
+    uint64_t since = before > claim->from ? before : claim->from, passed = now > since ? now - since : 1;
+    theirs = theirs < passed ? (uint64_t)((double)theirs / (double)passed * (double)claim->used) : claim->used;
+    uint64_t beyond = claim->used > claim->work ? claim->used - claim->work : 0;
+    if (theirs && claim->work && lost == (beyond < theirs))
+        theirs = beyond;
+    __atomic_add_fetch(&turn->waited, theirs, __ATOMIC_RELAXED);
+    return theirs;
+}
+
 void turn_idle(struct paces *paces, uint64_t now)
 {
     struct turn *turn = &paces->turn;
@@ -212,7 +256,7 @@ void turn_idle(struct paces *paces, uint64_t now)
             gap = paces->pace[i].gap;
     lock_take(&turn->lock);
     if (turn->held && (turn->going || (turn->contended && gap >= SHORT_NS)))
-        release(turn, now);
+        release(paces, turn, now);
     else
         turn->idle = now;
     lock_give(&turn->lock);
@@ -311,13 +355,15 @@ uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
     if (turn->held) {
         struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
 
+        count_others(paces, turn, now);
+        turn->lost = demand.lost;
         turn->contended = demand.wanted;
         if (demand.must_go)
             go(paces, turn, now);
         else if (drained(paces) && !turn->idle)
             turn->idle = now;
         else if (turn->idle && drained(paces) && now - turn->idle >= (demand.wanted ? SHORT_NS : UNUSED_NS))
-            release(turn, now);
+            release(paces, turn, now);
         if (turn->held)
             next = next_look(paces, turn, &demand, now);
     }

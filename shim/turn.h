@@ -18,6 +18,15 @@ bool turn_ask(struct membership *membership, struct paces *paces, int device, ui
 /* GPU time was charged. */
 void turn_used(struct paces *paces, int device, uint64_t used);
 
+/* How much of what was claimed was other tenants' slices of the GPU: as much as each has that works beside others, as far as turns tell. Where the work's
+ * estimate is known, who holds the turn had no more than that, since it may have filled its slices badly; who has lost it had no less. */
+struct turn_claim {
+    uint64_t used; /* ns that were claimed, of those since the last claim, or since `from` */
+    uint64_t from;
+    uint64_t work; /* what was done, by estimate; 0: not known */
+};
+uint64_t turn_theirs(struct paces *paces, int device, const struct turn_claim *claim, uint64_t now);
+
 /* The device is idle as far as this process goes. */
 void turn_idle(struct paces *paces, uint64_t now);
 

@@ -64,6 +64,9 @@ void share_begin(struct share *share, uint64_t now, bool others_busy);
  * left no more than a handful of gaps meanwhile, and never charges a moment twice. */
 uint64_t share_claim(struct share *share, uint64_t from, uint64_t until, uint64_t now);
 
+/* Of what was claimed, `ns` were other tenants' slices of the GPU: they count as busy no more, and need not be earned. */
+void share_return(struct share *share, uint64_t ns);
+
 /* 0: open. Otherwise when, at most max_stall from now. */
 uint64_t share_opens(const struct share *share, uint64_t now);
 

@@ -92,6 +92,10 @@ struct turns_demand {
  * nothing; cheap enough for a mark (one system call a peer), not for a launch. From any thread. */
 struct turns_demand turns_demand(struct turns *turns, uint64_t devices, uint64_t now);
 
+/* How many other tenants had work on the device when this process last asked or was told a demand, as far as turns tell: who holds the turn, where this one
+ * lost it to time with work still on the GPU, and who did so. 0 as a rule. The driver then gives each a part of the time. */
+unsigned turns_crowd(const struct turns *turns, unsigned device);
+
 /* The short form: turns_demand().wanted, with its `since` where that is not NULL. */
 bool turns_wanted(struct turns *turns, uint64_t devices, uint64_t now, uint64_t *since);
 

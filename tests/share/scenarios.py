@@ -197,6 +197,13 @@ def several():
                            quick=(us, parts[0]) == (1000, 10))
     yield Scenario("several/cap/4 processes/30 and 70%",
                    [Tenant("a", *loads_of("4 processes", 1000), compute=30), Tenant("b", load(1000, "sync"), compute=70)], each("ab", (30, 70), 2))
+    # Longer than a turn can be kept: then both are on the GPU.
+    for label, loads, parts in (("100 ms", (100000, 100000), (50, 50)), ("100 ms and 1 ms", (100000, 1000), (50, 50)),
+                                ("100 ms and 1 ms", (100000, 1000), (30, 70)), ("60 ms and 20 us", (60000, 20), (50, 50)),
+                                ("300 ms and 1 ms", (300000, 1000), (50, 50)), ("100 ms", (100000,) * 4, (25,) * 4)):
+        yield Scenario("several/cap/%s/%s%%" % (label, ", ".join(map(str, parts))),
+                       [Tenant(name, load(us), compute=part) for name, us, part in zip("abcd", loads, parts)], each("abcd", parts, 2),
+                       seconds=20, quick=loads == (100000, 1000) and parts[0] == 30)
     yield Scenario("several/cap/20 and 30%: the rest stays free",
                    [Tenant("a", load(1000), compute=20), Tenant("b", load(20), compute=30)], each("ab", (20, 30), 2))
     yield Scenario("several/cap/70 and 70%: over 100", [Tenant("a", load(1000), compute=70), Tenant("b", load(1000), compute=70)],

@@ -171,6 +171,31 @@ Test(share, what_max_stall_cuts_is_forgiven_exactly)
     cr_assert_float_eq((double)(20 * S - (account.forgiven - before)) / (double)(now - began), 0.1, 1e-6);
 }
 
+/* Two tenants' slices alternate for 100 ms, half of which each claims as its own and the other half is returned. */
+Test(share, what_others_had_is_earned_back)
+{
+    struct share share = fresh(5000);
+    uint64_t began, busy;
+
+    pass(&share);
+    kernel(&share, 100 * MS, 10 * S);
+    began = now;
+    busy = account.busy;
+    for (unsigned i = 0; i < 50; i++) {
+        kernel(&share, 100 * MS, i % 2 ? 10 * S : 2 * MS);
+        share_return(&share, 50 * MS);
+        cr_assert_eq(account.busy - busy, (i + 1) * 50 * MS);
+        pass(&share);
+    }
+    /* It works all the time, and owes nothing for that but what it did before. */
+    cr_assert_leq(now - began, 5 * S + 100 * MS, "%.3f s", (double)(now - began) / S);
+    share_return(&share, UINT64_MAX);
+    cr_assert_eq(account.busy, 0);
+    share.rate = SHARE_WHOLE;
+    share_return(&share, 1);
+    cr_assert_eq(account.repaired, 0);
+}
+
 Test(share, a_new_rate_holds_from_then_on)
 {
     struct share share = fresh(1000);
