@@ -112,6 +112,8 @@ static void judge_refusal(struct look *look)
     } else if (look->wanted > left) {
         say(look->verdict, "%s asked for %s and was refused: %s are free under the limit of %s", named(look->wanter),
             sized(look->wanted), sized(left), sized(limit));
+    } else if (look->wanted > look->physical && limit == LEDGER_NO_LIMIT) {
+        say(look->verdict, "%s asked for %s, which is not free on the GPU", named(look->wanter), sized(look->wanted));
     } else if (look->wanted > look->physical) {
         say(look->verdict, "%s asked for %s, which is free under the limit of %s but not on the GPU", named(look->wanter),
             sized(look->wanted), sized(limit));
@@ -145,10 +147,12 @@ static void judge_limit(struct look *look)
 
 static void judge_gpu(struct look *look)
 {
+    bool limited = look->state->limit != LEDGER_NO_LIMIT;
     uint64_t known = look->state->current, outside;
     char others[160] = "", rest[80] = "";
 
-    if (!look->gpu || !look->gpu->total || look->physical >= look->left)
+    /* Without a limit the GPU is full for what was refused, if for anything. */
+    if (!look->gpu || !look->gpu->total || look->physical >= (limited ? look->left : look->wanted))
         return;
     explain_sum(&known, look->explained->others[look->device]);
     outside = less(look->gpu->used, known);
@@ -156,9 +160,12 @@ static void judge_gpu(struct look *look)
         snprintf(others, sizeof(others), "; other tenants hold %s", sized(look->explained->others[look->device]));
     if (outside >= NOTABLE)
         snprintf(rest, sizeof(rest), "; %s are nobody's that softslice sees here", sized(outside));
-    say(look->verdict, "the GPU itself is full: %s are free under the limit, but only %s of its %s%s%s",
-        look->state->limit == LEDGER_NO_LIMIT ? "more" : sized(look->left), sized(look->physical), sized(look->gpu->total), others,
-        rest);
+    if (limited)
+        say(look->verdict, "the GPU itself is full: %s are free under the limit, but only %s of its %s%s%s", sized(look->left),
+            sized(look->physical), sized(look->gpu->total), others, rest);
+    else
+        say(look->verdict, "the GPU itself is full: only %s of its %s are free%s%s", sized(look->physical), sized(look->gpu->total),
+            others, rest);
 }
 
 /* ---- what could be given back */

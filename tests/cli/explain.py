@@ -177,6 +177,14 @@ with holding(["--tenant", "quiet"], "take:0:%d" % (11 * MIB)):
     time.sleep(9.5)  # it has looked after 1, 2, 4 and 8 s, and comes again after 16
     found = on(document("quiet"), 0)
     check([member["answered"] for member in found["members"]] == [True], found)
+    has_reason(found, "no limit is set for the tenant on this GPU")
+    has_no_reason(found, "the GPU itself is full")
+
+# Without a limit the GPU is full for who was refused more than it has left, until it has that.
+with holding(["--tenant", "wide"], "take:0:%d" % (5 * GIB), "refused:0:%d" % (4 * GIB)) as program:
+    found = on(document("wide"), 0)
+    has_reason(found, "pid %d (python3) asked for 4.00 GiB, which is not free on the GPU" % program.pid)
+    has_reason(found, "the GPU itself is full: only %.2f GiB of its 8.00 GiB are free" % ((3 * GIB - CONTEXT) / GIB))
 
 # Two GPUs.
 with holding(["--tenant", "two", "--vram", "2GiB"], "take:0:%d" % (11 * MIB), "take:1:%d" % (77 * MIB)) as program:
