@@ -45,15 +45,17 @@ int cli_option(int argc, char **argv, const char *letters, const struct option *
 {
     const char *who = command ? command : "", *colon = command ? ": " : "", *see = command ? "'softslice help " : "--help",
                *end = command ? "'" : "";
-    int before = optind, option;
+    const char *typed;
+    int option;
 
     opterr = 0;
     option = getopt_long(argc, argv, letters, options, NULL);
+    typed = argv[optind - 1]; /* if it is a long one: arguments before it are behind it now */
     if (option == '?' && optopt > 0 && optopt < 256)
         cli_fail(error, CLI_FAILED, "%s%sunknown option '-%c': see %s%s%s", who, colon, optopt, see, who, end);
     else if (option == '?')
-        cli_fail(error, CLI_FAILED, "%s%sunknown or ambiguous option '%s': see %s%s%s", who, colon, argv[before], see, who, end);
+        cli_fail(error, CLI_FAILED, "%s%sunknown or ambiguous option '%s': see %s%s%s", who, colon, typed, see, who, end);
     else if (option == ':')
-        cli_fail(error, CLI_FAILED, "%s%soption '%s' needs a value: see %s%s%s", who, colon, argv[before], see, who, end);
+        cli_fail(error, CLI_FAILED, "%s%soption '%s' needs a value: see %s%s%s", who, colon, typed, see, who, end);
     return option == ':' ? '?' : option;
 }

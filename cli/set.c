@@ -154,14 +154,18 @@ static const char *get_variable(void *context, const char *name)
     return strcmp(name, "SOFTSLICE_STATE_DIR") == 0 || strcmp(name, "SOFTSLICE_CONFIG") == 0 ? getenv(name) : NULL;
 }
 
+/* The tenant is the argument, whatever the variable of that meaning says. */
 static int load(const struct set_request *request, struct config *config, struct cli_error *error)
 {
+    static const char variable[] = "SOFTSLICE_TENANT=";
     struct config_input input = {
         .getenv = get_variable, .context = (void *)(uintptr_t)request->tenant, .admin_file = CONFIG_ADMIN_FILE};
 
-    if (config_load(config, &input) < 0)
-        return cli_fail(error, -1, "%s", config->error);
-    return 0;
+    if (config_load(config, &input) == 0)
+        return 0;
+    if (strncmp(config->error, variable, sizeof(variable) - 1) == 0)
+        return cli_fail(error, -1, "set: tenant=%s", config->error + sizeof(variable) - 1);
+    return cli_fail(error, -1, "%s", config->error);
 }
 
 static int above(const char *what, const char *device, const char *most, const char *origin, struct cli_error *error)

@@ -39,8 +39,21 @@ try "$softslice" set --device x team vram=1GiB
 expect_refusal "'x' is not a device"
 try "$softslice" set --device
 expect_refusal 'needs a value'
-try "$softslice" set ../team vram=1GiB
-expect_refusal "not a tenant's name"
+for bad in ../team 'a b' .team "$(printf '%064d' 0)"; do
+    try "$softslice" set "$bad" --vram 1GiB
+    expect_refusal "set: tenant='$bad': not a tenant's name"
+done
+try env SOFTSLICE_TENANT=../other "$softslice" set team vram=1GiB
+expect_err "no tenant 'team'"
+# An option is named as it was written, wherever it stands.
+for bad in --mode --mode=share --vran; do
+    try "$softslice" set team vram=1GiB "$bad" share
+    expect_refusal "unknown or ambiguous option '$bad'"
+done
+try "$softslice" set team vram=1GiB --device
+expect_refusal "option '--device' needs a value"
+try "$softslice" set team vram=1GiB -d
+expect_refusal "option '-d' needs a value"
 
 # Nobody there.
 try "$softslice" set team vram=1GiB
