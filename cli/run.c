@@ -11,21 +11,22 @@
 #include "softslice/ledger.h"
 
 /* The options that are settings, in the order of `settings`. */
-enum { OPTION_VRAM, OPTION_COMPUTE, OPTION_WEIGHT, OPTION_TENANT, OPTION_CONFIG, SETTINGS };
+enum { OPTION_VRAM, OPTION_COMPUTE, OPTION_WEIGHT, OPTION_MODE, OPTION_TENANT, OPTION_CONFIG, SETTINGS };
 
 static const struct {
     const char *option, *variable;
     bool list; /* given more than once, it is one list */
 } settings[SETTINGS] = {
     [OPTION_VRAM] = {"--vram", "SOFTSLICE_VRAM", true},        [OPTION_COMPUTE] = {"--compute", "SOFTSLICE_COMPUTE", true},
-    [OPTION_WEIGHT] = {"--weight", "SOFTSLICE_WEIGHT", false}, [OPTION_TENANT] = {"--tenant", "SOFTSLICE_TENANT", false},
-    [OPTION_CONFIG] = {"--config", "SOFTSLICE_CONFIG", false},
+    [OPTION_WEIGHT] = {"--weight", "SOFTSLICE_WEIGHT", false}, [OPTION_MODE] = {"--mode", "SOFTSLICE_MODE", false},
+    [OPTION_TENANT] = {"--tenant", "SOFTSLICE_TENANT", false}, [OPTION_CONFIG] = {"--config", "SOFTSLICE_CONFIG", false},
 };
 
 static const struct option options[] = {
     {"vram", required_argument, NULL, OPTION_VRAM},
     {"compute", required_argument, NULL, OPTION_COMPUTE},
     {"weight", required_argument, NULL, OPTION_WEIGHT},
+    {"mode", required_argument, NULL, OPTION_MODE},
     {"tenant", required_argument, NULL, OPTION_TENANT},
     {"config", required_argument, NULL, OPTION_CONFIG},
     {"library", required_argument, NULL, 'l'},
@@ -230,14 +231,14 @@ static int run(int argc, char **argv, struct cli_error *error)
 const struct command command_run = {
     .name = "run",
     .summary = "start a program under a VRAM budget, a share of GPU time, or both",
-    .usage = "run [--vram SIZE] [--compute SHARE] [--weight N] [--tenant NAME] [--config FILE] [--library PATH] [--] PROGRAM "
-             "[ARGUMENT...]",
+    .usage = "run [--vram SIZE] [--compute SHARE] [--weight N] [--mode MODE] [--tenant NAME] [--config FILE] [--library PATH] "
+             "[--] PROGRAM [ARGUMENT...]",
     .help = "Start PROGRAM with " CLI_LIBRARY " preloaded. Everything is checked before it starts.\n"
             "\n"
             "    --vram SIZE      VRAM budget: 20GiB, 512MiB, 25%, or per device 0=20GiB,GPU-<uuid>=25%\n"
-            "    --compute SHARE  share of GPU time: 30%, or per device 0=30%; at most that, unless\n"
-            "                     SOFTSLICE_MODE=share lends idle time\n"
+            "    --compute SHARE  share of GPU time: 30%, or per device 0=30%\n"
             "    --weight N       1 to 10000: contended GPU time is divided by it; no limit\n"
+            "    --mode MODE      cap: never above the share; share: idle time is lent (cap)\n"
             "    --tenant NAME    share the budget with all that run under this name; without it, this command and what\n"
             "                     it starts are a tenant of their own\n"
             "    --config FILE    ini file with settings: softslice.ini(5)\n"

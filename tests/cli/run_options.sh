@@ -26,7 +26,17 @@ for bad in .hidden a/b 'a b' "$(printf '%064d' 0)"; do
     expect_refusal "--tenant='.*'"
 done
 
-for option in --vram --compute --weight --tenant --config; do
+for bad in 1 capped; do
+    try "$softslice" run "--mode=$bad" --compute 30% -- echo started
+    expect_refusal "--mode='$bad'"
+done
+try env SOFTSLICE_MODE=cap "$softslice" run --mode share --compute 30% -- printenv SOFTSLICE_MODE
+expect_status 0
+expect_out '^share$'
+try "$softslice" run --mode share -- echo started
+expect_refusal 'no limit is set'
+
+for option in --vram --compute --weight --mode --tenant --config; do
     try "$softslice" run "$option=" -- echo started
     expect_refusal "$option: the value is empty"
     try "$softslice" run "$option"
@@ -39,7 +49,7 @@ expect_refusal 'two limits for all devices'
 try "$softslice" run --vram 0=1GiB --vram 1=2GiB -- printenv SOFTSLICE_VRAM
 expect_status 0
 expect_out '^0=1GiB,1=2GiB$'
-for option in --weight --tenant --config; do
+for option in --weight --mode --tenant --config; do
     try "$softslice" run "$option" 1 "$option" 1 -- echo started
     expect_refusal "$option is given twice"
 done
