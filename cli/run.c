@@ -127,6 +127,18 @@ static int bad_config(const struct request *request, const struct config *config
     return cli_fail(error, -1, "%s", config->error);
 }
 
+/* A share holds in processes that were started with one. */
+static void check_share(const struct config *config, int directory)
+{
+    static struct ledger_view view;
+
+    if (config->tenant_named && !config_arms_compute(config) && ledger_read(directory, config->tenant, &view) == 0 &&
+        view.arms & LEDGER_ARMS_COMPUTE)
+        cli_warn("tenant '%s' has a share of GPU time or a weight, which does not hold for this program: start it with one too "
+                 "(--compute 30%%)",
+                 config->tenant);
+}
+
 static int check_state(const struct config *config, struct cli_error *error)
 {
     static struct ledger ledger;
@@ -139,6 +151,7 @@ static int check_state(const struct config *config, struct cli_error *error)
     if (!(config->tenant_named && faccessat(directory, config->tenant, F_OK, AT_EACCESS) == 0) &&
         faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) < 0)
         return cli_fail(error, -1, "state directory %s: cannot write: %s", path, strerror(errno));
+    check_share(config, directory);
     return 0;
 }
 

@@ -85,6 +85,32 @@ if [ "$(id -u)" = 0 ]; then
     expect_one_warning "$TEST_TMP/dynamic is setuid"
 fi
 
+# A tenant's share does not hold for who is started without one.
+begin --tenant team --compute 30%
+for options in '' '--vram 1GiB'; do
+    # shellcheck disable=SC2086  # are several words, or none
+    try "$softslice" run --tenant team $options -- sh -c 'exit 7'
+    expect_status 7
+    expect_one_warning "tenant 'team' has a share.*does not hold for this program.*--compute 30%"
+done
+for options in '--compute 30%' '--weight 5'; do
+    # shellcheck disable=SC2086  # are two words
+    try "$softslice" run --tenant team $options -- sh -c 'exit 7'
+    expect_status 7
+    expect_quiet
+done
+try env CUDA_DEVICE_SM_LIMIT=30 "$softslice" run --tenant team -- true
+expect_quiet
+try "$softslice" run --tenant other -- true
+expect_quiet
+end
+try "$softslice" run --tenant team -- true
+expect_quiet
+begin --tenant team --vram 1GiB
+try "$softslice" run --tenant team -- true
+expect_quiet
+end
+
 # No driver. A machine that has one in the loader's own path has it here too.
 if ! /sbin/ldconfig -p | grep -q 'libcuda\.so\.1 '; then
     try env -u LD_LIBRARY_PATH "$softslice" run --vram 1GiB -- sh -c 'exit 5'
