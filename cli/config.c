@@ -30,13 +30,59 @@ static void print_setting(const char *name, const char *value, const char *origi
     printf("%-11s %-24s %s\n", name, value, origin);
 }
 
+/* The one that `device` is held to; two, where the process's own and the admin's are the same. */
+static bool decides(const struct config *config, enum config_key key, const struct config_rule *rule,
+                    const struct config_device *device)
+{
+    const struct config_rule *own, *admin;
+    uint64_t most = 0, allowed = 0;
+
+    if (key == CONFIG_VRAM) {
+        most = config_vram_own(config, device, &own);
+        allowed = config_vram_admin(config, device, &admin);
+    } else {
+        most = config_compute_own(config, device, &own);
+        allowed = config_compute_admin(config, device, &admin);
+    }
+    return (rule == own && most <= allowed) || (rule == admin && allowed <= most);
+}
+
+/* Whether there can be a GPU that is held to it: one that a rule names, or another. A percentage is the smaller one of a small GPU, and bytes of a
+ * large one. */
+static bool counts(const struct config *config, enum config_key key, const struct config_rules *rules,
+                   const struct config_rule *rule)
+{
+    static const uint64_t sizes[] = {UINT64_C(1) << 20, UINT64_C(1) << 50};
+
+    for (unsigned i = 0; i <= rules->count; i++) {
+        const struct units_device *named = i < rules->count ? &rules->rule[i].device : NULL;
+        struct config_device device = {.ordinal = -1};
+
+        if (named && named->kind == UNITS_DEVICE_ORDINAL)
+            device.ordinal = (int)named->ordinal;
+        if (named && named->kind == UNITS_DEVICE_UUID)
+            memcpy(device.uuid, named->uuid, sizeof(device.uuid));
+        for (unsigned j = 0; j < sizeof(sizes) / sizeof(*sizes); j++) {
+            device.physical = sizes[j];
+            if (decides(config, key, rule, &device))
+                return true;
+        }
+    }
+    return false;
+}
+
 static void print_limits(const struct config *config, enum config_key key, const struct config_rules *rules)
 {
     char value[2 * UNITS_TEXT_MAX], origin[ORIGIN_MAX];
 
-    for (unsigned i = 0; i < rules->count; i++)
-        print_setting(i ? "" : config_keys[key].key, config_rule_value(&rules->rule[i], value, sizeof(value)),
-                      config_rule_origin(config, key, &rules->rule[i], origin, sizeof(origin)));
+    for (unsigned i = 0; i < rules->count; i++) {
+        const struct config_rule *rule = &rules->rule[i];
+        size_t length = strlen(config_rule_origin(config, key, rule, origin, sizeof(origin)));
+
+        if (!counts(config, key, rules, rule))
+            snprintf(origin + length, sizeof(origin) - length, ", does not count");
+        print_setting(i ? "" : config_keys[key].key, config_rule_value(rule, value, sizeof(value)), origin);
+    }
     if (rules->count == 0)
         print_setting(config_keys[key].key, config_keys[key].fallback, "default");
 }
@@ -93,7 +139,8 @@ const struct command command_config = {
     .usage = "config",
     .help = "Print what a program that is started from here would be given: each setting, its value, and the variable or the\n"
             "line of a file that said it. Where several sources give a limit, each has a line: they combine by the minimum,\n"
-            "but a variable stands in for the user's file, and a limit for one device or tenant for the one for all.\n"
+            "but a variable stands in for the user's file, and a limit for one device or tenant for the one for all. One that no\n"
+            "GPU can be held to for that is said not to count.\n"
             "\n"
             "Exit status: 0; 1 if a setting is bad, which is then told; 125 if used wrongly.\n",
     .run = run,
