@@ -122,6 +122,14 @@ static inline bool observe_counts_vram(const struct observe_tenant *tenant)
 bool observe_rate(const struct observe *before, const struct observe *now, const struct observe_tenant *tenant, unsigned device,
                   double *busy, double *throttled);
 
+/* What a device's contended time is divided by: the weight that somebody set, else the share in percent. */
+static inline unsigned observe_weight(const struct ledger_device_state *state)
+{
+    unsigned percent = (state->share + 50) / 100;
+
+    return state->weight ? state->weight : percent ? percent : 1;
+}
+
 /* The GPU of `seen` with that UUID, or NULL. */
 const struct observe_gpu *observe_find_gpu(const struct observe *seen, const uint8_t uuid[16]);
 

@@ -164,8 +164,7 @@ static void fill_compute(struct row *row, const struct observe *before, const st
     unsigned share = tenant->view.device[device].share;
     double busy, throttled;
 
-    if (tenant->view.device[device].weight)
-        snprintf(row->cell[WEIGHT], CELL, "%u", tenant->view.device[device].weight);
+    snprintf(row->cell[WEIGHT], CELL, "%u", observe_weight(&tenant->view.device[device]));
     snprintf(row->cell[SHARE], CELL, "%.*f%%", share % 10 ? 2 : share % 100 ? 1 : 0, share / 100.0);
     if (!before || !observe_rate(before, seen, tenant, device, &busy, &throttled))
         return;

@@ -72,14 +72,14 @@ static void print_row(const struct top_row *row)
     top_state_text(state, row->state, ",");
     for (char *c = state; *c; c++)
         *c = *c == ' ' ? '_' : *c;
-    printf(
-        "%-24s %-40s %9s %14s %14s %14s %7s %10s %8s %6s %8s %6s %s %s\n", text_word(name, row->tenant->name),
-        row->gpu ? row->gpu->uuid_text : "-", number(text[0], row->known >> TOP_PROCESSES & 1, row->tenant->view.members),
-        number(text[1], has, device->current), limit_text(text[2], row), number(text[3], has, device->peak),
-        percent(text[4], row->known >> TOP_BUSY & 1, row->busy), percent(text[5], row->known >> TOP_THROTTLED & 1, row->throttled),
-        percent(text[6], compute, (double)device->share / SHARE_WHOLE),
-        number(text[7], row->known >> TOP_WEIGHT & 1, device->weight), number(text[8], has, device->events[LEDGER_EVENT_REFUSED]),
-        number(text[9], row->known >> TOP_NEW & 1, row->refused), state, text_word(directory, row->tenant->directory));
+    printf("%-24s %-40s %9s %14s %14s %14s %7s %10s %8s %6s %8s %6s %s %s\n", text_word(name, row->tenant->name),
+           row->gpu ? row->gpu->uuid_text : "-", number(text[0], row->known >> TOP_PROCESSES & 1, row->tenant->view.members),
+           number(text[1], has, device->current), limit_text(text[2], row), number(text[3], has, device->peak),
+           percent(text[4], row->known >> TOP_BUSY & 1, row->busy),
+           percent(text[5], row->known >> TOP_THROTTLED & 1, row->throttled),
+           percent(text[6], compute, (double)device->share / SHARE_WHOLE),
+           number(text[7], compute && device->weight, device->weight), number(text[8], has, device->events[LEDGER_EVENT_REFUSED]),
+           number(text[9], row->known >> TOP_NEW & 1, row->refused), state, text_word(directory, row->tenant->directory));
 }
 
 static void print_block(const struct top *top)

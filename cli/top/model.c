@@ -134,8 +134,7 @@ static void take_device(struct top_row *row, unsigned device, const struct ledge
     row->known |= KNOWN(TOP_GPU);
     if (observe_counts_vram(row->tenant))
         row->known |= KNOWN(TOP_CURRENT) | KNOWN(TOP_LIMIT) | KNOWN(TOP_PEAK) | KNOWN(TOP_REFUSED);
-    row->known |= row->device->compute ? KNOWN(TOP_COMPUTE) : 0;
-    row->known |= row->device->compute && row->device->weight ? KNOWN(TOP_WEIGHT) : 0;
+    row->known |= row->device->compute ? KNOWN(TOP_COMPUTE) | KNOWN(TOP_WEIGHT) : 0;
     take_rates(row, before, elapsed);
     take_states(row, device);
 }
@@ -340,7 +339,7 @@ static int compare_key(enum top_key key, const struct top_row *a, const struct t
     case TOP_COMPUTE:
         return compare_words(y->share, x->share);
     case TOP_WEIGHT:
-        return compare_words(y->weight, x->weight);
+        return compare_words(observe_weight(y), observe_weight(x));
     case TOP_REFUSED:
         return compare_words(y->events[LEDGER_EVENT_REFUSED], x->events[LEDGER_EVENT_REFUSED]);
     case TOP_NEW:

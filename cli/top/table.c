@@ -115,7 +115,7 @@ static void figure(char text[TEXT_FIGURE], enum kind kind, const struct top_row 
     else if (kind == COMPUTE && knows(row, TOP_COMPUTE))
         share_text(text, row->device->share);
     else if (kind == WEIGHT && knows(row, TOP_WEIGHT))
-        count_text(text, row->device->weight);
+        count_text(text, observe_weight(row->device));
     else if (kind == REFUSED && knows(row, TOP_REFUSED))
         refused_text(text, row);
 }
@@ -196,7 +196,7 @@ static void measure(const struct top_model *model, int longest[KINDS], bool *wei
         int length = (int)strlen(top_gpu_text(gpu, model->row[i].gpu));
 
         longest[GPU] = length > longest[GPU] ? length : longest[GPU];
-        *weights |= knows(&model->row[i], TOP_WEIGHT);
+        *weights |= knows(&model->row[i], TOP_WEIGHT) && model->row[i].device->weight;
         for (unsigned j = 0; j < sizeof(texts) / sizeof(*texts); j++) {
             wchar_t text[TEXT_MAX];
 

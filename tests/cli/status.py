@@ -324,14 +324,16 @@ def others():
 
 
 def weights():
-    """A weight has a column where there is one, and each table says in which directory its tenants are."""
+    """Weights have a column where there is one, those that follow from shares too, and each table says in which directory its tenants are."""
     check("WEIGHT" not in status("--all"), "no weight, no column")
     other = os.path.join(TMP, "other")
     os.mkdir(other)
-    with holding(["--tenant", "heavy", "--weight", "300"], "take:0:1234567"):
+    with holding(["--tenant", "heavy", "--weight", "300"], "take:0:1234567"), holding(["--tenant", "capped", "--compute", "20%"], "take:0:1234567"), \
+            holding(["--tenant", "slight", "--compute", "0.3%"], "take:0:1234567"), holding(["--tenant", "free", "--vram", "1GiB"], "take:0:1234567"):
         table = status("--members", "--state-dir", STATE, "--state-dir", other, "--interval", "0")
-    rows = [row for row in rows_of(table, "TENANT  GPU") if row[0] == "heavy"]
-    check("REFUSED  WEIGHT\n" in table and rows and all(row[-1] == "300" for row in rows), table)
+    rows = {row[0]: row[-1] for row in rows_of(table, "TENANT  GPU")}
+    weights_of = {"heavy": "300", "capped": "20", "slight": "1", "free": "-"}
+    check("REFUSED  WEIGHT\n" in table and {name: rows.get(name) for name in weights_of} == weights_of, table)
     check(table.split("\n").count(STATE) == 2, "the directory, in the tables of tenants and of processes", table)
 
 

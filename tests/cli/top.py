@@ -204,6 +204,16 @@ def resizes(terminal):
     terminal.until(lambda screen: re.search(r"^.>alpha.*19\.50", screen, re.M), "rows after many sizes")
 
 
+def weighs(terminal, tenants):
+    terminal.resize(200, 24)
+    check("WEIGHT" not in terminal.until("PEAK"), "no weight, no column")
+    tenants("compute", "beta", 0, 5000, 300)
+    screen = terminal.until("WEIGHT")
+    check(re.search(r" 30% +30 ", row(screen, "alpha")) and re.search(r" 50% +300 ", row(screen, "beta")), "weights", screen)
+    terminal.resize(80, 24)
+    terminal.until(lambda screen: "WEIGHT" not in screen, "as before")
+
+
 def many(terminal, tenants):
     for i in range(200):
         tenants("join", "many-%03d" % i, i % 2, GIB)
@@ -480,6 +490,7 @@ def main():
         pages(terminal, tenants)
         pauses(terminal, tenants)
         resizes(terminal)
+        weighs(terminal, tenants)
         many(terminal, tenants)
         hostile(terminal, tenants)
         one_tenant(terminal, tenants)

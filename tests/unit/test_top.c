@@ -181,13 +181,14 @@ Test(top, sorts_by_every_key)
     } cases[] = {{TOP_TENANT, "abcd", "dcba"},    {TOP_CURRENT, "bcad", "acbd"}, {TOP_LIMIT, "acbd", "bcad"},
                  {TOP_PEAK, "bcad", "acbd"},      {TOP_REFUSED, "cabd", "abcd"}, {TOP_COMPUTE, "bacd", "cabd"},
                  {TOP_PROCESSES, "cabd", "abcd"}, {TOP_STATE, "dbac", "acbd"},   {TOP_GPU, "acbd", "bacd"},
-                 {TOP_WEIGHT, "abcd", "abcd"},    {TOP_BUSY, "abcd", "abcd"}};
+                 {TOP_WEIGHT, "cbad", "abcd"},    {TOP_BUSY, "abcd", "abcd"}};
 
     add(&before, "a", 0, 10, LEDGER_NO_LIMIT);
     add(&before, "b", 1, 30, 31)->share = 5000;
     add(&before, "c", 0, 20, 100)->events[LEDGER_EVENT_REFUSED] = 7;
     add(&before, "d", 0, 40, 100);
     tenants[0][2].view.device[0].share = 1000;
+    tenants[0][2].view.device[0].weight = 400; /* the others' is their share */
     tenants[0][2].view.members = 9;
     tenants[0][3].problem = -1; /* nothing is known of it: last in either direction, but for its state and name */
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
