@@ -66,8 +66,11 @@ class Terminal:
         self.tmux("send-keys", "-t", "test", "-l", text)
 
     def screen(self, escapes=False):
-        """Its lines, without blanks at their ends."""
-        text = self.tmux("capture-pane", "-p", "-t", "test", *(["-e"] if escapes else []))
+        """Its lines, without blanks at their ends. One that is just being drawn is not the same twice."""
+        before, text = None, ""
+        while text != before:
+            time.sleep(0.01 if text else 0)
+            before, text = text, self.tmux("capture-pane", "-p", "-t", "test", *(["-e"] if escapes else []))
         return "\n".join(line.rstrip() for line in text.split("\n"))
 
     def until(self, what, words=None):
