@@ -40,6 +40,10 @@ void cli_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* One line "softslice: ..." on stderr: `kind` and `text`, without their control characters. */
 void cli_say(const char *kind, const char *text);
 
+/* What an error of the configuration says behind the variable that it begins with ("='x': not a size"); NULL: it begins with something else. For
+ * those who were given the setting in another way. */
+const char *cli_after_variable(const char *text, const char *variable);
+
 struct option;
 
 /* getopt_long() without its own messages. -1 at the end, '?' with *error set for what is no option. `command` is NULL in a program that is none of

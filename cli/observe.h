@@ -125,9 +125,7 @@ bool observe_rate(const struct observe *before, const struct observe *now, const
 /* What a device's contended time is divided by: the weight that somebody set, else the share in percent. */
 static inline unsigned observe_weight(const struct ledger_device_state *state)
 {
-    unsigned percent = (state->share + 50) / 100;
-
-    return state->weight ? state->weight : percent ? percent : 1;
+    return state->weight ? state->weight : share_weight(state->share);
 }
 
 /* The GPU of `seen` with that UUID, or NULL. */

@@ -119,10 +119,10 @@ static int set_environment(const struct request *request, struct cli_error *erro
 static int bad_config(const struct request *request, const struct config *config, struct cli_error *error)
 {
     for (unsigned i = 0; i < SETTINGS; i++) {
-        size_t length = strlen(settings[i].variable);
+        const char *rest = cli_after_variable(config->error, settings[i].variable);
 
-        if (request->value[i] && strncmp(config->error, settings[i].variable, length) == 0 && strchr("=:", config->error[length]))
-            return cli_fail(error, -1, "%s%s", settings[i].option, config->error + length);
+        if (request->value[i] && rest)
+            return cli_fail(error, -1, "%s%s", settings[i].option, rest);
     }
     return cli_fail(error, -1, "%s", config->error);
 }

@@ -40,6 +40,13 @@ void cli_warn(const char *format, ...)
     cli_say("warning: ", text);
 }
 
+const char *cli_after_variable(const char *text, const char *variable)
+{
+    size_t length = strlen(variable);
+
+    return strncmp(text, variable, length) == 0 && text[length] && strchr("=:", text[length]) ? text + length : NULL;
+}
+
 int cli_option(int argc, char **argv, const char *letters, const struct option *options, const char *command,
                struct cli_error *error)
 {

@@ -157,14 +157,14 @@ static const char *get_variable(void *context, const char *name)
 /* The tenant is the argument, whatever the variable of that meaning says. */
 static int load(const struct set_request *request, struct config *config, struct cli_error *error)
 {
-    static const char variable[] = "SOFTSLICE_TENANT=";
     struct config_input input = {
         .getenv = get_variable, .context = (void *)(uintptr_t)request->tenant, .admin_file = CONFIG_ADMIN_FILE};
 
     if (config_load(config, &input) == 0)
         return 0;
-    if (strncmp(config->error, variable, sizeof(variable) - 1) == 0)
-        return cli_fail(error, -1, "set: tenant=%s", config->error + sizeof(variable) - 1);
+    const char *rest = cli_after_variable(config->error, "SOFTSLICE_TENANT");
+    if (rest)
+        return cli_fail(error, -1, "set: tenant%s", rest);
     return cli_fail(error, -1, "%s", config->error);
 }
 

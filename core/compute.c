@@ -104,9 +104,7 @@ uint32_t compute_weight(const struct quota *quota, unsigned device)
 
     if (!weight)
         weight = quota->weight;
-    if (!weight) {
-        weight = (tenant_share(quota, device) + 50) / 100;
-        weight = weight ? weight : 1;
-    }
+    if (!weight)
+        weight = share_weight(tenant_share(quota, device));
     return quota->weight_admin ? min(weight, quota->weight_admin) : weight;
 }

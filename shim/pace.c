@@ -35,7 +35,7 @@ struct share pace_share(struct membership *m, int device)
     uint32_t rate = compute_share(&m->quota, (unsigned)device);
     uint64_t waited = __atomic_load_n(&process_paces()->turn.waited, __ATOMIC_RELAXED);
 
-    /* Who waited for its turn was not idle: what it earned meanwhile is not lost to it. */
+    /* Who waited for its turn, or while others had slices of it, was not idle: what it earned meanwhile is not lost to it. */
     if (waited > PACE_WAITED)
         waited = PACE_WAITED;
     return (struct share){.account = ledger_account(&m->quota.ledger, (unsigned)d->index),
@@ -173,6 +173,7 @@ static uint64_t charge(struct membership *m, struct paces *paces, int device, ui
         return 0;
     struct turn_claim claim = {.used = share_claim(&share, from, until, now), .from = from, .work = work};
     uint64_t theirs = turn_theirs(paces, device, &claim, now);
+    /* All of it: how long a turn was held is what its peers see, and hold against what it says. */
     turn_used(paces, device, claim.used);
     if (theirs)
         share_return(&share, theirs);

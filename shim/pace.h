@@ -22,7 +22,7 @@
 #define PACE_STRAYS  8                   /* marks of streams that are gone: as many, whatever is launched */
 #define PACE_LONG    (4 * PACE_MARK_NS)  /* of what takes so long, one */
 #define PACE_BURST   UINT64_C(8000000)   /* GPU time that an idle tenant may use at once */
-#define PACE_WAITED  UINT64_C(200000000) /* of the time that a turn was waited for, what counts as earning */
+#define PACE_WAITED  UINT64_C(200000000) /* of turn.waited, what counts as earning */
 
 struct flow {
     uint64_t key;   /* the stream; 0: free. See flow_key() */

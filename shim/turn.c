@@ -128,14 +128,23 @@ static void count_others(const struct paces *paces, struct turn *turn, uint64_t 
 /* Lock held. */
 static void release(struct paces *paces, struct turn *turn, uint64_t now)
 {
+    turn->held = turn->going = turn->lost = false;
     count_others(paces, turn, now);
     for (unsigned i = 0; i < TURNS_DEVICES; i++)
         if (turn->devices >> i & 1)
             turns_release(&turn->turns, UINT64_C(1) << i, now, __atomic_exchange_n(&turn->used[i], 0, __ATOMIC_RELAXED));
     turn->devices = 0;
-    turn->held = turn->going = turn->lost = false;
-    for (unsigned i = 0; i < TURNS_DEVICES; i++)
-        __atomic_store_n(&turn->crowd[i], 0, __ATOMIC_RELAXED);
+}
+
+/* What is demanded of the turn that is held. Lock held. */
+static struct turns_demand demand_of(const struct paces *paces, struct turn *turn, uint64_t now)
+{
+    struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
+
+    count_others(paces, turn, now);
+    turn->lost = demand.lost;
+    turn->contended = demand.wanted;
+    return demand;
 }
 
 /* The launches are to ask again; it goes when nothing is in flight. Lock held. */
@@ -174,14 +183,9 @@ bool turn_ask(struct membership *m, struct paces *paces, int device, uint64_t no
         release(paces, turn, now);
     uint64_t devices = devices_of(m, paces, device, now);
     if (turn->held && !(devices & ~turn->devices)) {
-        struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
-
-        count_others(paces, turn, now);
-        turn->lost = demand.lost;
-        if (demand.must_go)
+        if (demand_of(paces, turn, now).must_go)
             go(paces, turn, now);
         mine = turn->held && !turn->going;
-        turn->contended = demand.wanted;
     } else if (turn->going) {
         mine = false;
         wait->until = now + DRAIN_NS; /* or when what is in flight should be done, which the caller knows */
@@ -353,11 +357,8 @@ uint64_t turn_tick(struct membership *m, struct paces *paces, uint64_t now)
     }
     lock_take(&turn->lock);
     if (turn->held) {
-        struct turns_demand demand = turns_demand(&turn->turns, turn->devices, now);
+        struct turns_demand demand = demand_of(paces, turn, now);
 
-        count_others(paces, turn, now);
-        turn->lost = demand.lost;
-        turn->contended = demand.wanted;
         if (demand.must_go)
             go(paces, turn, now);
         else if (drained(paces) && !turn->idle)

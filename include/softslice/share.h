@@ -79,6 +79,14 @@ void share_throttled(struct share *share, uint64_t from, uint64_t until);
 /* The tenant has work now. Claims and waits say so by themselves. */
 void share_period(struct share *share, uint64_t now);
 
+/* What a share in hundredths of a percent weighs where nobody set a weight: its percentage, at least 1. */
+static inline uint32_t share_weight(uint32_t share)
+{
+    uint32_t percent = (share + 50) / 100;
+
+    return percent ? percent : 1;
+}
+
 /* Add to a counter of the account; it stays at the largest number. */
 void share_count(uint64_t *counter, uint64_t amount);
 

@@ -138,11 +138,6 @@ Test(turns_faults, a_stalled_holder_is_passed)
 
 /* ---- work that takes longer than a turn can be kept */
 
-static void pass_time(uint64_t ns)
-{
-    sim_now += ns;
-}
-
 static void a_long_kernel_loses_its_turn(void)
 {
     struct turns_demand demand;
@@ -150,12 +145,12 @@ static void a_long_kernel_loses_its_turn(void)
 
     for (unsigned i = 0; i < 2; i++)
         sim_join(i, 100);
-    pass_time(SIM_S);
+    sim_now += SIM_S;
     for (unsigned i = 0; i < 2; i++)
         turns_look(&sim[i].turns, sim_now);
     cr_assert(turns_ask(&sim[0].turns, 1, sim_now).mine);
     do {
-        pass_time(2 * SIM_MS);
+        sim_now += 2 * SIM_MS;
         cr_assert(sim_now < 1002 * SIM_S, "nobody else is let in");
         second = turns_ask(&sim[1].turns, 1, sim_now).mine;
         demand = turns_demand(&sim[0].turns, 1, sim_now);
@@ -174,7 +169,7 @@ Test(turns_faults, who_lost_a_turn_and_its_neighbour_know_that_they_are_two)
         cr_assert_eq(turns_crowd(&sim[0].turns, 0), 1);
         turns_demand(&sim[1].turns, 1, sim_now);
         cr_assert_eq(turns_crowd(&sim[1].turns, 0), 1);
-        pass_time(2 * SIM_MS);
+        sim_now += 2 * SIM_MS;
     }
     turns_release(&sim[0].turns, 1, sim_now, 0);
     turns_demand(&sim[1].turns, 1, sim_now);
@@ -186,7 +181,7 @@ Test(turns_faults, who_lost_a_turn_and_stops_is_not_counted_for_long)
     a_long_kernel_loses_its_turn();
     turns_demand(&sim[0].turns, 1, sim_now);
     for (unsigned i = 0; i < 6; i++) {
-        pass_time(2 * SIM_MS);
+        sim_now += 2 * SIM_MS;
         turns_demand(&sim[1].turns, 1, sim_now);
     }
     cr_assert_eq(turns_crowd(&sim[1].turns, 0), 0);

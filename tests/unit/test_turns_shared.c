@@ -244,6 +244,16 @@ static void goes_on(unsigned index, uint64_t ns)
     }
 }
 
+/* The second one holds the first device for longer than its time: the first one has the other device, and waits. */
+static void the_first_has_a_part(void)
+{
+    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    goes_on(1, TURNS_QUANTUM);
+    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
+    cr_assert_geq(state_of(0, 1), TURNS_HELD);
+}
+
 /* What is had in vain is not kept from others for longer than a quantum, and half of one where the rest is about to come. */
 Test(turns_shared, a_part_is_given_back)
 {
@@ -271,11 +281,7 @@ Test(turns_shared, a_part_is_given_back_when_another_comes_between)
 {
     three_on_two();
     turns_store(&sim[2].turns.room->mine[0].entry->rank, TURNS_WORD_RANK, turns_rank_of(180 * SIM_MS, 100));
-    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
-    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
-    goes_on(1, TURNS_QUANTUM);
-    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
-    cr_assert_geq(state_of(0, 1), TURNS_HELD);
+    the_first_has_a_part();
     for (unsigned i = 0; i < 2; i++) {
         goes_on(1, SIM_MS);
         cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
@@ -296,11 +302,7 @@ Test(turns_shared, a_part_is_not_held_against_the_turn)
 {
     three_on_two();
     turns_store(&sim[2].turns.room->mine[1].entry->rank, TURNS_WORD_RANK, turns_rank_of(199 * SIM_MS, 100));
-    cr_assert(turns_ask(&sim[1].turns, 1, sim_now).mine);
-    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
-    goes_on(1, TURNS_QUANTUM);
-    cr_assert(!turns_ask(&sim[0].turns, 3, sim_now).mine);
-    cr_assert_geq(state_of(0, 1), TURNS_HELD);
+    the_first_has_a_part();
     for (unsigned i = 0; i < TURNS_QUANTUM / SIM_MS + 1; i++) {
         cr_assert(!turns_ask(&sim[2].turns, 2, sim_now).mine);
         goes_on(1, SIM_MS);
