@@ -5,7 +5,8 @@
  *                           LIVE blocks of 2 MiB; medians of rounds, each step timed over many blocks
  *   core visit LIVE         what `softslice explain` does to a process with LIVE records: ms of a visit of all; then of a free and an allocation, without and
  *                           with visits one after the other in another thread: ns at the median and at 99.9 %, and us of the longest
- *   core memory             ns of one dependent random read in 64 MiB: what one trip to memory costs on this machine */
+ *   core machine            ns of one dependent random read in 64 MiB, and of one atomic addition that nobody contends: what a trip to memory and the
+ *                           least that is exact among threads cost on this machine, now */
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -195,12 +196,13 @@ static int visit(size_t live)
     return sum == 0;
 }
 
-static int memory(void)
+static int machine(void)
 {
     const size_t size = 64 << 20;
     const volatile unsigned char *bytes = map(size);
     uint64_t seed = 88172645463325252u, depends = 0;
-    double ns[ROUNDS];
+    double ns[ROUNDS], locked[ROUNDS];
+    uint64_t word = 0;
 
     memset((void *)(uintptr_t)bytes, 0, size);
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -209,8 +211,12 @@ static int memory(void)
         for (unsigned i = 0; i < BLOCKS; i++)
             depends = bytes[(bench_random(&seed) + depends) % size];
         ns[round] = (bench_now() - start) / BLOCKS;
+        start = bench_now();
+        for (unsigned i = 0; i < BLOCKS; i++)
+            __atomic_fetch_add(&word, 1, __ATOMIC_RELAXED);
+        locked[round] = (bench_now() - start) / BLOCKS;
     }
-    printf("%.1f\n", bench_quantile(ns, ROUNDS, 0.5));
+    printf("%.1f\t%.1f\n", bench_quantile(ns, ROUNDS, 0.5), bench_quantile(locked, ROUNDS, 0.5));
     return 0;
 }
 
@@ -218,10 +224,10 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "steps"))
         return steps(strtoul(argv[2], NULL, 0));
-    if (argc == 2 && !strcmp(argv[1], "memory"))
-        return memory();
+    if (argc == 2 && !strcmp(argv[1], "machine"))
+        return machine();
     if (argc == 3 && !strcmp(argv[1], "visit"))
         return visit(strtoul(argv[2], NULL, 0));
-    fprintf(stderr, "usage: core steps LIVE | core visit LIVE | core memory\n");
+    fprintf(stderr, "usage: core steps LIVE | core visit LIVE | core machine\n");
     return 2;
 }
