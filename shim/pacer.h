@@ -7,7 +7,7 @@
 #include "pace.h"
 
 #define PACER_TICK_NS  UINT64_C(5000000)  /* between two looks while there is work: see ASKED_NS, too */
-#define PACER_ALONE_NS UINT64_C(12000000) /* where nobody else waits for the GPU: a tick takes some 20 to 35 us of a core */
+#define PACER_ALONE_NS UINT64_C(16000000) /* where nobody else waits for the GPU: a tick takes some 20 to 45 us of a core */
 
 /* There is work. */
 void pacer_wake(struct membership *membership, struct paces *paces);
