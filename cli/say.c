@@ -47,6 +47,19 @@ const char *cli_after_variable(const char *text, const char *variable)
     return strncmp(text, variable, length) == 0 && text[length] && strchr("=:", text[length]) ? text + length : NULL;
 }
 
+/* Whether getopt_long() refused `typed`, a long option, for the value that it was given: it tells so by the option's own letter. */
+static bool has_a_value_too_many(const char *typed, const struct option *options)
+{
+    const char *value = strncmp(typed, "--", 2) == 0 ? strchr(typed, '=') : NULL;
+
+    for (; value && options->name; options++) {
+        if (options->val == optopt && options->has_arg == no_argument &&
+            strncmp(options->name, typed + 2, (size_t)(value - typed) - 2) == 0)
+            return true;
+    }
+    return false;
+}
+
 int cli_option(int argc, char **argv, const char *letters, const struct option *options, const char *command,
                struct cli_error *error)
 {
@@ -58,7 +71,10 @@ int cli_option(int argc, char **argv, const char *letters, const struct option *
     opterr = 0;
     option = getopt_long(argc, argv, letters, options, NULL);
     typed = argv[optind - 1]; /* if it is a long one: arguments before it are behind it now */
-    if (option == '?' && optopt > 0 && optopt < 256)
+    if (option == '?' && optopt && has_a_value_too_many(typed, options))
+        cli_fail(error, CLI_FAILED, "%s%soption '%.*s' takes no value: see %s%s%s", who, colon, (int)strcspn(typed, "="), typed,
+                 see, who, end);
+    else if (option == '?' && optopt > 0 && optopt < 256)
         cli_fail(error, CLI_FAILED, "%s%sunknown option '-%c': see %s%s%s", who, colon, optopt, see, who, end);
     else if (option == '?')
         cli_fail(error, CLI_FAILED, "%s%sunknown or ambiguous option '%s': see %s%s%s", who, colon, typed, see, who, end);

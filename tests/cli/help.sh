@@ -52,6 +52,11 @@ for key in $(sed -nE 's/.*strcmp\(key, "([a-z_]+)"\).*/\1/p' plugin/config.c); d
     grep -qE "^\.BR? .*\b$key\b" docs/man/softslice-device-plugin.1 || fail "softslice-device-plugin.1 does not tell of $key"
 done
 
+try "$softslice" status --json=pretty
+expect_refusal "status: option '--json' takes no value: see 'softslice help status'"
+try "$softslice" run --vram=1GiB -xh
+expect_refusal "run: unknown option '-x': see 'softslice help run'"
+
 try "$softslice" rnu
 expect_refusal "did you mean 'run'\?"
 try "$softslice" python train.py
