@@ -24,6 +24,18 @@ static bool over; /* atomic: the process ends, and waits in real time */
 static __thread struct virtual_row *self;
 static __thread unsigned int reads;
 
+/* Who waits for this is not stuck: it waits for those who look at it, and where processors are short that may take long. */
+static void lock(struct virtual_world *w)
+{
+    struct virtual_row *r = self;
+
+    if (r)
+        __atomic_store_n(&r->locks, 1, __ATOMIC_SEQ_CST);
+    virtual_lock(w);
+    if (r)
+        __atomic_store_n(&r->locks, 0, __ATOMIC_SEQ_CST);
+}
+
 static bool before(const struct virtual_row *a, const struct virtual_row *b)
 {
     if (a->at != b->at)
@@ -83,11 +95,12 @@ static bool stuck(struct virtual_world *w, struct virtual_row *r)
         return true;
     }
     uint64_t ran = virtual_thread_ran(r);
+    bool runs = what == 'R' || !what || !r->tid || (__atomic_load_n(&r->locks, __ATOMIC_SEQ_CST) && what != 'T' && what != 't');
 
-    if (what == 'R' || !what || !r->tid || r->blocked_grant != w->grants || !r->blocked_ns || r->blocked_ran != ran) {
+    if (runs || r->blocked_grant != w->grants || !r->blocked_ns || r->blocked_ran != ran) {
         r->blocked_grant = w->grants;
         r->blocked_ran = ran;
-        r->blocked_ns = what == 'R' || !what || !r->tid ? 0 : virtual_real_now();
+        r->blocked_ns = runs ? 0 : virtual_real_now();
         return false;
     }
     if (what != 'T' && what != 't' && virtual_real_now() - r->blocked_ns < STUCK_NS)
@@ -126,7 +139,7 @@ static void wait_turn(struct virtual_world *w)
         struct timespec real = {.tv_nsec = LOOK_NS};
 
         if (virtual_raw(SYS_futex, (long)&self->go, FUTEX_WAIT, 0, (long)&real, 0, 0) == -ETIMEDOUT) {
-            virtual_lock(w);
+            lock(w);
             look(w);
             virtual_unlock(w);
         }
@@ -140,7 +153,7 @@ static void forget(void *row)
 
     if (!r || r != self)
         return;
-    virtual_lock(w);
+    lock(w);
     r->state = VIRTUAL_FREE;
     for (unsigned int i = 0; i < w->rows_high; i++)
         if (w->row[i].state == VIRTUAL_IN && w->row[i].waits == VIRTUAL_JOINS && w->row[i].pid == r->pid) {
@@ -190,6 +203,7 @@ static struct virtual_row *row_new(struct virtual_world *w, enum virtual_state h
         r->order = order;
         r->at = VIRTUAL_NEVER;
         r->blocked_ns = 0;
+        r->locks = 0;
         r->waits = VIRTUAL_SLEEPS;
         if (w->rows_high < i + 1)
             w->rows_high = i + 1;
@@ -224,7 +238,7 @@ struct virtual_row *virtual_expect(void)
     struct virtual_world *w = virtual_shared;
     struct virtual_row *r;
 
-    virtual_lock(w);
+    lock(w);
     r = row_new(w, VIRTUAL_NEW);
     __atomic_store_n(&w->pressing, 0, __ATOMIC_SEQ_CST);
     virtual_unlock(w);
@@ -235,7 +249,7 @@ void virtual_born(struct virtual_row *row)
 {
     struct virtual_world *w = virtual_shared;
 
-    virtual_lock(w);
+    lock(w);
     row_take(row);
     virtual_unlock(w);
 }
@@ -244,7 +258,7 @@ void virtual_named(struct virtual_row *row, uint64_t thread)
 {
     struct virtual_world *w = virtual_shared;
 
-    virtual_lock(w);
+    lock(w);
     if (row->state != VIRTUAL_FREE && row->pid == getpid() && !row->thread)
         row->thread = thread;
     virtual_unlock(w);
@@ -254,7 +268,7 @@ void virtual_unborn(struct virtual_row *row)
 {
     struct virtual_world *w = virtual_shared;
 
-    virtual_lock(w);
+    lock(w);
     row->state = VIRTUAL_FREE;
     virtual_unlock(w);
 }
@@ -265,7 +279,7 @@ static bool there(struct virtual_world *w, uint64_t thread)
     bool found = false;
     int32_t pid = getpid();
 
-    virtual_lock(w);
+    lock(w);
     for (unsigned int i = 0; i < w->rows_high && !found; i++)
         found =
             w->row[i].pid == pid && w->row[i].thread == thread && (w->row[i].state == VIRTUAL_IN || w->row[i].state == VIRTUAL_NEW);
@@ -313,7 +327,7 @@ bool virtual_wait(uint64_t at, enum virtual_wait how, uint32_t *word, uint32_t s
         return false;
     if (how == VIRTUAL_SLEEPS && alone_until(w, at))
         return false;
-    virtual_lock(w);
+    lock(w);
     if (!self && !join(w)) {
         virtual_unlock(w);
         return false;
@@ -354,7 +368,7 @@ unsigned int virtual_wake(enum virtual_wait how, const uint32_t *word, unsigned 
     struct virtual_world *w = virtual_shared;
     unsigned int count = 0;
 
-    virtual_lock(w);
+    lock(w);
     for (unsigned int i = 0; i < w->rows_high && count < most; i++) {
         struct virtual_row *r = &w->row[i];
 
@@ -418,7 +432,7 @@ PUBLIC void virtual_leave(void)
 
     if (!w || !self)
         return;
-    virtual_lock(w);
+    lock(w);
     self->state = VIRTUAL_AWAY;
     if (w->holder < 0 || w->holder == (int32_t)(self - w->row))
         pass(w);
@@ -431,7 +445,7 @@ PUBLIC void virtual_enter(void)
 
     if (!w)
         return;
-    virtual_lock(w);
+    lock(w);
     begin(w);
     virtual_unlock(w);
     virtual_wait(__atomic_load_n(&w->clock, __ATOMIC_SEQ_CST), VIRTUAL_SLEEPS, NULL, 0, NULL);
@@ -446,7 +460,7 @@ static void end(void)
     if (!w)
         return;
     __atomic_store_n(&over, true, __ATOMIC_SEQ_CST);
-    virtual_lock(w);
+    lock(w);
     for (unsigned int i = 0; i < w->rows_high; i++) {
         if (w->row[i].state == VIRTUAL_FREE || w->row[i].pid != pid)
             continue;

@@ -5,7 +5,7 @@
  * part, one runs at a time: the one that has the baton. A thread takes part from its first virtual sleep or wait until it ends.
  *
  * A thread that is about to wait for another in a way that is not virtual (for a child, a pipe, a mutex that is long held) says so
- * with virtual_leave() and virtual_enter(), or everybody waits some 200 ms of real time until it is found to block. *
+ * with virtual_leave() and virtual_enter(), or everybody waits for more than a second of real time until it is found to block.
  * AddressSanitizer's runtime, preloaded before it, gets on with it; ThreadSanitizer's does not. */
 #ifndef SIM_VIRTUAL_H
 #define SIM_VIRTUAL_H

@@ -26,6 +26,7 @@ struct virtual_row {
     uint32_t go;    /* a futex: it has been given the baton */
     uint32_t waits; /* an enum virtual_wait */
     uint32_t woken;
+    uint32_t locks; /* it waits for the world's lock */
     int32_t pid, tid;
     uint64_t thread;        /* a pthread_t of the process */
     uint64_t order;         /* among those that are due at one moment: first by this, then by thread */
