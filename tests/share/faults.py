@@ -7,6 +7,7 @@ processors, nobody's launches were in time: what was missed then is measured aga
 TEST_SECONDS: how long (60); TEST_FAULTS: how many of each kind at least (200).
 """
 # timeout: 300
+# alone
 import json
 import os
 import random
