@@ -28,6 +28,12 @@ check: ## All tests on the simulated GPU, and the static checks; installs what t
 	@echo '  CHECK  units, ledger, simulated GPU, preloaded programs, command, clients, static checks'
 	@$(RUN) $(static_checks) $(test_programs) $(snippets) $(script_tests)
 
+check-bars: ## The design's long runs: 10,000 kills of a ledger's members, 10 s of racing for a budget, 1,000,000 random operations
+	@scripts/setup build
+	@$(AGAIN) all $(bar_programs)
+	@LEDGER_KILLS=10000 RACE_SECONDS=10 LEDGER_RACE_SECONDS=10 MODEL_OPERATIONS=1000000 $(RUN) $(bar_programs)
+bar_programs = $(addprefix $(BUILD)/tests/,preload/model preload/race preload/pool_race ledger/kill_random ledger/race)
+
 check-share: ## The bars of the compute share, in virtual time (SHARE_ARGS=... for the runner: --wall, names of scenarios)
 	@scripts/setup build
 	@$(AGAIN) all $(share_programs)
@@ -169,4 +175,4 @@ lint: ## Formatting, both compilers without warnings, cppcheck, shellcheck, spel
 	@scripts/setup lint
 	@scripts/lint $(c_files)
 
-.PHONY: probe-gpu demo check check-share check-containers check-k8s test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
+.PHONY: probe-gpu demo check check-bars check-share check-containers check-k8s test-programs check-asan check-tsan check-sanitized check-aarch64 check-emulated check-mutations check-gpu bench bench-gpu fuzz run-fuzzers lint
