@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Four tenants on one GPU, in real time: of two of them, whoever has the turn is killed and stopped, hundreds of times. The other two get their
 shares all the same, within 3 points, and nobody hangs. The shares are read from the simulated GPU's own record. Where other programs had the
-processors, nobody's launches were in time: what was missed then is measured again.
+processors, nobody's launches were in time: what was missed then is measured again, and says nothing where it was so each time. The same faults in
+virtual time are in tests/unit/test_turns_faults.
 
 TEST_SECONDS: how long (60); TEST_FAULTS: how many of each kind at least (200).
 """
@@ -30,6 +31,7 @@ SURVIVORS, VICTIMS = {"a": 20, "b": 30}, {"c": 25, "d": 25}
 TOLERANCE = 3  # points
 LATE = 5       # % of the time that a survivor waited for a processor, from which on a miss is measured again
 ATTEMPTS = 3
+SKIP = 77
 SPREAD = 0.9   # the part of the time that those faults are spread over
 DEVICE, HOLD, HELD = 256, 64, 2  # core/turns_layout.h: where the first device begins, its word, a bit of what it says
 
@@ -200,6 +202,9 @@ def main():
             shutil.rmtree(tmp, ignore_errors=True)
         if not missed or not late:
             break
+    if missed and late:
+        print("in all %d measurements the survivors were kept from the processors; in the last %s" % (ATTEMPTS, "; ".join(missed)))
+        sys.exit(SKIP)
     if missed:
         fail("; ".join(missed))
 
