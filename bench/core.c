@@ -5,8 +5,9 @@
  *                           LIVE blocks of 2 MiB; medians of rounds, each step timed over many blocks
  *   core visit LIVE         what `softslice explain` does to a process with LIVE records: ms of a visit of all; then of a free and an allocation, without and
  *                           with visits one after the other in another thread: ns at the median and at 99.9 %, and us of the longest
- *   core machine            ns of one dependent random read in 64 MiB, and of one atomic addition that nobody contends: what a trip to memory and the
- *                           least that is exact among threads cost on this machine, now */
+ *   core machine            ns of one dependent random read in 64 MiB, of one atomic addition that nobody contends, and of one multiplication that waits
+ *                           for the one before: what a trip to memory, the least that is exact among threads, and some three cycles take on this
+ *                           machine, now */
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -201,8 +202,8 @@ static int machine(void)
     const size_t size = 64 << 20;
     const volatile unsigned char *bytes = map(size);
     uint64_t seed = 88172645463325252u, depends = 0;
-    double ns[ROUNDS], locked[ROUNDS];
-    uint64_t word = 0;
+    double ns[ROUNDS], locked[ROUNDS], multiplied[ROUNDS];
+    uint64_t word = 0, product = 1;
 
     memset((void *)(uintptr_t)bytes, 0, size);
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -215,8 +216,15 @@ static int machine(void)
         for (unsigned i = 0; i < BLOCKS; i++)
             __atomic_fetch_add(&word, 1, __ATOMIC_RELAXED);
         locked[round] = (bench_now() - start) / BLOCKS;
+        start = bench_now();
+        for (unsigned i = 0; i < BLOCKS; i++) {
+            product *= UINT64_C(0x5851f42d4c957f2d);
+            __asm__ volatile("" : "+r"(product)); /* each of them */
+        }
+        multiplied[round] = (bench_now() - start) / BLOCKS;
     }
-    printf("%.1f\t%.1f\n", bench_quantile(ns, ROUNDS, 0.5), bench_quantile(locked, ROUNDS, 0.5));
+    printf("%.1f\t%.1f\t%.2f\n", bench_quantile(ns, ROUNDS, 0.5), bench_quantile(locked, ROUNDS, 0.5),
+           bench_quantile(multiplied, ROUNDS, 0.5));
     return 0;
 }
 
