@@ -10,6 +10,8 @@
 #include "cli.h"
 #include "softslice/ledger.h"
 
+#define LEAST_MEANT (UINT64_C(1) << 20) /* of bytes is a limit that somebody means */
+
 /* The options that are settings, in the order of `settings`. */
 enum { OPTION_VRAM, OPTION_COMPUTE, OPTION_WEIGHT, OPTION_MODE, OPTION_TENANT, OPTION_CONFIG, SETTINGS };
 
@@ -155,6 +157,22 @@ static int check_state(const struct config *config, struct cli_error *error)
     return 0;
 }
 
+/* A number without its unit is one of bytes, and its first refusal is a late moment to learn that. */
+static void check_units(const struct config *config)
+{
+    char size[UNITS_TEXT_MAX];
+
+    for (unsigned i = 0; i < config->vram.count; i++) {
+        const struct units_amount *amount = &config->vram.rule[i].amount;
+
+        if (amount->kind != UNITS_BYTES || amount->value >= LEAST_MEANT)
+            continue;
+        cli_warn("a VRAM limit of %s leaves no room for a context; was a unit meant (20GiB)?",
+                 units_format_size(size, amount->value));
+        return;
+    }
+}
+
 /* All that can be known before the program starts. */
 static int check(const struct request *request, struct config *config, struct cli_error *error)
 {
@@ -168,8 +186,8 @@ static int check(const struct request *request, struct config *config, struct cl
         return cli_fail(error, -1,
                         "run: no limit is set: give --vram SIZE, --compute SHARE or --weight N (or --tenant NAME, to be counted "
                         "without a limit)");
-    else
-        check_state(config, error);
+    else if (check_state(config, error) == 0)
+        check_units(config);
     open = *error->text && config->on_error == CONFIG_OPEN;
     if (open) {
         cli_warn("%s; running without limits (on_error = open)", error->text);

@@ -111,6 +111,19 @@ try "$softslice" run --tenant team -- true
 expect_quiet
 end
 
+# A number without its unit.
+for size in 20 0=20 1GiB,1=20; do
+    try "$softslice" run --vram "$size" -- sh -c 'exit 7'
+    expect_status 7
+    expect_one_warning 'a VRAM limit of 20 B .* a unit.*20GiB'
+done
+for size in 1GiB 1%; do
+    try "$softslice" run --vram "$size" -- sh -c 'exit 7'
+    expect_quiet
+done
+try env SOFTSLICE_VRAM=2000 "$softslice" run -- true
+expect_one_warning 'VRAM limit of 2000 B'
+
 # No driver. A machine that has one in the loader's own path has it here too.
 if ! /sbin/ldconfig -p | grep -q 'libcuda\.so\.1 '; then
     try env -u LD_LIBRARY_PATH "$softslice" run --vram 1GiB -- sh -c 'exit 5'
