@@ -10,7 +10,7 @@
  *   calls pauses BYTES LIVE                  single calls while LIVE blocks are made and then churned, for unhooked and hooked:
  *                                            p50, p99 and longest in ns, and the longest by the thread's own CPU clock
  *   calls pointer NAME                       whether a look-up gives the driver's own address by both roads, ns unhooked, hooked
- *   calls launch NAME                        a launch of a known kernel, or graph, while the gate is open: ns unhooked, hooked, and
+ *   calls launch NAME [legacy]               a launch of a known kernel, or graph, while the gate is open: ns unhooked, hooked, and
  *                                            their difference
  *   calls info MEMBERS                       cuMemGetInfo with so many processes in the tenant: ns unhooked, hooked, and their difference
  *   calls lookup                             dlsym of a name that is not CUDA's: ns by glibc's own dlsym, by the program's
@@ -448,18 +448,19 @@ static double time_launches(const char *name, void *function, CUstream stream)
     return (bench_clock(CLOCK_THREAD_CPUTIME_ID) - start) / CALLS;
 }
 
-static int launch(const char *name)
+static int launch(const char *name, bool legacy)
 {
     double ns[2][ROUNDS_MAX], plain, hooked;
     void *function[2];
     char unhooked[64];
-    CUstream stream;
+    CUstream stream = NULL;
 
     open_driver();
     snprintf(unhooked, sizeof(unhooked), "unhooked_%s", name);
     function[0] = look_up(unhooked);
     function[1] = look_up(name);
-    check(((__typeof__(&cuStreamCreate))look_up("cuStreamCreate"))(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    if (!legacy)
+        check(((__typeof__(&cuStreamCreate))look_up("cuStreamCreate"))(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
     for (unsigned round = 0; round < 2 * ROUNDS_MAX; round++)
         ns[round % 2][round / 2] = time_launches(name, function[round % 2], stream);
     plain = bench_quantile(ns[0], ROUNDS_MAX, 0.5);
@@ -539,8 +540,8 @@ int main(int argc, char **argv)
         return pauses(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
     if (!strcmp(what, "pointer") && argc == 3)
         return pointer(argv[2]);
-    if (!strcmp(what, "launch") && argc == 3)
-        return launch(argv[2]);
+    if (!strcmp(what, "launch") && (argc == 3 || (argc == 4 && !strcmp(argv[3], "legacy"))))
+        return launch(argv[2], argc == 4);
     if (!strcmp(what, "info") && argc == 3)
         return info((unsigned)atoi(argv[2]));
     if (!strcmp(what, "lookup"))
@@ -550,7 +551,7 @@ int main(int argc, char **argv)
     if (!strcmp(what, "hold"))
         return hold();
     fprintf(stderr,
-            "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | launch NAME | info MEMBERS |"
+            "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | launch NAME [legacy] | info MEMBERS |"
             " lookup | init | hold\n");
     return 2;
 }

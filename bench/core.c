@@ -7,8 +7,11 @@
  *                           with visits one after the other in another thread: ns at the median and at 99.9 %, and us of the longest
  *   core machine            ns of one dependent random read in 64 MiB, of one atomic addition that nobody contends, and of one multiplication that waits
  *                           for the one before: what a trip to memory, the least that is exact among threads, and some three cycles take on this
- *                           machine, now */
+ *                           machine, now
+ *   core shared             ns of five additions that wait for nothing, on the processor where they take longest: a core whose other thread somebody else
+ *                           uses does some half as many, which no system's books show */
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,6 +23,10 @@
 #define BLOCKS 20000 /* of a round, in batches so small that they stay in the cache */
 #define BATCH  64
 #define BYTES  (UINT64_C(2) << 20)
+
+#define PROCESSORS 8 /* that are asked */
+#define PROBES     9
+#define ADDITIONS  1000000
 
 enum step { RESERVE, KEEP, PUT, TAKE, REFUND, STEPS };
 
@@ -228,14 +235,52 @@ static int machine(void)
     return 0;
 }
 
+static double additions(void)
+{
+    uint64_t a = 0, b = 0, c = 0, d = 0;
+    double start = bench_now();
+
+    for (unsigned i = 0; i < ADDITIONS; i++) {
+        a += 1, b += 2, c += 3, d += 4;
+        __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d)); /* each of them */
+    }
+    return (bench_now() - start) / ADDITIONS;
+}
+
+static int shared(void)
+{
+    double longest = 0, ns[PROBES];
+    cpu_set_t all, one;
+
+    if (sched_getaffinity(0, sizeof(all), &all) != 0)
+        return 1;
+    for (unsigned cpu = 0, probed = 0; cpu < CPU_SETSIZE && probed < PROCESSORS; cpu++) {
+        if (!CPU_ISSET(cpu, &all))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(0, sizeof(one), &one) != 0)
+            return 1;
+        for (unsigned i = 0; i < PROBES; i++)
+            ns[i] = additions();
+        double middle = bench_quantile(ns, PROBES, 0.5);
+        longest = middle > longest ? middle : longest;
+        probed++;
+    }
+    printf("%.3f\n", longest);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && !strcmp(argv[1], "steps"))
         return steps(strtoul(argv[2], NULL, 0));
     if (argc == 2 && !strcmp(argv[1], "machine"))
         return machine();
+    if (argc == 2 && !strcmp(argv[1], "shared"))
+        return shared();
     if (argc == 3 && !strcmp(argv[1], "visit"))
         return visit(strtoul(argv[2], NULL, 0));
-    fprintf(stderr, "usage: core steps LIVE | core visit LIVE | core machine\n");
+    fprintf(stderr, "usage: core steps LIVE | core visit LIVE | core machine | core shared\n");
     return 2;
 }
