@@ -14,7 +14,7 @@ size_t estimate_size(void)
 /* Two threads that learn a new key at once may both enter it: the later slot is never read, and goes with the first. */
 static void set(struct estimate_table *table, uint64_t key, uint64_t ns)
 {
-    uint64_t *line = table->slot[key % ESTIMATE_LINES], tag = estimate_tag(key), word, victim = 0;
+    uint64_t *line = table->slot[estimate_line(key)], word, victim = 0;
     unsigned home = estimate_home(key), into = ESTIMATE_SLOTS;
 
     for (unsigned i = 0; i < ESTIMATE_SLOTS; i++) {
@@ -22,7 +22,7 @@ static void set(struct estimate_table *table, uint64_t key, uint64_t ns)
 
         word = estimate_get(&line[at]);
         victim ^= word;
-        if ((word & ~ESTIMATE_MOST) == tag) {
+        if (estimate_is_of(word, key)) {
             into = at;
             break;
         }
@@ -32,15 +32,15 @@ static void set(struct estimate_table *table, uint64_t key, uint64_t ns)
     if (into == ESTIMATE_SLOTS) /* as good as any: their times are in it */
         into = (unsigned)((victim ^ victim >> 7 ^ key >> 20) % ESTIMATE_SLOTS);
     ns = ns < ESTIMATE_LEAST ? ESTIMATE_LEAST : ns > ESTIMATE_MOST ? ESTIMATE_MOST : ns;
-    estimate_put(&line[into], tag | ns);
+    estimate_put(&line[into], (key & ~ESTIMATE_MOST) | ns);
 }
 
 static void forget(struct estimate_table *table, uint64_t key)
 {
-    uint64_t *line = table->slot[key % ESTIMATE_LINES];
+    uint64_t *line = table->slot[estimate_line(key)];
 
     for (unsigned i = 0; i < ESTIMATE_SLOTS; i++)
-        if ((estimate_get(&line[i]) & ~ESTIMATE_MOST) == estimate_tag(key))
+        if (estimate_is_of(estimate_get(&line[i]), key))
             estimate_put(&line[i], 0);
 }
 

@@ -4,17 +4,6 @@
 #include "gate.h"
 #include "relaxed.h"
 
-uint64_t flow_key_special(CUstream stream, bool per_thread)
-{
-    CUcontext context = NULL;
-
-    called.cuCtxGetCurrent(&context);
-    /* Handles are addresses of objects: no other stream's key is odd, or even between two of them. */
-    if (stream == CU_STREAM_PER_THREAD || (!stream && per_thread))
-        return ((uint64_t)(uintptr_t)context ^ (uint64_t)(uintptr_t)&guard_depth << 8) | 1;
-    return (uint64_t)(uintptr_t)context | 2;
-}
-
 /* Both locks held. */
 static void begin(struct pace *pace, struct flow *flow, uint64_t key, unsigned device, unsigned lane)
 {
@@ -66,10 +55,10 @@ struct flow *flow_of(struct membership *m, struct paces *paces, CUstream stream,
 
     if (flow)
         return flow;
-    if ((uintptr_t)stream <= 2 || called.cuStreamGetCtx(stream, &context) != CUDA_SUCCESS)
+    if (flow_special(stream) || called.cuStreamGetCtx(stream, &context) != CUDA_SUCCESS)
         called.cuCtxGetCurrent(&context);
     home = context;
-    if (called.cuStreamGetCtx_v2((uintptr_t)stream > 2 ? stream : CU_STREAM_LEGACY, &base, &green) == CUDA_SUCCESS && green && base)
+    if (called.cuStreamGetCtx_v2(flow_special(stream) ? CU_STREAM_LEGACY : stream, &base, &green) == CUDA_SUCCESS && green && base)
         home = base;
     if (!home || called.cuCtxPushCurrent_v2(home) != CUDA_SUCCESS)
         return NULL;

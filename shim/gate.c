@@ -124,7 +124,7 @@ void gate_stream_ending(CUstream stream)
     struct membership *m;
     struct paces *paces = present(&m);
 
-    if (!paces || (uintptr_t)stream <= 2)
+    if (!paces || flow_special(stream))
         return;
     int saved = errno;
     struct flow *flow = flow_find(paces, (uint64_t)(uintptr_t)stream);

@@ -31,12 +31,20 @@ static inline bool gate_acts(void)
            (__builtin_expect(__atomic_load_n(&gate_paces, __ATOMIC_RELAXED) != NULL, 1) || resolve_armed(RESOLVE_COMPUTE));
 }
 
-/* Where a launch of `key` (softslice/estimate.h) in an open gate counts, and what is *expected of it. NULL: it has to ask, or is not ours to count. */
-static inline struct flow *gate_open(CUstream stream, bool per_thread, uint64_t key, uint64_t *expected)
+/* NULL: a launch has to ask, or is not ours to count. */
+static inline struct paces *gate_ready(void)
 {
     struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
 
-    if (__builtin_expect(guard_depth != 0 || !paces, 0))
+    return __builtin_expect(guard_depth == 0, 1) ? paces : NULL;
+}
+
+/* Where a launch of `key` (softslice/estimate.h) in an open gate counts, and what is *expected of it. NULL: it has to ask, or is not ours to count. */
+static inline struct flow *gate_open(CUstream stream, bool per_thread, uint64_t key, uint64_t *expected)
+{
+    struct paces *paces = gate_ready();
+
+    if (!paces)
         return NULL;
     struct flow *flow = flow_find(paces, flow_key(stream, per_thread));
     *expected = estimate_of(pace_estimates(paces), key);
@@ -53,6 +61,36 @@ static inline void gate_passed(struct flow *flow, uint64_t key, uint64_t expecte
 {
     estimate_add(&flow->segment, key, expected);
     flow_take(flow, expected);
+}
+
+/* Where a launch counts; 0: the driver has to be asked, since a special stream is each context's own. A second context is known from its first launch
+ * that asks on, which one of a kernel without estimate does, and any other after PACE_MARK_NS of work. */
+static inline uint64_t gate_where(const struct paces *paces, CUstream stream, bool per_thread)
+{
+    uint64_t context;
+
+    if (!flow_special(stream))
+        return (uint64_t)(uintptr_t)stream;
+    context = __atomic_load_n(&paces->context, __ATOMIC_RELAXED);
+    return context ? flow_key_in((CUcontext)(uintptr_t)context, stream, per_thread) : 0;
+}
+
+/* Whether a launch is counted and may go: where the gate is open, and its flow and its estimate are found at once, which nearly all are. It is counted
+ * before it is made, so that the wrapper has nothing left to do after it. One that the driver then refuses is thought to run for as long as it was expected
+ * to, less than PACE_MARK_NS; so much may also be missed where another thread's mark in the same stream comes between the two. */
+static inline __attribute__((always_inline)) bool gate_pass(struct paces *paces, uint64_t where, uint64_t key)
+{
+    struct flow *flow = &paces->flow[flow_home(where)];
+    uint64_t expected;
+
+    if (__builtin_expect(!estimate_at_once(pace_estimates(paces), key, &expected) ||
+                             __atomic_load_n(&flow->key, __ATOMIC_RELAXED) != where || !where ||
+                             __atomic_load_n(&flow->epoch, __ATOMIC_ACQUIRE) != __atomic_load_n(&paces->epoch, __ATOMIC_RELAXED) ||
+                             flow_wants_mark(flow, expected),
+                         0))
+        return false;
+    gate_passed(flow, key, expected);
+    return true;
 }
 
 /* Around a launch. */
@@ -77,8 +115,8 @@ static inline void gate_end(struct gate_launch *launch, CUstream stream, bool pe
     gate_launched(launch, stream, per_thread);
 }
 
-/* A wrapper of a launch: `key_` and `stream_` are expressions of its parameters, `call_` what launches it. The way through the open gate has no call
- * but the driver's: what takes the launch's address, and so keeps the compiler from leaving it in registers, is apart. */
+/* A wrapper of a launch: `key_` and `stream_` are expressions of its parameters, `call_` what launches it. The way through the open gate ends in a jump to
+ * the driver. What calls something else before is apart, since it would have the parameters saved for that. */
 #define GATE_LAUNCH_BY(call_, symbol, parameters, arguments, stream_, per_thread_, key_)                                           \
     static __attribute__((noinline)) CUresult symbol##_asking parameters                                                           \
     {                                                                                                                              \
@@ -92,18 +130,24 @@ static inline void gate_end(struct gate_launch *launch, CUstream stream, bool pe
         gate_end(&launch, stream_, per_thread_, result);                                                                           \
         return result;                                                                                                             \
     }                                                                                                                              \
+    static __attribute__((noinline)) CUresult symbol##_special parameters                                                          \
+    {                                                                                                                              \
+        if (__builtin_expect(!gate_pass(gate_paces, flow_key(stream_, per_thread_), key_), 0))                                     \
+            return symbol##_asking arguments;                                                                                      \
+        return call_ arguments;                                                                                                    \
+    }                                                                                                                              \
     CUresult symbol parameters                                                                                                     \
     {                                                                                                                              \
-        uint64_t key = key_, expected;                                                                                             \
-        struct flow *flow = gate_open(stream_, per_thread_, key, &expected);                                                       \
-        CUresult result;                                                                                                           \
+        struct paces *paces = gate_ready();                                                                                        \
                                                                                                                                    \
-        if (__builtin_expect(!flow, 0))                                                                                            \
+        if (__builtin_expect(!paces, 0))                                                                                           \
             return symbol##_asking arguments;                                                                                      \
-        result = call_ arguments;                                                                                                  \
-        if (__builtin_expect(result == CUDA_SUCCESS, 1))                                                                           \
-            gate_passed(flow, key, expected);                                                                                      \
-        return result;                                                                                                             \
+        uint64_t where = gate_where(paces, stream_, per_thread_);                                                                  \
+        if (__builtin_expect(!where, 0))                                                                                           \
+            return symbol##_special arguments;                                                                                     \
+        if (__builtin_expect(!gate_pass(paces, where, key_), 0))                                                                   \
+            return symbol##_asking arguments;                                                                                      \
+        return call_ arguments;                                                                                                    \
     }
 
 #define GATE_LAUNCH(symbol, parameters, arguments, stream_, per_thread_, key_)                                                     \

@@ -295,6 +295,10 @@ struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int
         lane->device = (uint16_t)device;
         lane->reference = -1;
         __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
+        /* Whoever comes with another one at the same moment has counted its lane before it stores. */
+        __atomic_store_n(&paces->context, lanes_used(paces) == 1 ? key : 0, __ATOMIC_SEQ_CST);
+        if (lanes_used(paces) != 1)
+            __atomic_store_n(&paces->context, 0, __ATOMIC_SEQ_CST);
         return lane;
     }
     return NULL;

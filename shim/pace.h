@@ -7,6 +7,7 @@
 #ifndef SOFTSLICE_SHIM_PACE_H
 #define SOFTSLICE_SHIM_PACE_H
 
+#include "guard.h"
 #include "process.h"
 #include "softslice/estimate.h"
 #include "softslice/share.h"
@@ -121,6 +122,7 @@ struct paces {
     uint32_t devices;   /* atomic, a bit each: this process has launched on it */
     uint32_t flow_lock; /* of keys; before a pace's lock */
     uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
+    uint64_t context;   /* atomic: the CUcontext that all work so far was launched in; 0: there were several at once, or none */
     struct thread pacer;
     uint32_t asleep; /* atomic: the pacer waits to be woken */
     uint64_t looks;  /* atomic: when it will look again */
@@ -146,10 +148,28 @@ struct share pace_share(struct membership *membership, int device);
 
 /* Where the flow of a stream is looked for: never 0 but for a special stream of a thread without a context. The legacy and the per-thread stream
  * are one for each context (and thread). */
-uint64_t flow_key_special(CUstream stream, bool per_thread);
+static inline uint64_t flow_key_in(CUcontext context, CUstream stream, bool per_thread)
+{
+    /* Handles are addresses of objects: no other stream's key is odd, or even between two of them. */
+    if (stream == CU_STREAM_PER_THREAD || (!stream && per_thread))
+        return ((uint64_t)(uintptr_t)context ^ (uint64_t)(uintptr_t)&guard_depth << 8) | 1;
+    return (uint64_t)(uintptr_t)context | 2;
+}
+
+/* NULL, CU_STREAM_LEGACY or CU_STREAM_PER_THREAD. */
+static inline bool flow_special(CUstream stream)
+{
+    return (uintptr_t)stream <= 2;
+}
+
 static inline uint64_t flow_key(CUstream stream, bool per_thread)
 {
-    return (uintptr_t)stream > 2 ? (uint64_t)(uintptr_t)stream : flow_key_special(stream, per_thread);
+    CUcontext context = NULL;
+
+    if (!flow_special(stream))
+        return (uint64_t)(uintptr_t)stream;
+    called.cuCtxGetCurrent(&context);
+    return flow_key_in(context, stream, per_thread);
 }
 
 static inline unsigned flow_home(uint64_t key)

@@ -13,7 +13,9 @@
 #define ESTIMATE_KEYS    8              /* that a segment remembers */
 #define ESTIMATE_LINES   512
 #define ESTIMATE_SLOTS   8
-#define ESTIMATE_MOST    UINT64_C(0xffffffff) /* ns; what takes longer counts for that. The rest of a slot is a tag of the key */
+#define ESTIMATE_MOST                                                                                                              \
+    UINT64_C(0xffffffff) /* ns; what takes longer counts for that. The rest of a slot is the upper half of the key */
+#define ESTIMATE_KEY (UINT64_C(1) << 63) /* in every key: neither it nor its upper half is 0 */
 
 /* A word for each estimate, so that no reader sees half of one; a key has the slots of one cache line to choose from. Zero-filled memory is an empty one. */
 struct estimate_table {
@@ -38,20 +40,18 @@ struct estimate_segment {
  * only shorten them. One that took more than twice as long, and 100 us, makes them unknown. */
 void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, bool gapless);
 
-/* A well-mixed key, never 0. What a launch takes depends on its arguments too, which cannot be known; where that makes a difference, the
+/* A well-mixed key. What a launch takes depends on its arguments too, which cannot be known; where that makes a difference, the
  * estimates of its key are given up again and again, and each such launch gets a mark. */
 static inline uint64_t estimate_key(const void *function, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t block_x,
                                     uint32_t block_y, uint32_t block_z)
 {
-    uint64_t a = (uint64_t)(uintptr_t)function ^ grid_x * UINT64_C(0x1d81f5ce7f4a7c15);
-    /* Products, not shifts: a compiler that has put an argument of 32 bits on the stack reads it back as 64 for a shift, which waits for the store. */
-    uint64_t b = grid_y * UINT64_C(0xc2b2ae3d27d4eb4f) + grid_z * UINT64_C(0x165667b19e3779f9) +
-                 block_x * UINT64_C(0x9fb21c651e98df25) + (block_y ^ block_z << 16);
+    uint64_t a = (uint64_t)(uintptr_t)function + grid_x * UINT64_C(0x1d81f5ce7f4a7c15);
+    /* What CUDA allows does not overlap: 11, 11, 7, 16 and 16 bits. */
+    uint64_t b = block_x ^ (uint64_t)block_y << 11 ^ (uint64_t)block_z << 22 ^ (uint64_t)grid_y << 29 ^ (uint64_t)grid_z << 45;
     __extension__ unsigned __int128 product =
         (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
-    uint64_t key = (uint64_t)product ^ (uint64_t)(product >> 64);
 
-    return key ? key : 1;
+    return ((uint64_t)product ^ (uint64_t)(product >> 64)) | ESTIMATE_KEY;
 }
 
 /* The key of a graph, or of anything else that is launched as one. */
@@ -70,27 +70,41 @@ static inline void estimate_put(uint64_t *word, uint64_t value)
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
 }
 
-/* The line and the first slot looked at come from the low bits. Never 0. */
-static inline uint64_t estimate_tag(uint64_t key)
+/* The lowest bits tell the line and the first slot of it that is looked at. */
+static inline unsigned estimate_line(uint64_t key)
 {
-    return (key | UINT64_C(1) << 63) & ~ESTIMATE_MOST;
+    return key / ESTIMATE_SLOTS % ESTIMATE_LINES;
 }
 
 static inline unsigned estimate_home(uint64_t key)
 {
-    return key / ESTIMATE_LINES % ESTIMATE_SLOTS;
+    return key % ESTIMATE_SLOTS;
 }
 
-/* What a launch of `key` takes, in ns; ESTIMATE_UNKNOWN if none was measured yet, or lately too different ones. Hot. */
+/* Whether a slot is the key's. */
+static inline bool estimate_is_of(uint64_t word, uint64_t key)
+{
+    return (word ^ key) <= ESTIMATE_MOST;
+}
+
+/* What a launch of `key` takes, in ns, if that is found at once, as most are. Hot. */
+static inline bool estimate_at_once(const struct estimate_table *table, uint64_t key, uint64_t *ns)
+{
+    uint64_t word = estimate_get(&((const uint64_t *)table)[key % (ESTIMATE_LINES * ESTIMATE_SLOTS)]);
+
+    *ns = word & ESTIMATE_MOST;
+    return estimate_is_of(word, key);
+}
+
+/* The same in all cases; ESTIMATE_UNKNOWN if none was measured yet, or lately too different ones. */
 static inline uint64_t estimate_of(const struct estimate_table *table, uint64_t key)
 {
-    const uint64_t *line = table->slot[key % ESTIMATE_LINES];
-    uint64_t tag = estimate_tag(key);
+    const uint64_t *line = table->slot[estimate_line(key)];
 
     for (unsigned i = 0, at = estimate_home(key); i < ESTIMATE_SLOTS; i++, at = (at + 1) % ESTIMATE_SLOTS) {
         uint64_t word = estimate_get(&line[at]);
 
-        if ((word & ~ESTIMATE_MOST) == tag)
+        if (estimate_is_of(word, key))
             return word & ESTIMATE_MOST;
     }
     return ESTIMATE_UNKNOWN;

@@ -22,7 +22,7 @@ static inline uint64_t config_key(const CUlaunchConfig *config, CUfunction f)
 {
     return config ? estimate_key(f, config->gridDimX, config->gridDimY, config->gridDimZ, config->blockDimX, config->blockDimY,
                                  config->blockDimZ)
-                  : 1;
+                  : estimate_key_of(f);
 }
 
 static inline CUstream config_stream(const CUlaunchConfig *config)

@@ -24,6 +24,12 @@ static uint64_t key_of(uint64_t i)
     return estimate_key((const void *)(uintptr_t)(0x7f1234000000 + i * 256), 128, 1, 1, 256, 1, 1);
 }
 
+/* Keys that do not meet in a segment. */
+static uint64_t apart(uint64_t i)
+{
+    return ESTIMATE_KEY | i << 40 | i;
+}
+
 static struct estimate_segment segment;
 static bool gapless; /* the next segments */
 
@@ -114,10 +120,10 @@ Test(estimate, unknown_ones_of_several_keys_get_equal_parts)
     struct estimate_table *table = fresh();
 
     for (uint64_t i = 0; i < 3; i++) /* keys that do not meet in the segment */
-        launch(table, i + 8, 1);
+        launch(table, apart(i + 8), 1);
     mark(table, 30 * US);
     for (uint64_t i = 0; i < 3; i++)
-        cr_assert_eq(estimate_of(table, i + 8), 10 * US);
+        cr_assert_eq(estimate_of(table, apart(i + 8)), 10 * US);
     free(table);
 }
 
@@ -126,27 +132,27 @@ Test(estimate, a_segment_that_was_far_longer_makes_its_keys_unknown)
     struct estimate_table *table = fresh();
 
     for (uint64_t key = 8; key < 12; key++) {
-        launch(table, key, 1);
+        launch(table, apart(key), 1);
         mark(table, 10 * US);
     }
     for (uint64_t key = 8; key < 11; key++)
-        launch(table, key, 10);
+        launch(table, apart(key), 10);
     mark(table, 390 * US); /* 300 expected */
-    cr_assert_eq(estimate_of(table, 8), 10 * US);
+    cr_assert_eq(estimate_of(table, apart(8)), 10 * US);
     for (uint64_t key = 8; key < 11; key++)
-        launch(table, key, 10);
+        launch(table, apart(key), 10);
     mark(table, 6 * MS);
     for (uint64_t key = 8; key < 11; key++)
-        cr_assert_eq(estimate_of(table, key), ESTIMATE_UNKNOWN);
-    cr_assert_eq(estimate_of(table, 11), 10 * US, "it was not in it");
+        cr_assert_eq(estimate_of(table, apart(key)), ESTIMATE_UNKNOWN);
+    cr_assert_eq(estimate_of(table, apart(11)), 10 * US, "it was not in it");
     for (uint64_t key = 16; key < 18; key++) {
-        launch(table, key, 1);
+        launch(table, apart(key), 1);
         mark(table, 10 * US);
     }
-    launch(table, 16, 1);
-    launch(table, 17, 1);
+    launch(table, apart(16), 1);
+    launch(table, apart(17), 1);
     mark(table, 110 * US);
-    cr_assert_neq(estimate_of(table, 16), ESTIMATE_UNKNOWN, "100 us are no reason");
+    cr_assert_neq(estimate_of(table, apart(16)), ESTIMATE_UNKNOWN, "100 us are no reason");
     free(table);
 }
 
@@ -178,16 +184,16 @@ Test(estimate, a_segment_that_was_far_shorter_shrinks_them)
     struct estimate_table *table = fresh();
 
     for (uint64_t key = 8; key < 10; key++) {
-        launch(table, key, 1);
+        launch(table, apart(key), 1);
         mark(table, 100 * US);
     }
     for (unsigned i = 0; i < 60; i++) {
-        launch(table, 8, 10);
-        launch(table, 9, 10);
+        launch(table, apart(8), 10);
+        launch(table, apart(9), 10);
         mark(table, 200 * US);
     }
     for (uint64_t key = 8; key < 10; key++)
-        cr_assert_float_eq((double)estimate_of(table, key), 10 * US, 10);
+        cr_assert_float_eq((double)estimate_of(table, apart(key)), 10 * US, 10);
     free(table);
 }
 
@@ -204,7 +210,7 @@ Test(estimate, nothing_is_shorter_than_the_least_or_longer_than_a_word)
     launch(table, key_of(1), 1);
     launch(table, key_of(2), 1);
     mark(table, UINT64_MAX);
-    launch(table, 0, 3);
+    launch(table, apart(0), 3);
     mark(table, UINT64_MAX / 2);
     free(table);
 }
