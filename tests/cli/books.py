@@ -23,6 +23,15 @@ def check(holds, *what):
         sys.exit("FAILED: " + " ".join(map(str, what)))
 
 
+def stolen():
+    """Seconds, by processor."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        return [int(line.split()[8]) / os.sysconf("SC_CLK_TCK") for line in stat if line[:3] == "cpu" and line[3] != " "]
+
+
+STOLEN = stolen()
+
+
 @contextlib.contextmanager
 def holding(options, *words, before=(), environment=None):
     """A tenant's program that has done what holder.py was told. Without options it is started without the command."""
@@ -77,6 +86,7 @@ class Books:
         return total
 
     def check_busy(self, gpu, pid, told):
-        """Once the program has ended: its last stretches are written then. Marks around launches are not free, and the last one may be due."""
-        had = self.busy(gpu, pid)
-        check(had > 2e7 and abs(told - had) <= had / 10 + 5e6, "busy on GPU", gpu, "told", told, "had", had)
+        """Once the program has ended: its last stretches are written then. Marks around launches are not free, and the last one may be due; that it was
+        reached is seen later by what the host of a virtual machine took from the processors meanwhile."""
+        had, late = self.busy(gpu, pid), 1e9 * max((now - then for now, then in zip(stolen(), STOLEN)), default=0)
+        check(had > 2e7 and -had / 10 - 5e6 <= told - had <= had / 10 + 5e6 + late, "busy on GPU", gpu, "told", told, "had", had, "late", late)
