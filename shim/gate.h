@@ -63,8 +63,8 @@ static inline void gate_passed(struct flow *flow, uint64_t key, uint64_t expecte
     flow_take(flow, expected);
 }
 
-/* Where a launch counts; 0: the driver has to be asked, since a special stream is each context's own. A second context is known from its first launch
- * that asks on, which one of a kernel without estimate does, and any other after PACE_MARK_NS of work. */
+/* Where a launch counts; 0: the driver has to be asked, since a special stream is each context's own. What is launched in a second context of the device
+ * may count for the first one's stream until a launch of it asks, which one of a kernel without estimate does. */
 static inline uint64_t gate_where(const struct paces *paces, CUstream stream, bool per_thread)
 {
     uint64_t context;
@@ -77,7 +77,7 @@ static inline uint64_t gate_where(const struct paces *paces, CUstream stream, bo
 
 /* Whether a launch is counted and may go: where the gate is open, and its flow and its estimate are found at once, which nearly all are. It is counted
  * before it is made, so that the wrapper has nothing left to do after it. One that the driver then refuses is thought to run for as long as it was expected
- * to, less than PACE_MARK_NS; so much may also be missed where another thread's mark in the same stream comes between the two. */
+ * to, less than PACE_MARK_NS; so much may also be missed where another thread's mark or wait in the same stream comes between the two. */
 static inline __attribute__((always_inline)) bool gate_pass(struct paces *paces, uint64_t where, uint64_t key)
 {
     struct flow *flow = &paces->flow[flow_home(where)];

@@ -270,6 +270,14 @@ void mark_collect(struct membership *m, struct paces *paces, int device)
     errno = saved;
 }
 
+/* Whether no context can be another device's. */
+static bool only_device(void)
+{
+    struct membership *m = process_membership(NULL);
+
+    return m && m->quota.devices == 1;
+}
+
 struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int device)
 {
     uint64_t key = (uint64_t)(uintptr_t)context;
@@ -296,7 +304,7 @@ struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int
         lane->reference = -1;
         __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
         /* Whoever comes with another one at the same moment has counted its lane before it stores. */
-        __atomic_store_n(&paces->context, lanes_used(paces) == 1 ? key : 0, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&paces->context, lanes_used(paces) == 1 && only_device() ? key : 0, __ATOMIC_SEQ_CST);
         if (lanes_used(paces) != 1)
             __atomic_store_n(&paces->context, 0, __ATOMIC_SEQ_CST);
         return lane;

@@ -122,7 +122,8 @@ struct paces {
     uint32_t devices;   /* atomic, a bit each: this process has launched on it */
     uint32_t flow_lock; /* of keys; before a pace's lock */
     uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
-    uint64_t context;   /* atomic: the CUcontext that all work so far was launched in; 0: there were several at once, or none */
+    uint64_t
+        context; /* atomic: the CUcontext that all work so far was launched in; 0: several at once, none, or there are more devices */
     struct thread pacer;
     uint32_t asleep; /* atomic: the pacer waits to be woken */
     uint64_t looks;  /* atomic: when it will look again */
