@@ -550,8 +550,7 @@ int main(int argc, char **argv)
         return init();
     if (!strcmp(what, "hold"))
         return hold();
-    fprintf(stderr, "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | launch NAME [legacy] "
-                    "| info MEMBERS |"
-                    " lookup | init | hold\n");
+    fprintf(stderr, "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | "
+                    "launch NAME [legacy] | info MEMBERS | lookup | init | hold\n");
     return 2;
 }

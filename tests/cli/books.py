@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.dirname(HERE))
+from steal import stolen, taken_since  # noqa: E402
+
 COMMAND, SIM = os.environ["TEST_COMMAND"], os.environ["TEST_SIM"]
 TIMELINE = os.path.join(os.environ["TEST_TMP"], "timeline")
 MIB, GIB = 1 << 20, 1 << 30
@@ -21,12 +24,6 @@ def two_gpus():
 def check(holds, *what):
     if not holds:
         sys.exit("FAILED: " + " ".join(map(str, what)))
-
-
-def stolen():
-    """Seconds, by processor."""
-    with open("/proc/stat", encoding="ascii") as stat:
-        return [int(line.split()[8]) / os.sysconf("SC_CLK_TCK") for line in stat if line[:3] == "cpu" and line[3] != " "]
 
 
 STOLEN = stolen()
@@ -88,5 +85,5 @@ class Books:
     def check_busy(self, gpu, pid, told):
         """Once the program has ended: its last stretches are written then. Marks around launches are not free, and the last one may be due; that it was
         reached is seen later by what the host of a virtual machine took from the processors meanwhile."""
-        had, late = self.busy(gpu, pid), 1e9 * max((now - then for now, then in zip(stolen(), STOLEN)), default=0)
+        had, late = self.busy(gpu, pid), 1e9 * taken_since(STOLEN)
         check(had > 2e7 and -had / 10 - 5e6 <= told - had <= had / 10 + 5e6 + late, "busy on GPU", gpu, "told", told, "had", had, "late", late)

@@ -23,6 +23,8 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from steal import stolen  # noqa: E402
 from timeline import Timeline  # noqa: E402
 
 BUILD = os.path.abspath(os.environ.get("TEST_BUILD", "build"))
@@ -71,12 +73,7 @@ class Delays(threading.Thread):
     def __init__(self, pids):
         super().__init__(daemon=True)
         self.pids, self.seconds, self.over = pids, {name: 0 for name in pids}, threading.Event()
-        self.steal = self.stolen()
-
-    @staticmethod
-    def stolen():
-        with open("/proc/stat", encoding="ascii") as file:
-            return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK") / os.cpu_count()
+        self.stolen = sum(stolen())
 
     def look(self, pid):
         total = 0
@@ -94,7 +91,7 @@ class Delays(threading.Thread):
                     pass
 
     def of(self, name):
-        return self.seconds[name] + self.stolen() - self.steal
+        return self.seconds[name] + (sum(stolen()) - self.stolen) / os.cpu_count()
 
 
 class Victim(threading.Thread):
