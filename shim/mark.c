@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "../core/compat.h"
+#include "../core/lock.h"
 #include "gate.h"
 #include "relaxed.h"
 #include "softslice/clock.h"
@@ -278,38 +279,46 @@ static bool only_device(void)
     return m && m->quota.devices == 1;
 }
 
+static struct lane *open_lane(struct paces *paces, uint64_t context)
+{
+    for (unsigned i = 0; i < lanes_used(paces); i++)
+        if (__atomic_load_n(&paces->lane[i].state, __ATOMIC_ACQUIRE) == LANE_OPEN && paces->lane[i].context == context)
+            return &paces->lane[i];
+    return NULL;
+}
+
+static struct lane *free_lane(struct paces *paces)
+{
+    for (unsigned i = 0; i < PACE_LANES; i++)
+        if (__atomic_load_n(&paces->lane[i].state, __ATOMIC_ACQUIRE) == LANE_FREE)
+            return &paces->lane[i];
+    return NULL;
+}
+
 struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int device)
 {
     uint64_t key = (uint64_t)(uintptr_t)context;
+    struct lane *lane = open_lane(paces, key);
+    bool only = only_device();
 
-    for (unsigned i = 0; i < lanes_used(paces); i++) {
-        struct lane *lane = &paces->lane[i];
-        uint32_t state = __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE);
+    if (lane)
+        return lane;
+    lock_take(&paces->flow_lock); /* several threads may come with a new context at once */
+    lane = open_lane(paces, key);
+    if (!lane && (lane = free_lane(paces))) {
+        uint32_t used = (uint32_t)(lane - paces->lane) + 1;
 
-        if (state == LANE_OPEN && lane->context == key)
-            return lane;
-    }
-    for (unsigned i = 0; i < PACE_LANES; i++) {
-        struct lane *lane = &paces->lane[i];
-        uint32_t state = LANE_FREE;
-
-        if (!__atomic_compare_exchange_n(&lane->state, &state, LANE_OPENING, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-            continue;
-        uint32_t used = lanes_used(paces);
-        while (used <= i && !__atomic_compare_exchange_n(&paces->lanes, &used, i + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            ;
+        if (lanes_used(paces) < used)
+            __atomic_store_n(&paces->lanes, used, __ATOMIC_SEQ_CST);
         lane->context = key;
         lane->home = (uint64_t)(uintptr_t)home;
         lane->device = (uint16_t)device;
         lane->reference = -1;
         __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
-        /* Whoever comes with another one at the same moment has counted its lane before it stores. */
-        __atomic_store_n(&paces->context, lanes_used(paces) == 1 && only_device() ? key : 0, __ATOMIC_SEQ_CST);
-        if (lanes_used(paces) != 1)
-            __atomic_store_n(&paces->context, 0, __ATOMIC_SEQ_CST);
-        return lane;
+        __atomic_store_n(&paces->context, lanes_used(paces) == 1 && only ? key : 0, __ATOMIC_SEQ_CST);
     }
-    return NULL;
+    lock_give(&paces->flow_lock);
+    return lane;
 }
 
 static struct paces *present(struct membership **m)

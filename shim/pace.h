@@ -59,7 +59,7 @@ struct mark {
 };
 
 /* A context with marks. Events belong to contexts, and times are told between two of one context. */
-enum lane_state { LANE_FREE, LANE_OPENING, LANE_OPEN, LANE_ENDING, LANE_GONE }; /* GONE: its users go first */
+enum lane_state { LANE_FREE, LANE_OPEN, LANE_ENDING, LANE_GONE }; /* GONE: its users go first */
 struct lane {
     uint64_t context;    /* CUcontext */
     uint64_t home;       /* its events' context: the primary one under a green one, which is one thread's alone; 0: gone */
@@ -120,7 +120,7 @@ struct paces {
     uint32_t epoch;     /* atomic; 0 is no flow's */
     uint32_t word;      /* futex: changes when those who wait should look again */
     uint32_t devices;   /* atomic, a bit each: this process has launched on it */
-    uint32_t flow_lock; /* of keys; before a pace's lock */
+    uint32_t flow_lock; /* of keys and of new lanes; before a pace's lock */
     uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
     uint64_t
         context; /* atomic: the CUcontext that all work so far was launched in; 0: several at once, none, or there are more devices */
