@@ -79,6 +79,14 @@ void share_count(uint64_t *counter, uint64_t amount)
         ;
 }
 
+static void take_back(uint64_t *counter, uint64_t amount)
+{
+    uint64_t seen = load(counter);
+
+    while (amount && !swap(counter, &seen, minus(seen, amount)))
+        ;
+}
+
 static uint64_t gap_start(uint64_t gap)
 {
     return gap >> GAP_LENGTH;
@@ -213,7 +221,9 @@ static void owe(struct share *share, uint64_t start, uint64_t length, uint64_t n
         new = least(full, most(plus(now, share->max_stall), due));
     } while (!swap(&account->due, &seen, new));
     share_count(&account->repaired, due != seen);
-    share_count(&account->forgiven, scale(full - new, rate, SHARE_WHOLE));
+    uint64_t cut = scale(full - new, rate, SHARE_WHOLE);
+    share_count(&account->forgiven, cut);
+    share->cut = plus(share->cut, cut);
 }
 
 /* Count the periods from `from` to `until` that begin where the last counted one ended, or later. */
@@ -271,11 +281,13 @@ uint64_t share_claim(struct share *share, uint64_t from, uint64_t until, uint64_
 
 void share_return(struct share *share, uint64_t ns)
 {
-    uint64_t busy = load(&share->account->busy), due = load(&share->account->due), earned = scale(ns, SHARE_WHOLE, rate_of(share));
+    struct share_account *account = share->account;
+    uint64_t uncut = least(ns, share->cut), earned = scale(ns - uncut, SHARE_WHOLE, rate_of(share)), due = load(&account->due);
 
-    while (!swap(&share->account->busy, &busy, minus(busy, ns)))
-        ;
-    while (!never_closes(share) && !swap(&share->account->due, &due, minus(due, earned)))
+    share->cut -= uncut;
+    take_back(&account->busy, ns);
+    take_back(&account->forgiven, uncut);
+    while (!never_closes(share) && !swap(&account->due, &due, minus(due, earned)))
         ;
 }
 

@@ -53,6 +53,7 @@ struct share {
     uint64_t period;    /* of the statistics only; 0: none are kept */
     uint32_t rate;      /* of GPU time, hundredths of a percent. SHARE_WHOLE and above never close; 0 counts as 1 */
     bool never_closes;  /* mode = share: busy time is counted, nothing is owed */
+    uint64_t cut;       /* GPU time that was forgiven of what was claimed with this; 0 to begin with */
 };
 
 /* This process goes from idle to busy. If no other one of the tenant is busy, what lies before `now` was idle: it cannot be claimed any
@@ -64,7 +65,8 @@ void share_begin(struct share *share, uint64_t now, bool others_busy);
  * left no more than a handful of gaps meanwhile, and never charges a moment twice. */
 uint64_t share_claim(struct share *share, uint64_t from, uint64_t until, uint64_t now);
 
-/* Of what was claimed, `ns` were other tenants' slices of the GPU: they count as busy no more, and need not be earned. */
+/* Of what was claimed with this very `share`, `ns` were other tenants' slices of the GPU: they count as busy no more, and need not be earned. What was
+ * forgiven of the claim is the first that goes: it was not owed. */
 void share_return(struct share *share, uint64_t ns);
 
 /* 0: open. Otherwise when, at most max_stall from now. */

@@ -96,6 +96,12 @@ def windows(name, asked, tolerance, length_ms=250):
     return check
 
 
+def share_within(name, least, most):
+    def check(result):
+        yield "%s: share" % name, 100 * result.achieved(name), "%", least, most
+    return check
+
+
 def share_between(name, from_ms, to_ms, asked, tolerance):
     def check(result):
         achieved = result.achieved(name, from_ms, to_ms)
@@ -152,6 +158,14 @@ def forgiven(name, asked, tolerance):
     return check
 
 
+def forgiven_once(name):
+    """No more is forgiven than was used."""
+    def check(result):
+        account = result.account(name)
+        yield "%s: forgiven over used" % name, account["forgiven_ns"] / account["busy_ns"], "", None, 1
+    return check
+
+
 def each(names, asked, tolerance):
     return [share(name, part, tolerance) for name, part in zip(names, asked)]
 
@@ -204,6 +218,14 @@ def several():
         yield Scenario("several/cap/%s/%s%%" % (label, ", ".join(map(str, parts))),
                        [Tenant(name, load(us), compute=part) for name, us, part in zip("abcd", loads, parts)], each("abcd", parts, 2),
                        seconds=20, quick=loads == (100000, 1000) and parts[0] == 30)
+    # Kernels so long that the longest stall does not repay them: no more is had beside others than alone.
+    for us, part in ((200000, 10), (300000, 10), (500000, 10), (500000, 30), (1000000, 30)):
+        most = max(part, 100 * us / (us + 1000 * MAX_STALL_MS))
+        yield Scenario("several/cap/%d ms waited for and 1 ms/%d and %d%%" % (us // 1000, part, 100 - part),
+                       [Tenant("a", load(us, "sync"), compute=part), Tenant("b", load(1000), compute=100 - part)],
+                       [share_within("a", part - 2, most + 2), share_within("b", 100 - most - 2 if part == 10 else None, 100 - part + 2),
+                        forgiven_once("a")],
+                       seconds=30, quick=us == 500000 and part == 10, real=False)
     yield Scenario("several/cap/20 and 30%: the rest stays free",
                    [Tenant("a", load(1000), compute=20), Tenant("b", load(20), compute=30)], each("ab", (20, 30), 2))
     yield Scenario("several/cap/70 and 70%: over 100", [Tenant("a", load(1000), compute=70), Tenant("b", load(1000), compute=70)],

@@ -197,6 +197,31 @@ Test(share, what_others_had_is_earned_back)
     cr_assert_eq(account.due, now, "the whole owes nothing");
 }
 
+/* A kernel of 500 ms at 10 % that shared the GPU with somebody: the stall is as long as if it had been alone, and no more is forgiven. */
+Test(share, what_others_had_is_not_forgiven_twice)
+{
+    struct share share = fresh(1000);
+    uint64_t before;
+
+    share.max_stall = 2 * S;
+    now += S;
+    cr_assert_eq(share_claim(&share, now - S, now, now), S);
+    share_return(&share, 500 * MS);
+    cr_assert_eq(account.busy, 500 * MS);
+    cr_assert_eq(share_opens(&share, now), now + 2 * S);
+    cr_assert_eq(account.forgiven, (5 * S - S - 80 * MS - 2 * S) / 10);
+
+    /* Nothing of it is left to forgive where the own part is short. */
+    share = (struct share){.account = &account, .rate = 1000, .max_stall = 2 * S};
+    now += 2 * S;
+    before = account.forgiven;
+    now += S;
+    share_claim(&share, now - S, now, now);
+    share_return(&share, 950 * MS);
+    cr_assert_eq(account.forgiven, before);
+    cr_assert_eq(share_opens(&share, now), 0, "50 ms are earned while it waits for the others");
+}
+
 Test(share, a_new_rate_holds_from_then_on)
 {
     struct share share = fresh(1000);
