@@ -10,6 +10,7 @@
 #include "softslice/ini.h"
 
 #define OVERFLOW_UID 65534 /* how a user namespace shows owners that are not in it */
+#define MAX_STALL_US 2000000
 
 static void set_defaults(struct config *config)
 {
@@ -22,7 +23,7 @@ static void set_defaults(struct config *config)
     config->keep_asleep = CONFIG_KEEP_ASLEEP_OFF;
     config->period_us = 100000;
     config->quantum_us = 5000;
-    config->max_stall_us = 2000000;
+    config->max_stall_us = MAX_STALL_US;
     config->log = LOG_WARN;
 }
 
@@ -164,6 +165,25 @@ static void keep_closed(struct config_loader *loader)
     }
 }
 
+/* Nor can it turn a maximum into something less: idle time is lent, and what stalls do not repay is forgiven, where the admin says so. */
+static void keep_cap(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    const struct config_rule *rule = admin_rule(&config->compute);
+    struct config_at at = {.source = CONFIG_ADMIN, .line = rule ? rule->line : 0, .name = "limit"};
+
+    if (!rule)
+        return;
+    if (config->mode != CONFIG_MODE_CAP && !said_by_admin(config, CONFIG_MODE)) {
+        config->mode = CONFIG_MODE_CAP;
+        config_claim(loader, CONFIG_MODE, &at);
+    }
+    if (config->max_stall_us < MAX_STALL_US && !said_by_admin(config, CONFIG_MAX_STALL)) {
+        config->max_stall_us = MAX_STALL_US;
+        config_claim(loader, CONFIG_MAX_STALL, &at);
+    }
+}
+
 int config_load(struct config *config, const struct config_input *input)
 {
     struct config_loader loader = {.config = config, .input = input};
@@ -183,6 +203,7 @@ int config_load(struct config *config, const struct config_input *input)
         config_read_tenant(&loader, &user, CONFIG_USER_INI, config->tenant);
     set_weight(&loader);
     keep_closed(&loader);
+    keep_cap(&loader);
     ini_file_close(&admin);
     ini_file_close(&user);
     errno = saved;

@@ -276,6 +276,33 @@ Test(config_admin, disable)
     cr_expect(!config.disable);
 }
 
+/* A share of the admin's is a maximum whatever the user says of how it is kept. */
+Test(config_admin, mode_and_max_stall)
+{
+    set("SOFTSLICE_MODE", "share");
+    set("SOFTSLICE_MAX_STALL", "10ms");
+    write_admin("[softslice]\nvram = 1GiB\nweight = 50\n");
+    GOOD();
+    cr_expect(config.mode == CONFIG_MODE_SHARE && config.max_stall_us == 10000, "no share of the admin's");
+    write_admin("[softslice]\nvram = 1GiB\ncompute = 50%\n");
+    GOOD();
+    cr_expect(config.mode == CONFIG_MODE_CAP && config.max_stall_us == 2000000);
+    expect_from(CONFIG_MODE, "admin.ini", "3 limit");
+    expect_from(CONFIG_MAX_STALL, "admin.ini", "3 limit");
+    write_admin("[softslice]\n[gpu " UUID_B "]\ncompute = 50%\n");
+    GOOD();
+    cr_expect(config.mode == CONFIG_MODE_CAP, "on one of its GPUs");
+    write_admin("[softslice]\ncompute = 50%\nmode = share\nmax_stall = 100ms\n");
+    GOOD();
+    cr_expect(config.mode == CONFIG_MODE_SHARE && config.max_stall_us == 100000, "the admin's own word");
+    forget();
+    set("SOFTSLICE_MAX_STALL", "10s");
+    set("SOFTSLICE_TENANT", "t");
+    write_admin("[tenant t]\ncompute = 50%\n");
+    GOOD();
+    cr_expect_eq(config.max_stall_us, 10000000, "longer stalls keep it better");
+}
+
 /* ---- devices that are not there */
 
 Test(config_admin, devices_that_are_not_there)
