@@ -77,8 +77,12 @@ static void learn_all(struct estimate_table *table, const struct estimate_segmen
             continue;
         if (give_up)
             forget(table, key);
-        else if (gapless || elapsed < segment->sum)
-            set(table, key, towards(ns, (uint64_t)((double)ns * (double)elapsed / (double)segment->sum)));
+        else if (segment->were[i] != ESTIMATE_UNKNOWN) {
+            uint64_t measured = (uint64_t)((double)segment->were[i] * (double)elapsed / (double)segment->sum);
+
+            if (gapless || measured < ns)
+                set(table, key, towards(ns, measured));
+        }
     }
 }
 

@@ -5,15 +5,18 @@
 #include "relaxed.h"
 
 /* Both locks held. */
-static void begin(struct pace *pace, struct flow *flow, uint64_t key, unsigned device, unsigned lane)
+static void begin(struct pace *pace, struct flow *flow, uint64_t key, int priority, unsigned device, unsigned lane)
 {
     flow->device = (uint16_t)device;
     flow->lane = (uint16_t)lane;
+    flow->priority = priority;
     flow->budget = flow->left = pace_budget(pace);
     flow->epoch = 0;
     flow->marks = 0;
     flow->active = flow->stalled = false;
-    flow->begun = flow->done = flow->ahead = flow->closing = flow->unknown = 0;
+    flow->begun = flow->done = flow->ahead = flow->newer = flow->unknown = 0;
+    flow->gone = 0;
+    flow->wary = 0;
     flow->segment = (struct estimate_segment){.sum = 0};
     __atomic_store_n(&flow->key, key, __ATOMIC_RELEASE);
 }
@@ -28,7 +31,7 @@ static struct flow *place_for(struct paces *paces, uint64_t key, unsigned lane)
 }
 
 /* Another thread may come with the same stream at once. */
-static struct flow *enter(struct paces *paces, uint64_t key, CUcontext context, unsigned device, unsigned lane)
+static struct flow *enter(struct paces *paces, uint64_t key, CUcontext context, int priority, unsigned device, unsigned lane)
 {
     struct pace *pace = &paces->pace[device];
 
@@ -38,7 +41,7 @@ static struct flow *enter(struct paces *paces, uint64_t key, CUcontext context, 
         flow = place_for(paces, key, lane);
         lock_take(&pace->lock);
         if (!__atomic_load_n(&flow->key, __ATOMIC_RELAXED))
-            begin(pace, flow, flow < &paces->flow[PACE_FLOWS] ? key : (uint64_t)(uintptr_t)context | 4, device, lane);
+            begin(pace, flow, flow < &paces->flow[PACE_FLOWS] ? key : (uint64_t)(uintptr_t)context | 4, priority, device, lane);
         lock_give(&pace->lock);
     }
     lock_give(&paces->flow_lock);
@@ -52,6 +55,7 @@ struct flow *flow_of(struct membership *m, struct paces *paces, CUstream stream,
     CUcontext context = NULL, home, base = NULL, popped;
     CUgreenCtx green = NULL;
     CUdevice handle;
+    int priority = 0;
 
     if (flow)
         return flow;
@@ -68,7 +72,9 @@ struct flow *flow_of(struct membership *m, struct paces *paces, CUstream stream,
     struct lane *lane = device == PROCESS_NO_DEVICE ? NULL : lane_of(paces, context, home, device);
     if (!lane)
         return NULL;
-    flow = enter(paces, key, context, (unsigned)device, (unsigned)(lane - paces->lane));
+    if (!flow_special(stream))
+        called.cuStreamGetPriority(stream, &priority);
+    flow = enter(paces, key, context, priority, (unsigned)device, (unsigned)(lane - paces->lane));
     __atomic_fetch_or(&paces->devices, UINT32_C(1) << device, __ATOMIC_SEQ_CST);
     return flow;
 }

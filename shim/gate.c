@@ -8,6 +8,8 @@
 #include "relaxed.h"
 #include "softslice/clock.h"
 
+#define WAITED_NS UINT64_C(20000) /* what a call that has to wait for nothing does not take */
+
 struct paces *gate_paces;
 
 /* The launch becomes a node of a graph: nothing runs, nobody waits. An error is the program's to see: of the legacy stream while others capture. */
@@ -37,6 +39,8 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
         launch->expected = estimate_of(pace_estimates(paces), launch->key);
         launch->life = flow_life(launch->flow);
         pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected, launch->life});
+        if (!__atomic_load_n(&paces->pace[launch->flow->device].busy, __ATOMIC_RELAXED))
+            mark_set_clock(paces, launch->flow, launch->life, stream, per_thread);
         launch->mark = flow_wants_mark(launch->flow, launch->expected);
         /* The other streams' marks have to have room too. */
         if (launch->flow->stalled && launch->flow->marks >= 2 * PACE_AHEAD)
@@ -80,7 +84,16 @@ static struct paces *present(struct membership **m)
     return *m ? paces : NULL;
 }
 
-void gate_synchronised_stream(CUstream stream, bool per_thread)
+/* The call waited, whatever was thought of the device. */
+static void waited(struct membership *m, struct paces *paces, int device, uint64_t entered)
+{
+    uint64_t now = clock_now();
+
+    if (entered && now > entered + WAITED_NS)
+        pace_unfinished(m, paces, device, entered, now);
+}
+
+void gate_synchronised_stream(CUstream stream, bool per_thread, uint64_t entered)
 {
     struct membership *m;
     struct paces *paces = present(&m);
@@ -89,12 +102,14 @@ void gate_synchronised_stream(CUstream stream, bool per_thread)
     if (!paces)
         return;
     struct flow *flow = flow_find(paces, flow_key(stream, per_thread));
-    if (flow)
+    if (flow) {
+        waited(m, paces, flow->device, entered);
         pace_synchronised(m, paces, flow, NULL);
+    }
     errno = saved;
 }
 
-void gate_synchronised_context(CUcontext context)
+void gate_synchronised_context(CUcontext context, uint64_t entered)
 {
     struct membership *m;
     struct paces *paces = present(&m);
@@ -104,18 +119,35 @@ void gate_synchronised_context(CUcontext context)
         return;
     if (!context)
         called.cuCtxGetCurrent(&context);
+    struct lane *lane = lane_open(paces, context);
+    if (lane)
+        waited(m, paces, lane->device, entered);
     pace_synchronised(m, paces, NULL, context);
     errno = saved;
 }
 
-void gate_synchronised(void)
+void gate_synchronised(uint64_t entered)
 {
     struct membership *m;
     struct paces *paces = present(&m);
     int saved = errno;
 
-    if (paces)
-        pace_look(m, paces, clock_now());
+    if (!paces)
+        return;
+    waited(m, paces, pace_guessed(paces), entered);
+    pace_look(m, paces, clock_now());
+    errno = saved;
+}
+
+void gate_unfinished(void)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+    int saved = errno, device;
+
+    if (!paces || (device = pace_guessed(paces)) == PROCESS_NO_DEVICE)
+        return;
+    pace_unfinished(m, paces, device, 0, clock_now());
     errno = saved;
 }
 
@@ -132,9 +164,18 @@ void gate_stream_ending(CUstream stream)
         CUstreamCaptureMode mode = relaxed_enter();
         /* What it has left to do is not seen by any later mark of it. */
         if (__atomic_load_n(&flow->left, __ATOMIC_RELAXED) != flow->budget && !captures(stream, false))
-            mark_record(paces, flow, flow_life(flow), stream, false, false);
+            mark_record(paces, flow, flow_life(flow), stream, false, true);
         relaxed_leave(mode);
         flow_forget(paces, flow->key);
     }
     errno = saved;
+}
+
+void gate_capture_begun(void)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+
+    if (paces)
+        pace_new_epoch(paces);
 }

@@ -5,6 +5,7 @@
 
 #include "guard.h"
 #include "pace.h"
+#include "softslice/clock.h"
 
 /* A launch between its two ends; lives on the wrapper's stack. */
 struct gate_launch {
@@ -64,7 +65,7 @@ static inline void gate_passed(struct flow *flow, uint64_t key, uint64_t expecte
 }
 
 /* Where a launch counts; 0: the driver has to be asked, since a special stream is each context's own. What is launched in a second context of the device
- * may count for the first one's stream until a launch of it asks, which one of a kernel without estimate does. */
+ * that was made unseen may count for the first one's stream until a launch of it asks, which one of a kernel without estimate does. */
 static inline uint64_t gate_where(const struct paces *paces, CUstream stream, bool per_thread)
 {
     uint64_t context;
@@ -153,12 +154,23 @@ static inline void gate_end(struct gate_launch *launch, CUstream stream, bool pe
 #define GATE_LAUNCH(symbol, parameters, arguments, stream_, per_thread_, key_)                                                     \
     GATE_LAUNCH_BY(real.symbol, symbol, parameters, arguments, stream_, per_thread_, key_)
 
-/* After a successful synchronisation with a stream, with the current context, or with something whose work is not known. */
-void gate_synchronised_stream(CUstream stream, bool per_thread);
-void gate_synchronised_context(CUcontext context); /* NULL: the current one */
-void gate_synchronised(void);
+/* After a successful synchronisation with a stream, with the current context, or with something whose work is not known. `entered`: what gate_enters() said
+ * before it. */
+static inline uint64_t gate_enters(void)
+{
+    return gate_ready() ? clock_now() : 0;
+}
+void gate_synchronised_stream(CUstream stream, bool per_thread, uint64_t entered);
+void gate_synchronised_context(CUcontext context, uint64_t entered); /* NULL: the current one */
+void gate_synchronised(uint64_t entered);
+
+/* The driver said that work of this process is not done. */
+void gate_unfinished(void);
 
 /* A stream is about to be destroyed. */
 void gate_stream_ending(CUstream stream);
+
+/* A stream captures now, and others may join it: each stream's next launch asks whether it is one. */
+void gate_capture_begun(void);
 
 #endif

@@ -10,6 +10,7 @@
 #include "softslice/clock.h"
 
 #define REFERENCE_NS  UINT64_C(250000000) /* a reference so old is replaced: the clocks of host and GPU drift apart */
+#define SET_TRIES     8                   /* questions after an event of an idle stream, which takes some microseconds */
 #define ENDING_NAP_NS 20000
 #define ENDING_NS     UINT64_C(1000000000) /* a driver that hangs in a question is not to hang the program's call too */
 
@@ -24,7 +25,7 @@ struct inside {
     bool pushed;
 };
 
-static bool enter(struct inside *inside, uint64_t where)
+static CUresult enter(struct inside *inside, uint64_t where)
 {
     CUcontext context = (CUcontext)(uintptr_t)where, current = NULL;
 
@@ -32,11 +33,12 @@ static bool enter(struct inside *inside, uint64_t where)
     inside->pushed = false;
     called.cuCtxGetCurrent(&current);
     if (current == context)
-        return true;
-    inside->pushed = called.cuCtxPushCurrent_v2(context) == CUDA_SUCCESS;
+        return CUDA_SUCCESS;
+    CUresult result = called.cuCtxPushCurrent_v2(context);
+    inside->pushed = result == CUDA_SUCCESS;
     if (!inside->pushed)
         relaxed_leave(inside->mode);
-    return inside->pushed;
+    return result;
 }
 
 static void leave(const struct inside *inside)
@@ -121,7 +123,7 @@ static CUresult record(struct lane *lane, struct mark *mark, CUstream stream, bo
     CUresult result = CUDA_SUCCESS;
     struct inside inside;
 
-    if (!enter(&inside, own ? lane->context : lane->home))
+    if (enter(&inside, own ? lane->context : lane->home) != CUDA_SUCCESS)
         return CUDA_ERROR_NOT_READY;
     if (!mark->event) {
         result = called.cuEventCreate(&mark->event, CU_EVENT_DEFAULT);
@@ -146,7 +148,7 @@ static CUresult record_somehow(struct lane *lane, struct mark *mark, CUstream st
     return record(lane, mark, stream, per_thread, true);
 }
 
-bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread, bool closing)
+bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread, bool late)
 {
     struct lane *lane = &paces->lane[flow->lane];
     struct mark *mark;
@@ -163,10 +165,10 @@ bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream
         mark->life = life;
         mark->recorded = clock_now();
         if (flow_life(flow) == life)
-            estimate_close(&flow->segment, &mark->segment);
+            estimate_close(pace_estimates(paces), &flow->segment, &mark->segment);
         else
             mark->segment = (struct estimate_segment){.sum = 0};
-        pace_marked(paces, lane->device, flow, mark, closing);
+        pace_marked(paces, lane->device, flow, mark, late);
         __atomic_add_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&mark->state, MARK_PENDING, __ATOMIC_RELEASE);
     }
@@ -195,6 +197,16 @@ static uint64_t time_of(struct lane *lane, const struct mark *mark, uint64_t now
     return at;
 }
 
+/* `mark` is known to have been reached `at` that moment, from which others' are told. */
+static void refer(struct lane *lane, struct mark *mark, uint64_t at)
+{
+    if (lane->reference >= 0)
+        __atomic_store_n(&lane->mark[lane->reference].state, MARK_FREE, __ATOMIC_RELEASE);
+    lane->reference = (int32_t)(mark - lane->mark);
+    lane->reference_time = at;
+    __atomic_store_n(&mark->state, MARK_REFERENCE, __ATOMIC_RELEASE);
+}
+
 static void reached(struct membership *m, struct paces *paces, struct lane *lane, struct mark *mark, bool seen, uint64_t now)
 {
     uint64_t at = seen ? time_of(lane, mark, now) : now;
@@ -208,11 +220,18 @@ static void reached(struct membership *m, struct paces *paces, struct lane *lane
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
         return;
     }
-    if (lane->reference >= 0)
-        __atomic_store_n(&lane->mark[lane->reference].state, MARK_FREE, __ATOMIC_RELEASE);
-    lane->reference = (int32_t)(mark - lane->mark);
-    lane->reference_time = at;
-    __atomic_store_n(&mark->state, MARK_REFERENCE, __ATOMIC_RELEASE);
+    refer(lane, mark, at);
+}
+
+/* Its context ended unseen, as a primary one does with the last green one. Who looks at the lane is one of its users. */
+static void lose(struct lane *lane)
+{
+    uint32_t state = LANE_OPEN;
+
+    if (__atomic_compare_exchange_n(&lane->state, &state, LANE_ENDING, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+        lane->home = 0;
+        __atomic_store_n(&lane->state, LANE_GONE, __ATOMIC_SEQ_CST);
+    }
 }
 
 /* Marks that are on their way, the oldest first; a stream reaches its own in order. */
@@ -223,7 +242,10 @@ static void collect(struct membership *m, struct paces *paces, struct lane *lane
     bool seen[PACE_MARKS] = {false};
     struct inside inside;
 
-    if (!enter(&inside, lane->home))
+    CUresult result = enter(&inside, lane->home);
+    if (result == CUDA_ERROR_INVALID_CONTEXT || result == CUDA_ERROR_CONTEXT_IS_DESTROYED)
+        lose(lane);
+    if (result != CUDA_SUCCESS)
         return;
     while (tried++ < PACE_MARKS) {
         struct mark *oldest = NULL;
@@ -243,13 +265,51 @@ static void collect(struct membership *m, struct paces *paces, struct lane *lane
             behind = blocked[i] == oldest->flow;
         if (behind)
             continue;
-        CUresult result = called.cuEventQuery(oldest->event);
+        result = called.cuEventQuery(oldest->event);
         if (result == CUDA_ERROR_NOT_READY)
             blocked[blocks++] = oldest->flow;
         else /* or it will never be: the context is broken */
             reached(m, paces, lane, oldest, result == CUDA_SUCCESS, clock_now());
     }
     leave(&inside);
+}
+
+/* Nobody else looks at the lane's marks. */
+static void set_clock(struct lane *lane, CUstream stream, bool per_thread)
+{
+    struct mark *mark = take_mark(lane);
+    CUresult result = mark ? record_somehow(lane, mark, stream, per_thread) : CUDA_ERROR_NOT_READY;
+    struct inside inside;
+
+    if (result == CUDA_SUCCESS && enter(&inside, lane->home) == CUDA_SUCCESS) {
+        result = CUDA_ERROR_NOT_READY;
+        for (unsigned i = 0; i < SET_TRIES && result == CUDA_ERROR_NOT_READY; i++)
+            result = called.cuEventQuery(mark->event);
+        uint64_t now = clock_now();
+        leave(&inside);
+        if (result == CUDA_SUCCESS) {
+            refer(lane, mark, now);
+            return;
+        }
+    }
+    if (mark)
+        __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
+}
+
+void mark_set_clock(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread)
+{
+    struct lane *lane = &paces->lane[flow->lane];
+    uint64_t now = clock_now();
+    uint32_t nobody = 0;
+
+    if (flow_life(flow) != life || now - lane->set < REFERENCE_NS || !lane_take(paces, lane))
+        return;
+    if (__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        lane->set = now;
+        set_clock(lane, stream, per_thread);
+        __atomic_store_n(&lane->collecting, 0, __ATOMIC_RELEASE);
+    }
+    lane_give(paces, lane);
 }
 
 void mark_collect(struct membership *m, struct paces *paces, int device)
@@ -271,6 +331,23 @@ void mark_collect(struct membership *m, struct paces *paces, int device)
     errno = saved;
 }
 
+/* The first context that was made here, as long as there was no other: the runtime's own ways to the primary one end in the same. */
+static uint64_t only_context;
+static uint32_t several_contexts; /* atomic */
+
+void mark_context_made(CUcontext context)
+{
+    struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
+    uint64_t first = 0, made = (uint64_t)(uintptr_t)context;
+
+    if (context &&
+        (__atomic_compare_exchange_n(&only_context, &first, made, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) || first == made))
+        return;
+    __atomic_store_n(&several_contexts, 1, __ATOMIC_SEQ_CST);
+    if (paces)
+        __atomic_store_n(&paces->context, 0, __ATOMIC_SEQ_CST);
+}
+
 /* Whether no context can be another device's. */
 static bool only_device(void)
 {
@@ -279,10 +356,12 @@ static bool only_device(void)
     return m && m->quota.devices == 1;
 }
 
-static struct lane *open_lane(struct paces *paces, uint64_t context)
+struct lane *lane_open(struct paces *paces, CUcontext context)
 {
+    uint64_t key = (uint64_t)(uintptr_t)context;
+
     for (unsigned i = 0; i < lanes_used(paces); i++)
-        if (__atomic_load_n(&paces->lane[i].state, __ATOMIC_ACQUIRE) == LANE_OPEN && paces->lane[i].context == context)
+        if (__atomic_load_n(&paces->lane[i].state, __ATOMIC_ACQUIRE) == LANE_OPEN && paces->lane[i].context == key)
             return &paces->lane[i];
     return NULL;
 }
@@ -298,13 +377,13 @@ static struct lane *free_lane(struct paces *paces)
 struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int device)
 {
     uint64_t key = (uint64_t)(uintptr_t)context;
-    struct lane *lane = open_lane(paces, key);
+    struct lane *lane = lane_open(paces, context);
     bool only = only_device();
 
     if (lane)
         return lane;
     lock_take(&paces->flow_lock); /* several threads may come with a new context at once */
-    lane = open_lane(paces, key);
+    lane = lane_open(paces, context);
     if (!lane && (lane = free_lane(paces))) {
         uint32_t used = (uint32_t)(lane - paces->lane) + 1;
 
@@ -314,8 +393,11 @@ struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int
         lane->home = (uint64_t)(uintptr_t)home;
         lane->device = (uint16_t)device;
         lane->reference = -1;
+        lane->set = 0;
         __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
         __atomic_store_n(&paces->context, lanes_used(paces) == 1 && only ? key : 0, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&several_contexts, __ATOMIC_SEQ_CST))
+            __atomic_store_n(&paces->context, 0, __ATOMIC_SEQ_CST);
     }
     lock_give(&paces->flow_lock);
     return lane;
@@ -369,6 +451,8 @@ void mark_context_ended(CUcontext context, bool gone)
         if (!ends_with(lane, context) || __atomic_load_n(&lane->state, __ATOMIC_ACQUIRE) != LANE_ENDING)
             continue;
         if (gone) {
+            /* What it had launched is done. */
+            pace_synchronised(m, paces, NULL, context);
             flow_forget_lane(paces, i);
             if (lane->home == (uint64_t)(uintptr_t)context)
                 lane->home = 0;

@@ -23,6 +23,7 @@
 #define PACE_STRAYS  8                   /* marks of streams that are gone: as many, whatever is launched */
 #define PACE_LONG    (4 * PACE_MARK_NS)  /* of what takes so long, one */
 #define PACE_BURST   UINT64_C(8000000)   /* GPU time that an idle tenant may use at once */
+#define PACE_LOOK    UINT64_C(50000)     /* between two looks of one who waits for a mark */
 #define PACE_WAITED  UINT64_C(200000000) /* of turn.waited, what counts as earning */
 
 struct flow {
@@ -31,17 +32,20 @@ struct flow {
     int64_t budget; /* what it began with; both are the same where nothing was launched since */
     uint32_t epoch; /* atomic */
     uint16_t device, lane;
+    int32_t priority;                /* as the driver tells it: less comes first */
     uint32_t life;                   /* another one each time: the driver gives a handle of a stream that is gone to the next */
     struct estimate_segment segment; /* since the last mark */
     /* Under the pace's lock. */
-    uint32_t marks;   /* on their way */
-    bool active;      /* in pace.active */
-    bool stalled;     /* its marks were waited for in vain: until one of them is reached nobody waits for them again */
-    uint64_t begun;   /* when the work began that was launched while it had none */
-    uint64_t done;    /* the newest of its marks that was reached */
-    uint64_t ahead;   /* estimate of what lies before its marks that are on their way */
-    uint64_t closing; /* the closing mark that was recorded when it had `closed` of its tail; 0: none that still counts */
-    int64_t closed;
+    uint32_t marks; /* on their way */
+    uint32_t wary;  /* so many launches more are marked each: what they were expected to take was wrong */
+    bool active;    /* in pace.active */
+    bool stalled;   /* its marks were waited for in vain: until one of them is reached nobody waits for them again */
+    uint64_t begun; /* when the work began that was launched while it had none */
+    uint64_t done;  /* the newest of its marks that was reached */
+    uint64_t ahead; /* estimate of what lies before its marks that are on their way */
+    uint64_t newer; /* another flow's mark behind which `older` of this one's work is done that has no mark; 0: none */
+    int64_t older;
+    int64_t gone;     /* of its work without mark, what is done */
     uint64_t unknown; /* the key of a launch without estimate before the newest mark; 0: all were known */
 } __attribute__((aligned(64)));
 
@@ -54,7 +58,9 @@ struct mark {
     CUevent event;     /* NULL: not yet made */
     bool own;          /* made in the lane's context, not in its home */
     uint64_t recorded; /* when */
-    uint64_t closing;  /* not 0: what other flows had at that moment is done when it is reached; see pace_closed() */
+    uint64_t number;   /* of the device's marks; see pace_reached() */
+    bool late;         /* as pace_marked() has it */
+    uint64_t position; /* in the device's work: estimate of all that was launched before it */
     struct estimate_segment segment;
 };
 
@@ -68,7 +74,8 @@ struct lane {
     uint32_t collecting; /* atomic: somebody looks at its marks; nobody waits for that */
     uint16_t device;
     int32_t reference;       /* the mark whose time is known best; -1: none */
-    uint64_t reference_time; /* of it, by our clock: never later than the truth as far as it was seen */
+    uint64_t reference_time; /* of it, by our clock: never earlier than the truth, and never later as far as it was seen */
+    uint64_t set;            /* when that was last made sure of */
     uint32_t pending;        /* atomic: how many marks are */
     struct mark mark[PACE_MARKS];
 };
@@ -82,12 +89,16 @@ struct pace {
     uint64_t idled;     /* since when it is idle; 0: something was to be launched since */
     uint64_t gap;       /* how long the program tends to leave it idle between two launches */
     uint32_t marks;     /* on their way */
-    uint64_t closings;  /* closing marks, so far */
+    uint64_t recorded;  /* marks, so far */
+    uint64_t marked;    /* estimate of all work before marks, so far */
+    uint64_t position;  /* the last one that was reached, or where it became busy */
     uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */
     bool told;          /* atomic: the tenant's other processes know that work here is late */
     uint32_t launching; /* launches that are done and not yet counted */
     uint32_t actives;
+    uint32_t
+        guesses; /* atomic: of the flows in `active`, how many had work without marks when the device was taken for idle; 0: none had */
     uint16_t active[PACE_FLOWS + PACE_LANES]; /* flows with work since `from` */
 } __attribute__((aligned(64)));
 
@@ -122,8 +133,7 @@ struct paces {
     uint32_t devices;   /* atomic, a bit each: this process has launched on it */
     uint32_t flow_lock; /* of keys and of new lanes; before a pace's lock */
     uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
-    uint64_t
-        context; /* atomic: the CUcontext that all work so far was launched in; 0: several at once, none, or there are more devices */
+    uint64_t context; /* atomic: the CUcontext that all work so far was launched in; 0: there are several, none, or more devices */
     struct thread pacer;
     uint32_t asleep; /* atomic: the pacer waits to be woken */
     uint64_t looks;  /* atomic: when it will look again */
@@ -155,6 +165,22 @@ static inline uint64_t flow_key_in(CUcontext context, CUstream stream, bool per_
     if (stream == CU_STREAM_PER_THREAD || (!stream && per_thread))
         return ((uint64_t)(uintptr_t)context ^ (uint64_t)(uintptr_t)&guard_depth << 8) | 1;
     return (uint64_t)(uintptr_t)context | 2;
+}
+
+/* What was launched in a flow since its last mark, by estimate. Lock held. */
+static inline int64_t flow_unmarked(const struct flow *flow)
+{
+    int64_t unmarked = flow->budget - __atomic_load_n(&flow->left, __ATOMIC_RELAXED);
+
+    return unmarked > 0 ? unmarked : 0;
+}
+
+/* Of that, what is not known to be done. */
+static inline uint64_t flow_tail(const struct flow *flow)
+{
+    int64_t tail = flow_unmarked(flow) - flow->gone;
+
+    return tail > 0 ? (uint64_t)tail : 0;
 }
 
 /* NULL, CU_STREAM_LEGACY or CU_STREAM_PER_THREAD. */
@@ -230,17 +256,31 @@ void pace_counted(struct paces *paces, int device);
 /* All that was launched in the flow, or where that is NULL in all flows of `context`, before the caller began to wait is done. */
 void pace_synchronised(struct membership *membership, struct paces *paces, struct flow *flow, CUcontext context);
 
+/* Work on the device was not done before `now`, though it may have been taken for that; from `since` on, or since then. */
+void pace_unfinished(struct membership *membership, struct paces *paces, int device, uint64_t since, uint64_t now);
+
+/* The process ends: what it has done is charged. */
+void pace_end(struct membership *membership, struct paces *paces, uint64_t now);
+
+/* The device that is taken for idle by a guess; PROCESS_NO_DEVICE: none, or several. */
+int pace_guessed(const struct paces *paces);
+
 /* Look what has been reached, and whether devices are idle. When there may be something new to see, CLOCK_NEVER if no work is known. */
 uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t now);
 
-/* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. When a closing one is reached, so is what the
- * device's other flows had launched before it and not marked: little work, in the order of the launches as far as a GPU keeps that. */
-void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark *mark, bool closing);
+/* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. When it is, so is what the device's other flows
+ * had launched before it and not marked: less work than there is between two marks, in the order of the launches as far as a GPU keeps that. `late`: the
+ * flow's last launch was some time ago, and each of the others may have launched since. */
+void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark *mark, bool late);
 void pace_reached(struct membership *membership, struct paces *paces, int device, struct mark *mark, uint64_t at);
 
-/* Marks (mark.c). Record one behind a launch in the flow: the flow begins anew. `closing`: there will be no more launches for a while. False where
+/* Marks (mark.c). Record one behind a launch in the flow: the flow begins anew. `late`: as pace_marked() has it. False where
  * that is not possible now, or the flow has another life. */
-bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread, bool closing);
+bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread, bool late);
+
+/* Before a launch in the flow of a device without work: an event there is reached at once, which tells how the GPU's clock stands to ours. Else only bounds
+ * of that are known, from when marks were seen to be reached, and a kernel of 20 us may seem to take 45. Does it now and then. */
+void mark_set_clock(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread);
 
 /* Whether the lane has a place for one more. */
 bool mark_room(const struct lane *lane);
@@ -248,11 +288,16 @@ bool mark_room(const struct lane *lane);
 /* Ask the driver which marks of a device have been reached, and pass each to pace_reached(). At most once at a time for a lane. */
 void mark_collect(struct membership *membership, struct paces *paces, int device);
 
+/* The lane that a context has; NULL: none. */
+struct lane *lane_open(struct paces *paces, CUcontext context);
+
 /* The lane of a context and its home, made where it has none; NULL: there are PACE_LANES already. */
 struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int device);
 
 /* Before and after the driver is told something that may end a context, and its events with it. Waits for who is asking about them, which takes
  * microseconds, and a second at most. `gone`: it did end. */
+/* A context that the program may launch in; NULL: one beside the primary one. */
+void mark_context_made(CUcontext context);
 bool mark_contexts(void); /* whether there are any with marks */
 void mark_context_ending(CUcontext context);
 void mark_context_ended(CUcontext context, bool gone);

@@ -4,8 +4,9 @@
 
 #include <sys/prctl.h>
 
-#include "guard.h"
+#include "gate.h"
 #include "real.h"
+#include "relaxed.h"
 #include "softslice/clock.h"
 #include "turn.h"
 
@@ -74,8 +75,24 @@ static void *run(void *argument)
     return NULL;
 }
 
+/* Who comes next is not to wait until this process is seen to be gone, nor is what it did since the last look to be had for nothing. */
+static void finish(void)
+{
+    struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
+    struct membership *m = paces ? process_membership(NULL) : NULL;
+    uint64_t now = clock_now();
+
+    if (!m)
+        return;
+    CUstreamCaptureMode mode = relaxed_enter();
+    pace_end(m, paces, now);
+    turn_end(paces, now);
+    relaxed_leave(mode);
+}
+
 void pacer_wake(struct membership *m, struct paces *paces)
 {
+    thread_at_exit(finish);
     thread_ensure(&paces->pacer, run, m);
     if (__atomic_load_n(&paces->asleep, __ATOMIC_SEQ_CST))
         thread_wake(&paces->pacer);

@@ -23,6 +23,7 @@ enum { NONE, RUNNING, IMPOSSIBLE };
 
 static uint32_t over; /* exit() has come to us */
 static struct thread *known[THREADS];
+static void (*last)(void);
 
 bool thread_over(void)
 {
@@ -65,9 +66,11 @@ bool thread_stays(struct thread *thread)
     return __atomic_compare_exchange_n(&thread->state, &none, RUNNING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-/* Registered after the driver's own handler, so it runs before that: from here on nothing of ours asks the driver or NVML. */
+/* Registered after the driver's own handler, so it runs before that: when it returns, nothing of ours asks the driver or NVML any more. */
 static void stop(void)
 {
+    bool hangs = false;
+
     __atomic_store_n(&over, 1, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < THREADS; i++) {
         struct thread *thread = __atomic_load_n(&known[i], __ATOMIC_SEQ_CST);
@@ -76,7 +79,16 @@ static void stop(void)
             continue;
         for (int n = 0; n < STOP_TIMES && __atomic_load_n(&thread->busy, __ATOMIC_SEQ_CST); n++)
             compat_sleep(STOP_NS);
+        hangs |= __atomic_load_n(&thread->busy, __ATOMIC_SEQ_CST);
     }
+    void (*finish)(void) = __atomic_load_n(&last, __ATOMIC_ACQUIRE);
+    if (finish && !hangs)
+        finish();
+}
+
+void thread_at_exit(void (*finish)(void))
+{
+    __atomic_store_n(&last, finish, __ATOMIC_RELEASE);
 }
 
 static void remember(struct thread *thread)

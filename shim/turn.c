@@ -266,6 +266,18 @@ void turn_idle(struct paces *paces, uint64_t now)
     lock_give(&turn->lock);
 }
 
+void turn_end(struct paces *paces, uint64_t now)
+{
+    struct turn *turn = &paces->turn;
+
+    if (!turn->devices)
+        return;
+    lock_take(&turn->lock);
+    if (turn->devices)
+        release(paces, turn, now);
+    lock_give(&turn->lock);
+}
+
 void turn_not_wanted(struct paces *paces, uint64_t now)
 {
     struct turn *turn = &paces->turn;

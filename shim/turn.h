@@ -30,6 +30,9 @@ uint64_t turn_theirs(struct paces *paces, int device, const struct turn_claim *c
 /* The device is idle as far as this process goes. */
 void turn_idle(struct paces *paces, uint64_t now);
 
+/* The process ends: its turn is over. */
+void turn_end(struct paces *paces, uint64_t now);
+
 /* The balance is in debt: there is nothing to launch for a while. */
 void turn_not_wanted(struct paces *paces, uint64_t now);
 

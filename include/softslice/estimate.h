@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How long a launch keeps the GPU busy, learned from the marks behind launches like it. No locks: any thread may look up and learn at any
- * time. An estimate decides when to look, not what is charged, so a rare wrong one costs nothing but a mark. */
+ * time. An estimate decides when to look, and what is charged for the work behind the last mark until something shows more. */
 #ifndef SOFTSLICE_ESTIMATE_H
 #define SOFTSLICE_ESTIMATE_H
 
@@ -33,11 +33,13 @@ struct estimate_segment {
     uint32_t unknown;             /* those without estimate */
     uint64_t unknown_key;         /* of all of them; 0: they differ */
     uint64_t keys[ESTIMATE_KEYS]; /* the last one of each remainder; 0: none */
+    uint64_t were[ESTIMATE_KEYS]; /* their estimates when it was closed */
 };
 
 /* Learn from a segment that took `elapsed` ns on the GPU. One launch sets its key's estimate, and moves it from then on; unknown ones get what
  * the known ones left. A segment of known ones moves them all if it is `gapless`: all of it waited when its first launch began. Else it can
- * only shorten them. One that took more than twice as long, and 100 us, makes them unknown. */
+ * only shorten them. Either by what they were when it was closed: several segments of the same launches may be on their way. One that took more
+ * than twice as long, and 100 us, makes them unknown. */
 void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, bool gapless);
 
 /* A well-mixed key. What a launch takes depends on its arguments too, which cannot be known; where that makes a difference, the
@@ -125,20 +127,28 @@ static inline void estimate_add(struct estimate_segment *segment, uint64_t key, 
     }
 }
 
+static inline void estimate_clear(struct estimate_segment *segment)
+{
+    estimate_put(&segment->sum, 0);
+    __atomic_store_n(&segment->launches, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&segment->unknown, 0, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < ESTIMATE_KEYS; i++)
+        estimate_put(&segment->keys[i], 0);
+}
+
 /* A mark was recorded: *closed is what lies before it, to be kept with it, and `segment` is empty again. */
-static inline void estimate_close(struct estimate_segment *segment, struct estimate_segment *closed)
+static inline void estimate_close(const struct estimate_table *table, struct estimate_segment *segment,
+                                  struct estimate_segment *closed)
 {
     closed->sum = estimate_get(&segment->sum);
     closed->launches = __atomic_load_n(&segment->launches, __ATOMIC_RELAXED);
     closed->unknown = __atomic_load_n(&segment->unknown, __ATOMIC_RELAXED);
     closed->unknown_key = estimate_get(&segment->unknown_key);
-    estimate_put(&segment->sum, 0);
-    __atomic_store_n(&segment->launches, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&segment->unknown, 0, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < ESTIMATE_KEYS; i++) {
         closed->keys[i] = estimate_get(&segment->keys[i]);
-        estimate_put(&segment->keys[i], 0);
+        closed->were[i] = closed->keys[i] ? estimate_of(table, closed->keys[i]) : ESTIMATE_UNKNOWN;
     }
+    estimate_clear(segment);
 }
 
 #endif

@@ -14,8 +14,12 @@
         CUcontext context = NULL, *told = pctx;                                                                                    \
         CUresult result;                                                                                                           \
                                                                                                                                    \
-        if (!guard_acts(RESOLVE_VRAM))                                                                                             \
-            return real.symbol arguments;                                                                                          \
+        if (!guard_acts(RESOLVE_VRAM)) {                                                                                           \
+            result = real.symbol arguments;                                                                                        \
+            if (result == CUDA_SUCCESS)                                                                                            \
+                mark_context_made(*pctx);                                                                                          \
+            return result;                                                                                                         \
+        }                                                                                                                          \
         if ((result = creation_begin(&creation, dev)) != CUDA_SUCCESS)                                                             \
             return result;                                                                                                         \
         pctx = told ? &context : NULL;                                                                                             \
@@ -27,8 +31,10 @@
             creation_undone(&creation);                                                                                            \
             return CUDA_ERROR_OUT_OF_MEMORY;                                                                                       \
         }                                                                                                                          \
-        if (result == CUDA_SUCCESS)                                                                                                \
+        if (result == CUDA_SUCCESS) {                                                                                              \
+            mark_context_made(context);                                                                                            \
             *told = context;                                                                                                       \
+        }                                                                                                                          \
         return result;                                                                                                             \
     }
 
@@ -85,8 +91,12 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
     CUcontext context = NULL;
     CUresult result;
 
-    if (!guard_acts(RESOLVE_VRAM))
-        return real.cuDevicePrimaryCtxRetain(pctx, dev);
+    if (!guard_acts(RESOLVE_VRAM)) {
+        result = real.cuDevicePrimaryCtxRetain(pctx, dev);
+        if (result == CUDA_SUCCESS)
+            mark_context_made(*pctx);
+        return result;
+    }
     if ((result = creation_begin_primary(&creation, dev)) != CUDA_SUCCESS)
         return result;
     do
@@ -97,8 +107,10 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev)
         creation_undone(&creation);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    if (result == CUDA_SUCCESS)
+    if (result == CUDA_SUCCESS) {
+        mark_context_made(context);
         *pctx = context;
+    }
     return result;
 }
 
@@ -153,12 +165,13 @@ END_PRIMARY(cuDevicePrimaryCtxReset_v2, true)
 #define SYNCHRONIZE(symbol, parameters, arguments, context)                                                                        \
     CUresult symbol parameters                                                                                                     \
     {                                                                                                                              \
+        uint64_t entered = gate_enters();                                                                                          \
         CUresult result = real.symbol arguments;                                                                                   \
                                                                                                                                    \
         if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))                                                                    \
             meters_read_released();                                                                                                \
         if (result == CUDA_SUCCESS)                                                                                                \
-            gate_synchronised_context(context);                                                                                    \
+            gate_synchronised_context(context, entered);                                                                           \
         return result;                                                                                                             \
     }
 
@@ -183,6 +196,8 @@ CUresult cuGreenCtxCreate(CUgreenCtx *phCtx, CUdevResourceDesc desc, CUdevice de
     CUcontext primary = NULL;
     CUresult result;
 
+    /* Before it can be had: its CUcontext is asked for by a function that is not hooked. */
+    mark_context_made(NULL);
     if (!guard_acts(RESOLVE_VRAM))
         return real.cuGreenCtxCreate(phCtx, desc, dev, flags);
     if ((result = creation_begin_primary(&creation, dev)) != CUDA_SUCCESS)

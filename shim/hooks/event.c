@@ -5,11 +5,21 @@
 
 CUresult cuEventSynchronize(CUevent hEvent)
 {
+    uint64_t entered = gate_enters();
     CUresult result = real.cuEventSynchronize(hEvent);
 
     if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))
         meters_read_released();
     if (result == CUDA_SUCCESS)
-        gate_synchronised();
+        gate_synchronised(entered);
+    return result;
+}
+
+CUresult cuEventQuery(CUevent hEvent)
+{
+    CUresult result = real.cuEventQuery(hEvent);
+
+    if (result == CUDA_ERROR_NOT_READY)
+        gate_unfinished();
     return result;
 }

@@ -117,7 +117,7 @@ static void estimates(uint64_t *state)
             fault("estimate", ns, ESTIMATE_LEAST);
         estimate_add(&segment, key, ns);
         if (ns == ESTIMATE_UNKNOWN || dice(state, 20) == 0) {
-            estimate_close(&segment, &closed);
+            estimate_close(table, &segment, &closed);
             estimate_learn(table, &closed, dice(state, 4) ? 20000 * (uint64_t)closed.launches : dice(state, 50000000),
                            dice(state, 2));
         }

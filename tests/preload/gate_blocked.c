@@ -20,7 +20,7 @@
 #define BOUND_MS 10000 /* a hang is longer: the simulated driver hangs for a minute */
 
 static char path[4096];
-static bool over, went_on;
+static bool over, went_on, compared;
 static pid_t hanging;  /* the thread */
 static uint64_t turns; /* of the thread that comes to hang */
 static pid_t comer;
@@ -70,14 +70,17 @@ static pid_t who_hangs(void)
     return thread;
 }
 
-/* Nobody but our own thread asks for the work of this context. */
+/* Nobody but our own thread asks for the work of this context, once the clocks have been compared. */
 static void let_ours_ask(void)
 {
     CUcontext context;
 
     t_cuda(cuCtxCreate(&context, NULL, 0, 0));
     CUfunction kernel = gate_kernel("k__20ms");
-    while (!who_hangs()) {
+    gate_launch(kernel, NULL);
+    usleep(60000);
+    __atomic_store_n(&compared, true, __ATOMIC_SEQ_CST);
+    while (access(path, F_OK) || !who_hangs()) {
         gate_launch(kernel, NULL);
         usleep(60000);
     }
@@ -149,10 +152,12 @@ int main(int argc, char **argv)
     gate_drain(kernel);
     went_on = false;
 
+    gate_start(&hangs, NULL, come_to_hang, ours ? &turns : NULL);
+    while (ours && !__atomic_load_n(&compared, __ATOMIC_SEQ_CST))
+        usleep(1000);
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     t_check(fd >= 0, "%s: %s", path, strerror(errno));
     close(fd);
-    gate_start(&hangs, NULL, come_to_hang, ours ? &turns : NULL);
     while (!(hanging = who_hangs()))
         usleep(1000);
     uint64_t seen = __atomic_load_n(&turns, __ATOMIC_SEQ_CST);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A launch while a stream is captured, in every mode: into the captured stream, beside it, into the legacy and the thread's own stream, by the same
  * thread and by another, before and after the library knows the stream. Everything is as without the library: results, the capture's fate, and the number
- * of nodes of its graph. A launch into a capturing stream does not wait, however deep in debt its tenant is. */
+ * of nodes of its graph. A launch into a capturing stream does not wait, however deep in debt its tenant is, and is not charged: neither in the stream that
+ * the capture began in nor in one that joined it, though both had work before. */
 // run: SOFTSLICE_COMPUTE=30% SOFTSLICE_TENANT=gate SOFTSIM_MEM=4G SOFTSIM_CONTEXT_BYTES=100M -- compare
 // run: SOFTSLICE_COMPUTE=30% SOFTSLICE_VRAM=2GiB SOFTSLICE_TENANT=gate SOFTSIM_MEM=4G SOFTSIM_CONTEXT_BYTES=100M -- compare
 // run: SOFTSLICE_COMPUTE=1% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- indebted
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- again
 // unsanitized: it runs itself once with nothing preloaded, and a sanitizer's runtime wants to be
 // unemulated: it runs itself through a shell
 #include "gate_helper.h"
@@ -192,6 +194,37 @@ static void indebted(void)
     t_check(waited > 500 * MS, "a launch in debt waited %.3f ms", (double)waited / 1e6);
 }
 
+/* As programs do that capture each of their steps anew. */
+static void again(void)
+{
+    CUfunction longer = gate_kernel("k__100us");
+    unsigned rounds = 300;
+    CUgraph graph;
+    CUevent event;
+
+    captured = gate_stream();
+    t_cuda(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    for (unsigned round = 0; round < rounds; round++) {
+        gate_launch(longer, captured);
+        gate_launch(longer, other);
+        t_cuda(round % 2 ? cuStreamBeginCapture(captured, CU_STREAM_CAPTURE_MODE_RELAXED)
+                         : cuStreamBeginCaptureToGraph(captured, graph = g_graph(), NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_RELAXED));
+        t_cuda(cuEventRecord(event, captured));
+        t_cuda(cuStreamWaitEvent(other, event, 0));
+        for (int i = 0; i < 8; i++) {
+            gate_launch(longer, captured);
+            gate_launch(longer, other);
+        }
+        t_cuda(cuEventRecord(event, other));
+        t_cuda(cuStreamWaitEvent(captured, event, 0));
+        t_cuda(cuStreamEndCapture(captured, &graph));
+        t_cuda(cuGraphDestroy(graph));
+    }
+    gate_drain(longer);
+    usleep(100000);
+    gate_percent(gate_account(0).busy, (2 * rounds + 1) * 100 * US, 100, 2);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "compare") == 0) {
@@ -201,6 +234,8 @@ int main(int argc, char **argv)
     prepare();
     if (argc > 1 && strcmp(argv[1], "indebted") == 0)
         indebted();
+    else if (argc > 1 && strcmp(argv[1], "again") == 0)
+        again();
     else
         report_all();
     return 0;

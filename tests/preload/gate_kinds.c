@@ -22,8 +22,8 @@ static void begin(void)
     work = done = 0;
 }
 
-/* All of `work` is done by now. What is charged for it may be `more` percent too much. */
-static void got(const char *what, double points, double more)
+/* All of `work` is done by now. */
+static void got(const char *what, double points)
 {
     uint64_t took = (done ? done : v_clock(CLOCK_MONOTONIC)) - begun, busy;
 
@@ -31,8 +31,8 @@ static void got(const char *what, double points, double more)
     usleep(50000);
     busy = gate_account(0).busy - charged;
     printf("%s: %.2f %%, charged %.2f %% of it\n", what, 100.0 * (double)work / (double)took, 100.0 * (double)busy / (double)work);
-    gate_percent(work, took, 51 - more / 4, points + more / 4);
-    gate_percent(busy, work, 100 + more / 2, 3 + more / 2);
+    gate_percent(work, took, 51, points);
+    gate_percent(busy, work, 100, 3);
 }
 
 /* ---- the default streams */
@@ -67,14 +67,14 @@ static void default_streams(void)
         gate_launch(kernel, i % 5 == 0 ? blocking : i % 2 ? NULL : CU_STREAM_LEGACY);
     t_cuda(cuStreamSynchronize(NULL));
     work = 2000 * 250 * US;
-    got("legacy", 2, 0);
+    got("legacy", 2);
     begin();
     for (int i = 0; i < 3; i++)
         gate_start(&thread[i], context, own_stream, kernel);
     for (int i = 0; i < 3; i++)
         gate_join(&thread[i]);
     work = 1200 * 250 * US;
-    got("threads' own", 3, 0);
+    got("threads' own", 3);
 }
 
 /* ---- priorities */
@@ -87,7 +87,7 @@ static CUstream stream_of(int priority)
     return stream;
 }
 
-/* Short urgent kernels among others, whose marks they overtake: what is done is known less well, and charged rather too high. */
+/* Short urgent kernels among others, whose marks they overtake. */
 static void priorities(void)
 {
     static const struct {
@@ -115,7 +115,7 @@ static void priorities(void)
         t_cuda(cuStreamSynchronize(urgent));
         t_cuda(cuStreamSynchronize(middle));
         t_cuda(cuStreamSynchronize(other));
-        got(mix[i].urgent, 3, 15);
+        got(mix[i].urgent, 2);
     }
 }
 
@@ -174,7 +174,7 @@ static void greens(void)
         if (round < 4) {
             t_cuda(cuStreamSynchronize(g[0].stream));
             t_cuda(cuStreamSynchronize(g[1].stream));
-            got("green", 4, 0);
+            got("green", 4);
             /* Launched and left alone, while its context stays current here. */
             for (int i = 0; i < 3; i++)
                 gate_launch(kernel, g[0].stream);
@@ -237,7 +237,7 @@ static void conditional(CUstream stream)
         }
         t_cuda(cuStreamSynchronize(stream));
         work = UINT64_C(30) * (19 * 2 + 19 * 20 / 2) * 100 * US;
-        got(waits ? "conditional, each waited for" : "conditional", 2, 0);
+        got(waits ? "conditional, each waited for" : "conditional", 2);
     }
 }
 
@@ -262,7 +262,7 @@ static void updated(CUstream stream)
             t_cuda(cuGraphLaunch(exec, stream));
     }
     t_cuda(cuStreamSynchronize(stream));
-    got("updated", 2, 0);
+    got("updated", 2);
 }
 
 static void graphs(void)
@@ -345,7 +345,7 @@ static void roads(void)
             t_cuda(road[i].launch());
         t_cuda(cuStreamSynchronize(road_stream));
         t_cuda(cuStreamSynchronize(NULL));
-        got(road[i].name, 2, 0);
+        got(road[i].name, 2);
     }
 }
 

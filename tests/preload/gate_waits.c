@@ -3,6 +3,7 @@
  * of any window, max_stall; by an account that somebody scribbled on, not longer either; and a share that is changed meanwhile holds at once. */
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- signalled
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- long
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- threads
 // run: SOFTSLICE_COMPUTE=30% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- scribbled
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- refused
@@ -163,12 +164,39 @@ static void failures(void)
     gate_percent(1000 * MS, now() - begun, 50, 3);
 }
 
+/* Long kernels of several threads: what one has in flight is no reason for another to wait any longer. */
+static void launch_long(void *argument)
+{
+    CUstream stream[3] = {gate_stream(), gate_stream(), gate_stream()};
+
+    for (int i = 0; i < 6; i++) {
+        uint64_t took = gate_launch(argument, stream[i % 3]);
+
+        t_check(took <= MAX_STALL + SLACK, "a launch took %.1f ms", (double)took / 1e6);
+    }
+    for (int i = 0; i < 3; i++)
+        t_cuda(cuStreamSynchronize(stream[i]));
+}
+
+static void threads(void)
+{
+    CUfunction kernel = gate_kernel("k__500ms");
+    struct gate_thread thread[4];
+    CUcontext context;
+
+    t_cuda(cuCtxGetCurrent(&context));
+    for (int i = 0; i < 4; i++)
+        gate_start(&thread[i], context, launch_long, kernel);
+    for (int i = 0; i < 4; i++)
+        gate_join(&thread[i]);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(void);
-    } part[] = {{"signalled", signalled}, {"long", long_ones},  {"scribbled", scribbled},
+    } part[] = {{"signalled", signalled}, {"long", long_ones},  {"threads", threads},  {"scribbled", scribbled},
                 {"changed", changed},     {"refused", refused}, {"failures", failures}};
 
     t_context(0);

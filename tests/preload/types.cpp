@@ -16,6 +16,7 @@
     static_assert(std::is_same<PFN_##per_thread(base, since), decltype(&symbol)>::value, #symbol " is not the ABI of " #since);
 #define PFN_0(base, since) PFN_##base##_v##since
 #define PFN_1(base, since) PFN_##base##_v##since##_ptsz
+#define PFN_cuMemcpyDtoH_v7000_ptsz PFN_cuMemcpyDtoH_v7000_ptds /* so are those of copies called */
 #include "../../shim/hooks.def"
 
 int main()

@@ -44,7 +44,7 @@ static void mark(struct estimate_table *table, uint64_t elapsed)
 {
     struct estimate_segment closed;
 
-    estimate_close(&segment, &closed);
+    estimate_close(table, &segment, &closed);
     cr_assert_eq(segment.launches, 0);
     estimate_learn(table, &closed, elapsed, gapless);
 }
@@ -157,6 +157,26 @@ Test(estimate, a_segment_that_was_far_longer_makes_its_keys_unknown)
 }
 
 /* 20 us of every 35 us. */
+/* A program that launches fast has several of them on their way when the first one shows that the estimate is wrong. */
+Test(estimate, segments_in_flight_do_not_correct_twice)
+{
+    struct estimate_table *table = fresh();
+    struct estimate_segment closed[10];
+
+    launch(table, key_of(1), 1);
+    mark(table, 30 * US);
+    for (int i = 0; i < 10; i++) {
+        launch(table, key_of(1), 7);
+        estimate_close(table, &segment, &closed[i]);
+    }
+    for (int i = 0; i < 10; i++) {
+        estimate_learn(table, &closed[i], 140 * US, true);
+        cr_assert_geq(estimate_of(table, key_of(1)), 20 * US - 1, "after %d of them", i + 1);
+    }
+    cr_assert_leq(estimate_of(table, key_of(1)), 21 * US);
+    free(table);
+}
+
 Test(estimate, a_program_that_launches_slowly_does_not_seem_to_be_at_work)
 {
     struct estimate_table *table = fresh();

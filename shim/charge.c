@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From when to when the GPU had work of this process, and what is charged for it: by marks, and by estimates of what lies behind the last one. */
+#include "pace.h"
+
+#include "../core/lock.h"
+#include "pacer.h"
+#include "softslice/clock.h"
+#include "turn.h"
+
+#define LATE_NS   UINT64_C(500000)    /* beyond what was estimated, until the tenant's other processes are told */
+#define LATE_MOST UINT64_C(100000000) /* what is later has been given up: nothing that they launched ended it */
+#define WRONG_NS  UINT64_C(50000)     /* the same, until an estimate was wrong */
+#define WARY      64                  /* launches: as many as there may be between two synchronisations of a small program */
+
+/* Lock held. */
+static void restart(struct pace *pace, struct flow *flow)
+{
+    flow->budget = flow->wary ? 0 : pace_budget(pace);
+    flow->newer = 0;
+    flow->gone = 0;
+    __atomic_store_n(&flow->left, flow->budget, __ATOMIC_RELAXED);
+}
+
+/* All before it is done. Lock held. */
+static void forget_tail(struct pace *pace, struct flow *flow)
+{
+    if (!flow_unmarked(flow))
+        return;
+    pace->marked += (uint64_t)flow_unmarked(flow);
+    restart(pace, flow);
+    estimate_clear(&flow->segment);
+}
+
+/* The process is idle if its estimate is right: the flow's next launch is marked, which shows it. Lock held. */
+static bool believe_tail(struct pace *pace, struct flow *flow)
+{
+    bool tail = flow_tail(flow) > 0;
+
+    flow->active = flow->stalled = false;
+    forget_tail(pace, flow);
+    if (tail) {
+        flow->budget = 0;
+        __atomic_store_n(&flow->left, 0, __ATOMIC_RELAXED);
+    }
+    return tail;
+}
+
+int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, uint32_t life)
+{
+    int device = flow->device;
+    struct pace *pace = &paces->pace[device];
+    unsigned index = (unsigned)m->quota.device[device].index;
+    uint64_t now = clock_now();
+    bool began;
+
+    lock_take(&pace->lock);
+    /* A flow's life ends and begins under this lock, if it is still on this device. */
+    if (flow_life(flow) != life) {
+        lock_give(&pace->lock);
+        return PROCESS_NO_DEVICE;
+    }
+    pace->launching++;
+    began = !pace->busy;
+    if (began) {
+        pace->busy = true;
+        pace->from = now;
+        pace->position = pace->marked;
+        __atomic_store_n(&pace->guesses, 0, __ATOMIC_RELAXED);
+    }
+    if (!flow->active && pace->actives < PACE_FLOWS + PACE_LANES) {
+        flow->active = true;
+        pace->active[pace->actives++] = (uint16_t)(flow - paces->flow);
+    }
+    if (!flow->marks && !flow_unmarked(flow))
+        flow->begun = now;
+    lock_give(&pace->lock);
+    if (!began)
+        return device;
+    struct share share = pace_share(m, device);
+    if (share.account) {
+        bool others = ledger_others_busy(&m->quota.ledger, index, now);
+
+        __atomic_store_n(ledger_busy_word(&m->quota.ledger, index), now, __ATOMIC_SEQ_CST);
+        share_begin(&share, now, others);
+        share_period(&share, now);
+    }
+    pacer_wake(m, paces);
+    return device;
+}
+
+void pace_counted(struct paces *paces, int device)
+{
+    struct pace *pace = &paces->pace[device];
+
+    lock_take(&pace->lock);
+    pace->launching--;
+    lock_give(&pace->lock);
+}
+
+void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark *mark, bool late)
+{
+    struct pace *pace = &paces->pace[device];
+
+    lock_take(&pace->lock);
+    pace->marks++;
+    if (flow->life == mark->life) {
+        flow->marks++;
+        flow->wary -= flow->wary != 0;
+        flow->ahead += mark->segment.sum;
+        flow->unknown = mark->segment.unknown ? mark->segment.unknown_key : 0;
+        restart(pace, flow);
+    } else {
+        pace->strays++;
+    }
+    mark->number = ++pace->recorded;
+    mark->late = late;
+    pace->marked += mark->segment.sum;
+    mark->position = pace->marked;
+    for (unsigned i = 0; i < pace->actives; i++) {
+        struct flow *other = &paces->flow[pace->active[i]];
+        uint32_t launches = __atomic_load_n(&other->segment.launches, __ATOMIC_RELAXED);
+        int64_t older = flow_unmarked(other);
+
+        if (other->priority > flow->priority)
+            continue; /* it may have to wait until this one is done */
+        if (late && launches)
+            older -= older / launches;
+        mark->position += (uint64_t)older;
+        if (older <= (other->newer ? other->older : other->gone))
+            continue; /* an older mark tells as much */
+        other->older = older;
+        other->newer = mark->number;
+    }
+    lock_give(&pace->lock);
+}
+
+/* The GPU had work in (from, until], `work` of it by estimate, 0 where that is not known. Returns the ns of it that were other tenants'. */
+static uint64_t charge(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t work,
+                       uint64_t now)
+{
+    struct share share = pace_share(m, device);
+
+    if (!share.account)
+        return 0;
+    struct turn_claim claim = {.used = share_claim(&share, from, until, now), .from = from, .work = work};
+    uint64_t theirs = turn_theirs(paces, device, &claim, now);
+    /* All of it: how long a turn was held is what its peers see, and hold against what it says. */
+    turn_used(paces, device, claim.used);
+    if (theirs)
+        share_return(&share, theirs);
+    if (share_opens(&share, now))
+        pace_new_epoch(paces);
+    return theirs;
+}
+
+/* What had the GPU before a mark of a flow was reached. */
+struct span {
+    uint64_t since;    /* the flow had work on it */
+    uint64_t before;   /* the device's last mark before this one was reached, or the device became busy */
+    uint64_t at;       /* this one was */
+    uint64_t position; /* at `before` */
+};
+
+/* How long the GPU took for what a mark tells of: its part, by estimate, of what was done since the device's last mark, in the order of the launches as far
+ * as a GPU keeps that. Lock held. */
+static uint64_t own_part(const struct pace *pace, const struct mark *mark, const struct span *span)
+{
+    uint64_t own = mark->segment.sum, all = mark->position > span->position ? mark->position - span->position : 0;
+    uint64_t from = all > own || span->since < span->before ? span->before : span->since; /* others had it before */
+
+    if (from >= span->at || (mark->late && pace->actives > 1))
+        return 0;
+    if (!mark->segment.unknown)
+        return all ? (uint64_t)((double)(span->at - from) * (double)own / (double)all) : 0;
+    if (mark->segment.launches == 1)
+        return span->at - from > all ? span->at - from - all : 0;
+    return (span->at - from) / pace->actives;
+}
+
+void pace_reached(struct membership *m, struct paces *paces, int device, struct mark *mark, uint64_t at)
+{
+    struct flow *flow = &paces->flow[mark->flow];
+    struct pace *pace = &paces->pace[device];
+    uint64_t began, elapsed = 0, work = 0;
+    bool gapless = false;
+
+    lock_take(&pace->lock);
+    pace->marks--;
+    uint64_t before = pace->done;
+    if (pace->done < at)
+        pace->done = at;
+    began = pace->from;
+    uint64_t position = pace->position;
+    if (pace->position < mark->position)
+        pace->position = mark->position;
+    pace->stalled = false;
+    for (unsigned i = 0; i < pace->actives; i++) {
+        struct flow *other = &paces->flow[pace->active[i]];
+
+        if (other->newer == mark->number) {
+            other->gone = other->older;
+            other->newer = 0;
+        }
+    }
+    if (flow->life != mark->life) {
+        pace->strays--;
+    } else {
+        uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
+
+        gapless = mark->recorded <= since; /* all of it was there before the last mark was reached */
+        elapsed = own_part(pace, mark, &(struct span){since, before > began ? before : began, at, position});
+        if (pace->actives == 1 && !mark->segment.unknown)
+            work = mark->segment.sum;
+        flow->done = at;
+        flow->marks--;
+        flow->stalled = false;
+        flow->ahead -= mark->segment.sum < flow->ahead && flow->marks ? mark->segment.sum : flow->ahead;
+    }
+    lock_give(&pace->lock);
+    uint64_t theirs = charge(m, paces, device, began, at, work, clock_now());
+    /* How long it takes is known better from when it had the GPU alone. */
+    if (theirs && !mark->segment.unknown)
+        elapsed = 0;
+    if (elapsed > theirs && mark->segment.launches)
+        estimate_learn(pace_estimates(paces), &mark->segment, elapsed - theirs, gapless);
+}
+
+/* Whether work takes longer than it should, which the tenant's other processes might end; see peers_look(). */
+static void tell_peers(struct membership *m, struct pace *pace, int device, bool late, uint64_t now)
+{
+    struct share_account *account = ledger_account(&m->quota.ledger, (unsigned)m->quota.device[device].index);
+    struct share_account *first = ledger_account(&m->quota.ledger, 0);
+    bool told = __atomic_load_n(&pace->told, __ATOMIC_RELAXED);
+
+    if (!account || !first || (!late && !told))
+        return;
+    __atomic_store_n(&account->awaited, late ? now : 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&pace->told, late, __ATOMIC_RELAXED);
+    if (late && !told) {
+        __atomic_fetch_add(&first->bell, 1, __ATOMIC_SEQ_CST);
+        clock_wake(&first->bell, true);
+    }
+}
+
+/* Whether the device's work is done by now, as far as marks and estimates tell; then the process is idle on it. Else when it may be. */
+static uint64_t settle(struct membership *m, struct paces *paces, int device, uint64_t now)
+{
+    struct pace *pace = &paces->pace[device];
+    uint64_t from, until;
+    bool idle = false;
+
+    if (!__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
+        return CLOCK_NEVER;
+    lock_take(&pace->lock);
+    from = pace->from;
+    until = pace->done > from ? pace->done : from;
+    if (pace->busy) {
+        for (unsigned i = 0; i < pace->actives; i++)
+            until += flow_tail(&paces->flow[pace->active[i]]) + paces->flow[pace->active[i]].ahead;
+        idle = !pace->marks && !pace->launching && until <= now;
+    }
+    if (idle) {
+        pace->busy = false;
+        pace->idled = until;
+        bool guess = false;
+        for (unsigned i = 0; i < pace->actives; i++)
+            guess |= believe_tail(pace, &paces->flow[pace->active[i]]);
+        __atomic_store_n(&pace->guesses, guess ? pace->actives : 0, __ATOMIC_RELAXED);
+        pace->actives = 0;
+    }
+    lock_give(&pace->lock);
+    tell_peers(m, pace, device, !idle && now >= until + LATE_NS && now - until < LATE_MOST, now);
+    if (!idle)
+        return until > now ? until : now + PACE_LOOK;
+    pace_new_epoch(paces);
+    charge(m, paces, device, from, until, 0, now);
+    /* After the last claim: who begins next may take what lies before for idle. */
+    __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[device].index), 0, __ATOMIC_SEQ_CST);
+    turn_idle(paces, now);
+    return CLOCK_NEVER;
+}
+
+void pace_end(struct membership *m, struct paces *paces, uint64_t now)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
+        struct pace *pace = &paces->pace[i];
+        uint64_t until;
+
+        if (!(devices >> i & 1) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
+            continue;
+        mark_collect(m, paces, i);
+        lock_take(&pace->lock);
+        until = pace->done > pace->from ? pace->done : pace->from;
+        for (unsigned k = 0; k < pace->actives; k++)
+            until += flow_tail(&paces->flow[pace->active[k]]);
+        until = pace->marks || until > now ? now : until;
+        pace->busy = false;
+        lock_give(&pace->lock);
+        charge(m, paces, i, pace->from, until, 0, now);
+        __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[i].index), 0, __ATOMIC_SEQ_CST);
+    }
+}
+
+int pace_guessed(const struct paces *paces)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+    int device = PROCESS_NO_DEVICE;
+
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
+        if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].guesses, __ATOMIC_RELAXED))
+            continue;
+        if (device != PROCESS_NO_DEVICE)
+            return PROCESS_NO_DEVICE;
+        device = i;
+    }
+    return device;
+}
+
+void pace_unfinished(struct membership *m, struct paces *paces, int device, uint64_t since, uint64_t now)
+{
+    struct pace *pace = device == PROCESS_NO_DEVICE ? NULL : &paces->pace[device];
+
+    if (!pace || !__atomic_load_n(&pace->guesses, __ATOMIC_RELAXED))
+        return;
+    lock_take(&pace->lock);
+    uint64_t from = pace->idled > since ? pace->idled : since;
+    bool wrong = !pace->busy && pace->guesses && pace->idled && now > from + WRONG_NS;
+    for (unsigned i = 0; wrong && i < pace->guesses; i++)
+        paces->flow[pace->active[i]].wary = WARY;
+    if (wrong)
+        pace->idled = now;
+    lock_give(&pace->lock);
+    if (wrong)
+        charge(m, paces, device, from, now, 0, now);
+}
+
+uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+    uint64_t next = CLOCK_NEVER;
+
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
+        if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
+            continue;
+        mark_collect(m, paces, i);
+        uint64_t at = settle(m, paces, i, now);
+        if (at < next)
+            next = at;
+    }
+    return next;
+}
+
+void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context)
+{
+    uint64_t now = clock_now();
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
+        struct pace *pace = &paces->pace[i];
+
+        if (!(devices >> i & 1) || (flow && flow->device != i) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
+            continue;
+        if (__atomic_load_n(&pace->marks, __ATOMIC_RELAXED))
+            mark_collect(m, paces, i);
+        lock_take(&pace->lock);
+        for (unsigned k = 0; k < pace->actives; k++) {
+            struct flow *f = &paces->flow[pace->active[k]];
+
+            if ((flow && f != flow) || (!flow && paces->lane[f->lane].context != (uint64_t)(uintptr_t)context &&
+                                        paces->lane[f->lane].home != (uint64_t)(uintptr_t)context))
+                continue;
+            if (flow_tail(f) && pace->done < now)
+                pace->done = now;
+            forget_tail(pace, f);
+        }
+        lock_give(&pace->lock);
+        settle(m, paces, i, now);
+    }
+}
