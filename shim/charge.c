@@ -280,27 +280,22 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     return CLOCK_NEVER;
 }
 
-void pace_end(struct membership *m, struct paces *paces, uint64_t now)
+void pace_end(struct membership *m, struct paces *paces, int device, uint64_t now)
 {
-    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+    struct pace *pace = &paces->pace[device];
 
-    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
-        struct pace *pace = &paces->pace[i];
-        uint64_t until;
-
-        if (!(devices >> i & 1) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
-            continue;
-        mark_collect(m, paces, i);
-        lock_take(&pace->lock);
-        until = pace->done > pace->from ? pace->done : pace->from;
-        for (unsigned k = 0; k < pace->actives; k++)
-            until += flow_tail(&paces->flow[pace->active[k]]);
-        until = pace->marks || until > now ? now : until;
-        pace->busy = false;
-        lock_give(&pace->lock);
-        charge(m, paces, i, pace->from, until, 0, now);
-        __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[i].index), 0, __ATOMIC_SEQ_CST);
-    }
+    lock_take(&pace->lock);
+    uint64_t from = pace->from, until = pace->done > from ? pace->done : from;
+    bool busy = pace->busy;
+    for (unsigned i = 0; i < pace->actives; i++)
+        until += flow_tail(&paces->flow[pace->active[i]]);
+    until = pace->marks || until > now ? now : until;
+    pace->busy = false;
+    lock_give(&pace->lock);
+    if (!busy)
+        return;
+    charge(m, paces, device, from, until, 0, now);
+    __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[device].index), 0, __ATOMIC_SEQ_CST);
 }
 
 int pace_guessed(const struct paces *paces)

@@ -259,8 +259,8 @@ void pace_synchronised(struct membership *membership, struct paces *paces, struc
 /* Work on the device was not done before `now`, though it may have been taken for that; from `since` on, or since then. */
 void pace_unfinished(struct membership *membership, struct paces *paces, int device, uint64_t since, uint64_t now);
 
-/* The process ends: what it has done is charged. */
-void pace_end(struct membership *membership, struct paces *paces, uint64_t now);
+/* The process ends: what it has done on the device since it was looked at is charged, and what it has not yet is taken for busy until now. */
+void pace_end(struct membership *membership, struct paces *paces, int device, uint64_t now);
 
 /* The device that is taken for idle by a guess; PROCESS_NO_DEVICE: none, or several. */
 int pace_guessed(const struct paces *paces);

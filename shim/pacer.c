@@ -4,14 +4,17 @@
 
 #include <sys/prctl.h>
 
+#include "../core/compat.h"
+#include "../core/lock.h"
 #include "gate.h"
 #include "real.h"
-#include "relaxed.h"
 #include "softslice/clock.h"
 #include "turn.h"
 
-#define LINGER 5                 /* ticks without work, before it sleeps */
-#define SOON   UINT64_C(4000000) /* ns: when it is about to look anyway */
+#define LINGER       5 /* ticks without work, before it sleeps */
+#define FINISH_TRIES 20
+#define FINISH_NAP   500000            /* ns */
+#define SOON         UINT64_C(4000000) /* ns: when it is about to look anyway */
 
 /* What the program's next launch has to know: it waits for nothing of this. */
 static void renew(struct membership *m, struct paces *paces, uint64_t now)
@@ -75,19 +78,34 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Who comes next is not to wait until this process is seen to be gone, nor is what it did since the last look to be had for nothing. */
+/* Nobody keeps it for so long but a thread that was interrupted, perhaps this very one by the handler that called exit(). */
+static bool comes_free(uint32_t *lock)
+{
+    for (unsigned i = 0; i < FINISH_TRIES; i++) {
+        if (lock_try(lock)) {
+            lock_give(lock);
+            return true;
+        }
+        compat_sleep(FINISH_NAP);
+    }
+    return false;
+}
+
+/* Who comes next is not to wait until this process is seen to be gone, nor is what it did since the last look to be had for nothing. Asks the driver nothing:
+ * what called exit() may have been in the middle of it. */
 static void finish(void)
 {
     struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
-    struct membership *m = paces ? process_membership(NULL) : NULL;
+    bool worked = paces && __atomic_load_n(&paces->devices, __ATOMIC_RELAXED); /* not in a forked child */
+    struct membership *m = worked ? process_membership(NULL) : NULL;
     uint64_t now = clock_now();
 
-    if (!m)
+    if (!m || !comes_free(&paces->turn.lock))
         return;
-    CUstreamCaptureMode mode = relaxed_enter();
-    pace_end(m, paces, now);
+    for (int i = 0; i < QUOTA_DEVICES; i++)
+        if ((paces->devices >> i & 1) && comes_free(&paces->pace[i].lock))
+            pace_end(m, paces, i, now);
     turn_end(paces, now);
-    relaxed_leave(mode);
 }
 
 void pacer_wake(struct membership *m, struct paces *paces)

@@ -66,7 +66,7 @@ bool thread_stays(struct thread *thread)
     return __atomic_compare_exchange_n(&thread->state, &none, RUNNING, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-/* Registered after the driver's own handler, so it runs before that: when it returns, nothing of ours asks the driver or NVML any more. */
+/* Registered after the driver's own handler, so it runs before that: from here on nothing of ours asks the driver or NVML. */
 static void stop(void)
 {
     bool hangs = false;

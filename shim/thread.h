@@ -28,7 +28,7 @@ void thread_ends(struct thread *thread);
 void thread_leaves(struct thread *thread);
 bool thread_stays(struct thread *thread);
 
-/* What is to be done at exit(), when none of the threads works any more: the last that may ask the driver. One for all; not where a thread hangs there. */
+/* What is to be done at exit(), when none of the threads works any more. One for all; not where a thread hangs. */
 void thread_at_exit(void (*finish)(void));
 
 /* Whether the process is on its way out: the driver and NVML are not to be asked any more. */
