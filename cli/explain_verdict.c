@@ -130,7 +130,7 @@ static void judge_limit(struct look *look)
     const struct ledger_device_state *state = look->state;
 
     if (state->limit == LEDGER_NO_LIMIT)
-        say(look->verdict, "no limit is set for the tenant on this GPU");
+        say(look->verdict, "no VRAM limit is set for the tenant on this GPU");
     else if (state->context_bytes && state->limit < state->context_bytes)
         say(look->verdict, "the limit of %s is below what one context takes here (%s): no process can begin", sized(state->limit),
             sized(state->context_bytes));

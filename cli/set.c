@@ -222,9 +222,9 @@ static int explain_unarmed(const struct set_request *request, const struct ledge
                         "set: no process of tenant '%s' has vram armed: it was neither started with a budget nor named",
                         request->tenant);
     return cli_fail(error, SET_REFUSED,
-                    "set: no process of tenant '%s' has compute armed: %s takes programs that were started with a share or a "
-                    "weight (100%% counts)",
-                    request->tenant, request->change.compute ? "compute" : "weight");
+                    "set: tenant '%s' was started without a share or a weight: %s cannot be changed (start it with --compute 100%% "
+                    "or a weight to be able to)",
+                    request->tenant, request->change.compute ? "its share" : "its weight");
 }
 
 static int explain(int code, const struct set_request *request, const struct ledger_view *before, int directory, const char *state,

@@ -223,7 +223,7 @@ static bool set_time(struct config_loader *loader, enum config_key key, struct t
     unit = text_trim((struct text){value.at + digits, value.length - digits});
     factor = text_is(unit, "us") ? 1 : text_is(unit, "ms") ? 1000 : text_is(unit, "s") ? 1000000 : 0;
     if (!factor || !parse_integer((struct text){value.at, digits}, &number))
-        return refuse(loader, "not a time (write 500us, 100ms or 1s)");
+        return refuse(loader, "not a time (write 1500us, 100ms or 1s, without a fraction)");
     if (number > time->most || number * factor < time->least || number * factor > time->most)
         return refuse(loader, time->range);
     if (apply && config_claim(loader, key, at))

@@ -177,7 +177,7 @@ with holding(["--tenant", "quiet"], "take:0:%d" % (11 * MIB)):
     time.sleep(9.5)  # it has looked after 1, 2, 4 and 8 s, and comes again after 16
     found = on(document("quiet"), 0)
     check([member["answered"] for member in found["members"]] == [True], found)
-    has_reason(found, "no limit is set for the tenant on this GPU")
+    has_reason(found, "no VRAM limit is set for the tenant on this GPU")
     has_no_reason(found, "the GPU itself is full")
 
 # Without a limit the GPU is full for who was refused more than it has left, until it has that.
