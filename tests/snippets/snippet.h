@@ -10,8 +10,8 @@
 #include "../helper.h"
 
 #ifndef SNIPPET_LIBRARY
-#define SNIPPET_LIBRARY "libcuda.so.1"
-#define SNIPPET_ROADS   ROADS
+#    define SNIPPET_LIBRARY "libcuda.so.1"
+#    define SNIPPET_ROADS   ROADS
 #endif
 
 enum road { LINKED, LOOKED_UP, BY_DEFAULT, BY_VERSION, ROADS };
@@ -37,10 +37,9 @@ T_UNUSED static void *come_by(const char *symbol, void *linked)
 
     for (size_t i = 0; road == BY_VERSION && i < sizeof(rows) / sizeof(rows[0]); i++)
         if (strcmp(rows[i].symbol, symbol) == 0)
-            t_cuda(cuGetProcAddress_v2(rows[i].base, &found, rows[i].since,
-                                       rows[i].per_thread ? CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM
-                                                          : CU_GET_PROC_ADDRESS_LEGACY_STREAM,
-                                       NULL));
+            t_cuda(cuGetProcAddress_v2(
+                rows[i].base, &found, rows[i].since,
+                rows[i].per_thread ? CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM : CU_GET_PROC_ADDRESS_LEGACY_STREAM, NULL));
     if (road == LINKED)
         found = linked;
     else if (road == LOOKED_UP)
@@ -57,8 +56,7 @@ T_UNUSED static void *come_by(const char *symbol, void *linked)
 T_UNUSED static uint64_t charged_on(unsigned gpu)
 {
     unsigned long long memory[3]; /* total, free, used */
-    int (*info)(void *, void *) =
-        (int (*)(void *, void *))dlsym(t_library("libnvidia-ml.so.1"), "nvmlDeviceGetMemoryInfo");
+    int (*info)(void *, void *) = (int (*)(void *, void *))dlsym(t_library("libnvidia-ml.so.1"), "nvmlDeviceGetMemoryInfo");
 
     t_check(info && t_is_ours((void *)info), "nvmlDeviceGetMemoryInfo is not the wrapper");
     t_result(info(t_nvml_device(gpu), memory), 0);
@@ -80,7 +78,7 @@ static void snippet(void);
 
 /* It begins in a context of GPU 0, unless it says otherwise before it includes this. */
 #ifndef SNIPPET_CONTEXT
-#define SNIPPET_CONTEXT cuCtxCreate_v2(&context, 0, 0)
+#    define SNIPPET_CONTEXT cuCtxCreate_v2(&context, 0, 0)
 #endif
 T_UNUSED static CUcontext context;
 

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuStreamBeginCapture: launches into the capture are no work, and wait for nothing */
+// preload: yes
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=snippet SOFTSLICE_VRAM=4GiB SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1
+// unsanitized: it is in virtual time
+// unemulated: it is in virtual time
+#include "capture_snippet.h"
+
+static void begin_capture(CUstream stream, CUgraph graph)
+{
+    (void)graph;
+    t_cuda(CALL(cuStreamBeginCapture)(stream));
+}
