@@ -11,6 +11,7 @@
 
 #define OVERFLOW_UID 65534 /* how a user namespace shows owners that are not in it */
 #define MAX_STALL_US 2000000
+#define WHOLE        10000 /* of a GPU's time, as in config_compute() */
 
 static void set_defaults(struct config *config)
 {
@@ -169,11 +170,14 @@ static void keep_closed(struct config_loader *loader)
 static void keep_cap(struct config_loader *loader)
 {
     struct config *config = loader->config;
-    const struct config_rule *rule = admin_rule(&config->compute);
-    struct config_at at = {.source = CONFIG_ADMIN, .line = rule ? rule->line : 0, .name = "limit"};
+    const struct config_rule *rule = NULL;
 
+    for (unsigned i = 0; i < config->compute.count && !rule; i++)
+        if (config->compute.rule[i].source == CONFIG_ADMIN && units_bytes_of(&config->compute.rule[i].amount, WHOLE) < WHOLE)
+            rule = &config->compute.rule[i];
     if (!rule)
         return;
+    struct config_at at = {.source = CONFIG_ADMIN, .line = rule->line, .name = "limit"};
     if (config->mode != CONFIG_MODE_CAP && !said_by_admin(config, CONFIG_MODE)) {
         config->mode = CONFIG_MODE_CAP;
         config_claim(loader, CONFIG_MODE, &at);

@@ -10,7 +10,10 @@
 #define LATE_NS   UINT64_C(500000)    /* beyond what was estimated, until the tenant's other processes are told */
 #define LATE_MOST UINT64_C(100000000) /* what is later has been given up: nothing that they launched ended it */
 #define WRONG_NS  UINT64_C(50000)     /* the same, until an estimate was wrong */
-#define WARY      64                  /* launches: as many as there may be between two synchronisations of a small program */
+#define AUDIT                                                                                                                      \
+    16 /* guesses, after which some launches are marked whatever they are expected to take: they may never have been waited for */
+#define AUDITED 8
+#define WARY    64 /* launches: as many as there may be between two synchronisations of a small program */
 
 /* Lock held. */
 static void restart(struct pace *pace, struct flow *flow)
@@ -41,6 +44,9 @@ static bool believe_tail(struct pace *pace, struct flow *flow)
     if (tail) {
         flow->budget = 0;
         __atomic_store_n(&flow->left, 0, __ATOMIC_RELAXED);
+        /* Among several streams what marks tell of single launches is worth less than what is known. */
+        if (pace->actives == 1 && ++flow->guessed % AUDIT == 0 && flow->wary < AUDITED)
+            flow->wary = AUDITED;
     }
     return tail;
 }
@@ -170,11 +176,14 @@ static uint64_t own_part(const struct pace *pace, const struct mark *mark, const
 
     if (from >= span->at || (mark->late && pace->actives > 1))
         return 0;
-    if (!mark->segment.unknown)
-        return all ? (uint64_t)((double)(span->at - from) * (double)own / (double)all) : 0;
+    if (!mark->segment.unknown) {
+        double part = all ? (double)(span->at - from) * (double)own / (double)all : 0, most = (double)(span->at - span->since);
+
+        return (uint64_t)(part < most ? part : most); /* longer than the flow had work it was not */
+    }
     if (mark->segment.launches == 1)
         return span->at - from > all ? span->at - from - all : 0;
-    return (span->at - from) / pace->actives;
+    return (span->at - from) / (pace->actives ? pace->actives : 1);
 }
 
 void pace_reached(struct membership *m, struct paces *paces, int device, struct mark *mark, uint64_t at)
@@ -262,6 +271,7 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     if (idle) {
         pace->busy = false;
         pace->idled = until;
+        pace->mended = 0;
         bool guess = false;
         for (unsigned i = 0; i < pace->actives; i++)
             guess |= believe_tail(pace, &paces->flow[pace->active[i]]);
@@ -304,7 +314,12 @@ int pace_guessed(const struct paces *paces)
     int device = PROCESS_NO_DEVICE;
 
     for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
-        if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].guesses, __ATOMIC_RELAXED))
+        if (!(devices >> i & 1))
+            continue;
+        /* It may be another one's work. */
+        if (__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
+            return PROCESS_NO_DEVICE;
+        if (!__atomic_load_n(&paces->pace[i].guesses, __ATOMIC_RELAXED))
             continue;
         if (device != PROCESS_NO_DEVICE)
             return PROCESS_NO_DEVICE;
@@ -320,15 +335,18 @@ void pace_unfinished(struct membership *m, struct paces *paces, int device, uint
     if (!pace || !__atomic_load_n(&pace->guesses, __ATOMIC_RELAXED))
         return;
     lock_take(&pace->lock);
-    uint64_t from = pace->idled > since ? pace->idled : since;
-    bool wrong = !pace->busy && pace->guesses && pace->idled && now > from + WRONG_NS;
+    uint64_t from = pace->idled > since ? pace->idled : since, until = now;
+    bool wrong = !pace->busy && pace->guesses && pace->idled && now > from + WRONG_NS && pace->mended < LATE_MOST;
     for (unsigned i = 0; wrong && i < pace->guesses; i++)
         paces->flow[pace->active[i]].wary = WARY;
-    if (wrong)
-        pace->idled = now;
+    if (wrong) {
+        until = now - from < LATE_MOST - pace->mended ? now : from + (LATE_MOST - pace->mended);
+        pace->mended += until - from;
+        pace->idled = until;
+    }
     lock_give(&pace->lock);
     if (wrong)
-        charge(m, paces, device, from, now, 0, now);
+        charge(m, paces, device, from, until, 0, now);
 }
 
 uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
@@ -347,7 +365,7 @@ uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
     return next;
 }
 
-void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context)
+void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context, uint64_t entered)
 {
     uint64_t now = clock_now();
     uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
@@ -359,6 +377,9 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
             continue;
         if (__atomic_load_n(&pace->marks, __ATOMIC_RELAXED))
             mark_collect(m, paces, i);
+        /* There was nothing to wait for: if all should have been done when the call came, it was. */
+        if (entered && now <= entered + PACE_WAITS && settle(m, paces, i, entered) == CLOCK_NEVER)
+            continue;
         lock_take(&pace->lock);
         for (unsigned k = 0; k < pace->actives; k++) {
             struct flow *f = &paces->flow[pace->active[k]];

@@ -8,8 +8,6 @@
 #include "relaxed.h"
 #include "softslice/clock.h"
 
-#define WAITED_NS UINT64_C(20000) /* what a call that has to wait for nothing does not take */
-
 struct paces *gate_paces;
 
 /* The launch becomes a node of a graph: nothing runs, nobody waits. An error is the program's to see: of the legacy stream while others capture. */
@@ -89,7 +87,7 @@ static void waited(struct membership *m, struct paces *paces, int device, uint64
 {
     uint64_t now = clock_now();
 
-    if (entered && now > entered + WAITED_NS)
+    if (entered && now > entered + PACE_WAITS)
         pace_unfinished(m, paces, device, entered, now);
 }
 
@@ -104,7 +102,7 @@ void gate_synchronised_stream(CUstream stream, bool per_thread, uint64_t entered
     struct flow *flow = flow_find(paces, flow_key(stream, per_thread));
     if (flow) {
         waited(m, paces, flow->device, entered);
-        pace_synchronised(m, paces, flow, NULL);
+        pace_synchronised(m, paces, flow, NULL, entered);
     }
     errno = saved;
 }
@@ -122,7 +120,7 @@ void gate_synchronised_context(CUcontext context, uint64_t entered)
     struct lane *lane = lane_open(paces, context);
     if (lane)
         waited(m, paces, lane->device, entered);
-    pace_synchronised(m, paces, NULL, context);
+    pace_synchronised(m, paces, NULL, context, entered);
     errno = saved;
 }
 
@@ -148,6 +146,20 @@ void gate_unfinished(void)
     if (!paces || (device = pace_guessed(paces)) == PROCESS_NO_DEVICE)
         return;
     pace_unfinished(m, paces, device, 0, clock_now());
+    errno = saved;
+}
+
+void gate_unfinished_stream(CUstream stream, bool per_thread)
+{
+    struct membership *m;
+    struct paces *paces = present(&m);
+    int saved = errno;
+
+    if (!paces)
+        return;
+    struct flow *flow = flow_find(paces, flow_key(stream, per_thread));
+    if (flow)
+        pace_unfinished(m, paces, flow->device, 0, clock_now());
     errno = saved;
 }
 

@@ -164,8 +164,9 @@ void gate_synchronised_stream(CUstream stream, bool per_thread, uint64_t entered
 void gate_synchronised_context(CUcontext context, uint64_t entered); /* NULL: the current one */
 void gate_synchronised(uint64_t entered);
 
-/* The driver said that work of this process is not done. */
+/* The driver said that work of this process, or of a stream, is not done. */
 void gate_unfinished(void);
+void gate_unfinished_stream(CUstream stream, bool per_thread);
 
 /* A stream is about to be destroyed. */
 void gate_stream_ending(CUstream stream);

@@ -60,6 +60,7 @@ static void end(struct membership *m, struct paces *paces, struct lane *lane)
         struct mark *mark = &lane->mark[i];
 
         if (__atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING) {
+            mark->segment.launches = 0; /* when it was reached nobody saw */
             pace_reached(m, paces, lane->device, mark, now);
             __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
         }
@@ -274,41 +275,46 @@ static void collect(struct membership *m, struct paces *paces, struct lane *lane
     leave(&inside);
 }
 
-/* Nobody else looks at the lane's marks. */
+/* Whether it was reached, which an event in an idle stream is at once. */
+static bool reached_soon(const struct lane *lane, const struct mark *mark)
+{
+    CUresult result = CUDA_ERROR_NOT_READY;
+    struct inside inside;
+
+    if (enter(&inside, lane->home) != CUDA_SUCCESS)
+        return false;
+    for (unsigned i = 0; i < SET_TRIES && result == CUDA_ERROR_NOT_READY; i++)
+        result = called.cuEventQuery(mark->event);
+    leave(&inside);
+    return result == CUDA_SUCCESS;
+}
+
 static void set_clock(struct lane *lane, CUstream stream, bool per_thread)
 {
     struct mark *mark = take_mark(lane);
-    CUresult result = mark ? record_somehow(lane, mark, stream, per_thread) : CUDA_ERROR_NOT_READY;
-    struct inside inside;
+    uint32_t nobody = 0;
 
-    if (result == CUDA_SUCCESS && enter(&inside, lane->home) == CUDA_SUCCESS) {
-        result = CUDA_ERROR_NOT_READY;
-        for (unsigned i = 0; i < SET_TRIES && result == CUDA_ERROR_NOT_READY; i++)
-            result = called.cuEventQuery(mark->event);
-        uint64_t now = clock_now();
-        leave(&inside);
-        if (result == CUDA_SUCCESS) {
-            refer(lane, mark, now);
-            return;
-        }
-    }
-    if (mark)
+    if (!mark)
+        return;
+    bool seen = record_somehow(lane, mark, stream, per_thread) == CUDA_SUCCESS && reached_soon(lane, mark);
+    uint64_t now = clock_now();
+    if (!seen || !__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
+        return;
+    }
+    refer(lane, mark, now);
+    __atomic_store_n(&lane->collecting, 0, __ATOMIC_RELEASE);
 }
 
 void mark_set_clock(struct paces *paces, struct flow *flow, uint32_t life, CUstream stream, bool per_thread)
 {
     struct lane *lane = &paces->lane[flow->lane];
-    uint64_t now = clock_now();
-    uint32_t nobody = 0;
+    uint64_t now = clock_now(), last = __atomic_load_n(&lane->set, __ATOMIC_RELAXED);
 
-    if (flow_life(flow) != life || now - lane->set < REFERENCE_NS || !lane_take(paces, lane))
+    if (flow_life(flow) != life || now < last + REFERENCE_NS || !lane_take(paces, lane))
         return;
-    if (__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-        lane->set = now;
-        set_clock(lane, stream, per_thread);
-        __atomic_store_n(&lane->collecting, 0, __ATOMIC_RELEASE);
-    }
+    __atomic_store_n(&lane->set, now, __ATOMIC_RELAXED);
+    set_clock(lane, stream, per_thread);
     lane_give(paces, lane);
 }
 
@@ -393,7 +399,7 @@ struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int
         lane->home = (uint64_t)(uintptr_t)home;
         lane->device = (uint16_t)device;
         lane->reference = -1;
-        lane->set = 0;
+        __atomic_store_n(&lane->set, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&lane->state, LANE_OPEN, __ATOMIC_RELEASE);
         __atomic_store_n(&paces->context, lanes_used(paces) == 1 && only ? key : 0, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&several_contexts, __ATOMIC_SEQ_CST))
@@ -407,7 +413,7 @@ static struct paces *present(struct membership **m)
 {
     struct paces *paces = __atomic_load_n(&gate_paces, __ATOMIC_ACQUIRE);
 
-    *m = paces ? process_membership(NULL) : NULL;
+    *m = paces && !thread_over() ? process_membership(NULL) : NULL;
     return *m ? paces : NULL;
 }
 
@@ -452,7 +458,7 @@ void mark_context_ended(CUcontext context, bool gone)
             continue;
         if (gone) {
             /* What it had launched is done. */
-            pace_synchronised(m, paces, NULL, context);
+            pace_synchronised(m, paces, NULL, context, 0);
             flow_forget_lane(paces, i);
             if (lane->home == (uint64_t)(uintptr_t)context)
                 lane->home = 0;

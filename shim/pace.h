@@ -24,6 +24,7 @@
 #define PACE_LONG    (4 * PACE_MARK_NS)  /* of what takes so long, one */
 #define PACE_BURST   UINT64_C(8000000)   /* GPU time that an idle tenant may use at once */
 #define PACE_LOOK    UINT64_C(50000)     /* between two looks of one who waits for a mark */
+#define PACE_WAITS   UINT64_C(20000)     /* what a call that has to wait for nothing does not take */
 #define PACE_WAITED  UINT64_C(200000000) /* of turn.waited, what counts as earning */
 
 struct flow {
@@ -36,14 +37,15 @@ struct flow {
     uint32_t life;                   /* another one each time: the driver gives a handle of a stream that is gone to the next */
     struct estimate_segment segment; /* since the last mark */
     /* Under the pace's lock. */
-    uint32_t marks; /* on their way */
-    uint32_t wary;  /* so many launches more are marked each: what they were expected to take was wrong */
-    bool active;    /* in pace.active */
-    bool stalled;   /* its marks were waited for in vain: until one of them is reached nobody waits for them again */
-    uint64_t begun; /* when the work began that was launched while it had none */
-    uint64_t done;  /* the newest of its marks that was reached */
-    uint64_t ahead; /* estimate of what lies before its marks that are on their way */
-    uint64_t newer; /* another flow's mark behind which `older` of this one's work is done that has no mark; 0: none */
+    uint32_t marks;   /* on their way */
+    uint32_t guessed; /* how often it was taken for done without a mark */
+    uint32_t wary;    /* so many launches more are marked each: what they were expected to take was wrong */
+    bool active;      /* in pace.active */
+    bool stalled;     /* its marks were waited for in vain: until one of them is reached nobody waits for them again */
+    uint64_t begun;   /* when the work began that was launched while it had none */
+    uint64_t done;    /* the newest of its marks that was reached */
+    uint64_t ahead;   /* estimate of what lies before its marks that are on their way */
+    uint64_t newer;   /* another flow's mark behind which `older` of this one's work is done that has no mark; 0: none */
     int64_t older;
     int64_t gone;     /* of its work without mark, what is done */
     uint64_t unknown; /* the key of a launch without estimate before the newest mark; 0: all were known */
@@ -75,7 +77,7 @@ struct lane {
     uint16_t device;
     int32_t reference;       /* the mark whose time is known best; -1: none */
     uint64_t reference_time; /* of it, by our clock: never earlier than the truth, and never later as far as it was seen */
-    uint64_t set;            /* when that was last made sure of */
+    uint64_t set;            /* atomic: when that was last made sure of */
     uint32_t pending;        /* atomic: how many marks are */
     struct mark mark[PACE_MARKS];
 };
@@ -87,6 +89,7 @@ struct pace {
     uint64_t from;      /* since */
     uint64_t done;      /* the newest mark that was reached */
     uint64_t idled;     /* since when it is idle; 0: something was to be launched since */
+    uint64_t mended;    /* of that, what was charged after all since the guess was wrong: what lasts longer is not kernels */
     uint64_t gap;       /* how long the program tends to leave it idle between two launches */
     uint32_t marks;     /* on their way */
     uint64_t recorded;  /* marks, so far */
@@ -253,8 +256,9 @@ void pace_admit(struct membership *membership, struct paces *paces, struct flow 
 int pace_launched(struct membership *membership, struct paces *paces, struct flow *flow, uint32_t life);
 void pace_counted(struct paces *paces, int device);
 
-/* All that was launched in the flow, or where that is NULL in all flows of `context`, before the caller began to wait is done. */
-void pace_synchronised(struct membership *membership, struct paces *paces, struct flow *flow, CUcontext context);
+/* All that was launched in the flow, or where that is NULL in all flows of `context`, before the caller began to wait is done. `entered`: when that was;
+ * 0: not known. */
+void pace_synchronised(struct membership *membership, struct paces *paces, struct flow *flow, CUcontext context, uint64_t entered);
 
 /* Work on the device was not done before `now`, though it may have been taken for that; from `since` on, or since then. */
 void pace_unfinished(struct membership *membership, struct paces *paces, int device, uint64_t since, uint64_t now);

@@ -2,6 +2,8 @@
 /* Copies to the host that return when they are done, and so is what was launched before them: many programs wait in no other way. */
 #include "../gate.h"
 
+#define BYTES_A_NS 3 /* that a copy takes by itself: to memory that is not pinned, no less */
+
 #define COPY(symbol, parameters, arguments)                                                                                        \
     CUresult symbol parameters                                                                                                     \
     {                                                                                                                              \
@@ -9,7 +11,7 @@
         CUresult result = real.symbol arguments;                                                                                   \
                                                                                                                                    \
         if (result == CUDA_SUCCESS)                                                                                                \
-            gate_synchronised(entered);                                                                                            \
+            gate_synchronised(entered ? entered + ByteCount / BYTES_A_NS : 0);                                                     \
         return result;                                                                                                             \
     }
 

@@ -168,10 +168,10 @@ END_PRIMARY(cuDevicePrimaryCtxReset_v2, true)
         uint64_t entered = gate_enters();                                                                                          \
         CUresult result = real.symbol arguments;                                                                                   \
                                                                                                                                    \
-        if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))                                                                    \
-            meters_read_released();                                                                                                \
         if (result == CUDA_SUCCESS)                                                                                                \
             gate_synchronised_context(context, entered);                                                                           \
+        if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))                                                                    \
+            meters_read_released();                                                                                                \
         return result;                                                                                                             \
     }
 

@@ -8,10 +8,10 @@ CUresult cuEventSynchronize(CUevent hEvent)
     uint64_t entered = gate_enters();
     CUresult result = real.cuEventSynchronize(hEvent);
 
-    if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))
-        meters_read_released();
     if (result == CUDA_SUCCESS)
         gate_synchronised(entered);
+    if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))
+        meters_read_released();
     return result;
 }
 

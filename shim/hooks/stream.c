@@ -9,28 +9,28 @@
         uint64_t entered = gate_enters();                                                                                          \
         CUresult result = real.symbol(hStream);                                                                                    \
                                                                                                                                    \
-        if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))                                                                    \
-            meters_read_released();                                                                                                \
         if (result == CUDA_SUCCESS)                                                                                                \
             gate_synchronised_stream(hStream, per_thread, entered);                                                                \
+        if (result == CUDA_SUCCESS && guard_acts(RESOLVE_VRAM))                                                                    \
+            meters_read_released();                                                                                                \
         return result;                                                                                                             \
     }
 
 SYNCHRONIZE(cuStreamSynchronize, false)
 SYNCHRONIZE(cuStreamSynchronize_ptsz, true)
 
-#define QUERY(symbol)                                                                                                              \
+#define QUERY(symbol, per_thread)                                                                                                  \
     CUresult symbol(CUstream hStream)                                                                                              \
     {                                                                                                                              \
         CUresult result = real.symbol(hStream);                                                                                    \
                                                                                                                                    \
         if (result == CUDA_ERROR_NOT_READY)                                                                                        \
-            gate_unfinished();                                                                                                     \
+            gate_unfinished_stream(hStream, per_thread);                                                                           \
         return result;                                                                                                             \
     }
 
-QUERY(cuStreamQuery)
-QUERY(cuStreamQuery_ptsz)
+QUERY(cuStreamQuery, false)
+QUERY(cuStreamQuery_ptsz, true)
 
 /* Its handle may be the next stream's, of another context. */
 #define DESTROY(symbol)                                                                                                            \

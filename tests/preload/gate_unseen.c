@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Work that its launches did not tell of is charged all the same, and waited for: of an executable graph that is changed between two launches, however the
  * program waits for it; of contexts that end soon; of a context beside the one that is waited for; of a process that returns from main at once. And a
- * primary context that ends with the last green one leaves nothing behind. */
+ * primary context that ends with the last green one leaves nothing behind. What is no work of kernels is not: the pauses of a program that waits for nothing,
+ * another GPU's work, and for long a wait for the host. */
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed stream
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed late
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed context
@@ -12,6 +13,10 @@
 // run: SOFTSLICE_COMPUTE=30% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- contexts short
 // run: SOFTSLICE_COMPUTE=30% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- contexts beside
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- green
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- asleep
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- pauses
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_GPUS=2 -- other
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- word
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate -- jobs
 // unsanitized: most of it is in virtual time
 // unemulated: most of it is in virtual time
@@ -102,6 +107,112 @@ static void changed(const char *how)
         work += 20 * 5 * MS + 10 * US;
     }
     got(10);
+}
+
+/* Nobody ever waits for the longer ones: the program knows when they are done. That is found out after some rounds. */
+static void asleep(void)
+{
+    CUgraphExecUpdateResultInfo info;
+    CUgraphExec exec;
+    CUstream stream;
+
+    t_context(0);
+    CUgraph brief = graph_of("b__10us"), longer = graph_of("l__5ms");
+    stream = gate_stream();
+    t_cuda(cuGraphInstantiate(&exec, brief, 0));
+    begin();
+    for (int round = 0; round < 100; round++, work += 20 * 5 * MS + 10 * US) {
+        t_cuda(cuGraphExecUpdate(exec, brief, &info));
+        t_cuda(cuGraphLaunch(exec, stream));
+        usleep(20000);
+        t_cuda(cuGraphExecUpdate(exec, longer, &info));
+        for (int i = 0; i < 20; i++)
+            t_cuda(cuGraphLaunch(exec, stream));
+        usleep(110000);
+    }
+    gate_percent(gate_account(0).busy, work, 90, 15);
+}
+
+/* ---- what is no work */
+
+static void little(CUfunction kernel, CUstream stream)
+{
+    for (int i = 0; i < 3; i++, work += 10 * US)
+        gate_launch(kernel, stream);
+}
+
+static void charged(const char *what, unsigned gpu, uint64_t most)
+{
+    usleep(100000);
+    uint64_t busy = gate_account(gpu).busy;
+    t_check(busy >= work * 9 / 10 && busy <= most, "%s: %.3f ms of work, %.3f ms charged", what, (double)work / 1e6,
+            (double)busy / 1e6);
+}
+
+static void pauses(void)
+{
+    t_context(0);
+    CUfunction kernel = gate_kernel("k__10us");
+    CUstream stream = gate_stream();
+
+    for (int round = 0; round < 300; round++) {
+        little(kernel, stream);
+        usleep(1000);
+        if (round % 2)
+            t_cuda(cuStreamSynchronize(stream));
+        else
+            t_cuda(cuCtxSynchronize());
+    }
+    charged("pauses", 0, work * 11 / 10);
+}
+
+static void other(void)
+{
+    CUcontext second;
+    CUevent event;
+
+    t_context(0);
+    CUfunction kernel = gate_kernel("k__10us");
+    CUstream stream = gate_stream();
+    for (int round = 0; round < 10; round++) {
+        little(kernel, stream);
+        usleep(40000);
+    }
+    t_cuda(cuCtxCreate(&second, NULL, 0, 1));
+    CUfunction longer = gate_kernel("k__500ms");
+    CUstream there = gate_stream();
+    t_cuda(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    t_cuda(cuLaunchKernel(longer, 1, 1, 1, 1, 1, 1, 0, there, NULL, NULL));
+    t_cuda(cuEventRecord(event, there));
+    while (cuEventQuery(event) == CUDA_ERROR_NOT_READY)
+        usleep(500);
+    charged("another GPU's", 0, 2 * work);
+    work = 500 * MS;
+    charged("its own", 1, work + MS);
+}
+
+static void word(void)
+{
+    CUdeviceptr at;
+    CUevent event;
+
+    t_context(0);
+    CUfunction kernel = gate_kernel("k__10us");
+    CUstream stream = gate_stream();
+    t_cuda(cuMemAlloc(&at, 4));
+    t_cuda(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING));
+    for (int round = 0; round < 10; round++) {
+        little(kernel, stream);
+        usleep(40000);
+    }
+    little(kernel, stream);
+    t_cuda(cuStreamWaitValue32(stream, at, 1, CU_STREAM_WAIT_VALUE_EQ));
+    t_cuda(cuEventRecord(event, stream));
+    for (int i = 0; i < 2000; i++, usleep(500))
+        t_result(cuEventQuery(event), CUDA_ERROR_NOT_READY);
+    t_cuda(cuMemsetD32(at, 1, 1));
+    t_cuda(cuEventSynchronize(event));
+    charged("a wait for the host", 0, work + 110 * MS);
 }
 
 /* ---- contexts */
@@ -237,6 +348,14 @@ int main(int argc, char **argv)
         contexts(argv[2]);
     else if (!strcmp(argv[1], "green"))
         green();
+    else if (!strcmp(argv[1], "asleep"))
+        asleep();
+    else if (!strcmp(argv[1], "pauses"))
+        pauses();
+    else if (!strcmp(argv[1], "other"))
+        other();
+    else if (!strcmp(argv[1], "word"))
+        word();
     else
         jobs(argv);
     return 0;

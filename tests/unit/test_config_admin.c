@@ -292,6 +292,9 @@ Test(config_admin, mode_and_max_stall)
     write_admin("[softslice]\n[gpu " UUID_B "]\ncompute = 50%\n");
     GOOD();
     cr_expect(config.mode == CONFIG_MODE_CAP, "on one of its GPUs");
+    write_admin("[softslice]\ncompute = 100%\n");
+    GOOD();
+    cr_expect(config.mode == CONFIG_MODE_SHARE && config.max_stall_us == 10000, "which caps nothing");
     write_admin("[softslice]\ncompute = 50%\nmode = share\nmax_stall = 100ms\n");
     GOOD();
     cr_expect(config.mode == CONFIG_MODE_SHARE && config.max_stall_us == 100000, "the admin's own word");
