@@ -85,7 +85,7 @@ def compare_books(programs):
 def two_tenants():
     busy = {}
     with holding(["--tenant", "zeta", "--vram", "1GiB", "--compute", "37.5%"], "take:0:123456789", "take:1:98765433", "refused:0:1073741824",
-                 "refused:0:1073741825", "launch:0:1234:99", "launch:1:777:33", "launch:1:777:66") as zeta, \
+                 "refused:0:1073741825", "launch:0:61234:5", "launch:1:57770:2", "launch:1:57770:3") as zeta, \
             holding(["--tenant", "alpha", "--vram", "0=1573741824"], "take:0:1234567", "take:1:7654321", "free:1") as alpha:
         tenants, books, rows = compare_books({"zeta": zeta, "alpha": alpha})
         first, second = tenants["zeta"]["devices"]
