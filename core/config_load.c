@@ -8,10 +8,10 @@
 #include "compat.h"
 #include "config_internal.h"
 #include "softslice/ini.h"
+#include "softslice/share.h"
 
 #define OVERFLOW_UID 65534 /* how a user namespace shows owners that are not in it */
 #define MAX_STALL_US 2000000
-#define WHOLE        10000 /* of a GPU's time, as in config_compute() */
 
 static void set_defaults(struct config *config)
 {
@@ -173,7 +173,8 @@ static void keep_cap(struct config_loader *loader)
     const struct config_rule *rule = NULL;
 
     for (unsigned i = 0; i < config->compute.count && !rule; i++)
-        if (config->compute.rule[i].source == CONFIG_ADMIN && units_bytes_of(&config->compute.rule[i].amount, WHOLE) < WHOLE)
+        if (config->compute.rule[i].source == CONFIG_ADMIN &&
+            units_bytes_of(&config->compute.rule[i].amount, SHARE_WHOLE) < SHARE_WHOLE)
             rule = &config->compute.rule[i];
     if (!rule)
         return;

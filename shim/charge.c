@@ -256,18 +256,14 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
 {
     struct pace *pace = &paces->pace[device];
     uint64_t from, until;
-    bool idle = false;
+    bool idle;
 
     if (!__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
         return CLOCK_NEVER;
     lock_take(&pace->lock);
     from = pace->from;
-    until = pace->done > from ? pace->done : from;
-    if (pace->busy) {
-        for (unsigned i = 0; i < pace->actives; i++)
-            until += flow_tail(&paces->flow[pace->active[i]]) + paces->flow[pace->active[i]].ahead;
-        idle = !pace->marks && !pace->launching && until <= now;
-    }
+    until = pace_due(paces, pace);
+    idle = pace->busy && !pace->marks && !pace->launching && until <= now;
     if (idle) {
         pace->busy = false;
         pace->idled = until;
@@ -295,10 +291,8 @@ void pace_end(struct membership *m, struct paces *paces, int device, uint64_t no
     struct pace *pace = &paces->pace[device];
 
     lock_take(&pace->lock);
-    uint64_t from = pace->from, until = pace->done > from ? pace->done : from;
+    uint64_t from = pace->from, until = pace_due(paces, pace);
     bool busy = pace->busy;
-    for (unsigned i = 0; i < pace->actives; i++)
-        until += flow_tail(&paces->flow[pace->active[i]]);
     until = pace->marks || until > now ? now : until;
     pace->busy = false;
     lock_give(&pace->lock);

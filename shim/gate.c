@@ -141,11 +141,10 @@ void gate_unfinished(void)
 {
     struct membership *m;
     struct paces *paces = present(&m);
-    int saved = errno, device;
+    int saved = errno;
 
-    if (!paces || (device = pace_guessed(paces)) == PROCESS_NO_DEVICE)
-        return;
-    pace_unfinished(m, paces, device, 0, clock_now());
+    if (paces)
+        pace_unfinished(m, paces, pace_guessed(paces), 0, clock_now());
     errno = saved;
 }
 

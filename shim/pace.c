@@ -152,10 +152,7 @@ static bool awaited(struct paces *paces, int device, uint64_t now)
         if (!(devices >> i & 1) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
             continue;
         lock_take(&pace->lock);
-        uint64_t due = pace->done > pace->from ? pace->done : pace->from;
-        for (unsigned k = 0; k < pace->actives; k++)
-            due += flow_tail(&paces->flow[pace->active[k]]) + paces->flow[pace->active[k]].ahead;
-        overdue = pace->busy && now >= due + OVERDUE_NS;
+        overdue = pace->busy && now >= pace_due(paces, pace) + OVERDUE_NS;
         lock_give(&pace->lock);
     }
     return overdue;

@@ -100,8 +100,7 @@ struct pace {
     bool told;          /* atomic: the tenant's other processes know that work here is late */
     uint32_t launching; /* launches that are done and not yet counted */
     uint32_t actives;
-    uint32_t
-        guesses; /* atomic: of the flows in `active`, how many had work without marks when the device was taken for idle; 0: none had */
+    uint32_t guesses; /* atomic: flows in `active` when the device was taken for idle, if any had work without marks; else 0 */
     uint16_t active[PACE_FLOWS + PACE_LANES]; /* flows with work since `from` */
 } __attribute__((aligned(64)));
 
@@ -184,6 +183,16 @@ static inline uint64_t flow_tail(const struct flow *flow)
     int64_t tail = flow_unmarked(flow) - flow->gone;
 
     return tail > 0 ? (uint64_t)tail : 0;
+}
+
+/* When all that was launched on a device should be done, if nothing else holds it up; for what has marks on their way, by estimate too. Lock held. */
+static inline uint64_t pace_due(const struct paces *paces, const struct pace *pace)
+{
+    uint64_t due = pace->done > pace->from ? pace->done : pace->from;
+
+    for (unsigned i = 0; i < pace->actives; i++)
+        due += flow_tail(&paces->flow[pace->active[i]]) + paces->flow[pace->active[i]].ahead;
+    return due;
 }
 
 /* NULL, CU_STREAM_LEGACY or CU_STREAM_PER_THREAD. */
@@ -298,10 +307,11 @@ struct lane *lane_open(struct paces *paces, CUcontext context);
 /* The lane of a context and its home, made where it has none; NULL: there are PACE_LANES already. */
 struct lane *lane_of(struct paces *paces, CUcontext context, CUcontext home, int device);
 
-/* Before and after the driver is told something that may end a context, and its events with it. Waits for who is asking about them, which takes
- * microseconds, and a second at most. `gone`: it did end. */
 /* A context that the program may launch in; NULL: one beside the primary one. */
 void mark_context_made(CUcontext context);
+
+/* Before and after the driver is told something that may end a context, and its events with it. Waits for who is asking about them, which takes
+ * microseconds, and a second at most. `gone`: it did end. */
 bool mark_contexts(void); /* whether there are any with marks */
 void mark_context_ending(CUcontext context);
 void mark_context_ended(CUcontext context, bool gone);
