@@ -3,6 +3,8 @@
 #include "gate.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "pacer.h"
 #include "relaxed.h"
@@ -19,6 +21,21 @@ static bool captures(CUstream stream, bool per_thread)
     return status != CU_STREAM_CAPTURE_STATUS_NONE || (result != CUDA_SUCCESS && result != CUDA_ERROR_NOT_FOUND);
 }
 
+/* Whether launches come back when their work is done, as the driver has it for who looks for an error. */
+static bool launches_block(struct paces *paces)
+{
+    enum { BLOCK = 1, RETURN };
+    uint32_t known = __atomic_load_n(&paces->blocking, __ATOMIC_RELAXED);
+
+    if (!known) {
+        const char *text = getenv("CUDA_LAUNCH_BLOCKING");
+
+        known = text && *text && strcmp(text, "0") != 0 ? BLOCK : RETURN;
+        __atomic_store_n(&paces->blocking, known, __ATOMIC_RELAXED);
+    }
+    return known == BLOCK;
+}
+
 void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
 {
     struct membership *m = process_membership(NULL);
@@ -26,6 +43,7 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
     int saved = errno;
 
     launch->flow = NULL;
+    launch->device = PROCESS_NO_DEVICE;
     launch->asked = true;
     if (!paces)
         return;
@@ -43,6 +61,8 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
         /* The other streams' marks have to have room too. */
         if (launch->flow->stalled && launch->flow->marks >= 2 * PACE_AHEAD)
             launch->mark = false;
+        if (launches_block(paces))
+            launch->device = pace_launched(m, paces, launch->flow, launch->life);
     }
     relaxed_leave(mode);
     errno = saved;
@@ -56,7 +76,7 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
 
     if (!m)
         return;
-    int device = pace_launched(m, paces, launch->flow, launch->life);
+    int device = launch->device != PROCESS_NO_DEVICE ? launch->device : pace_launched(m, paces, launch->flow, launch->life);
     if (device == PROCESS_NO_DEVICE) {
         errno = saved;
         return;
@@ -69,6 +89,12 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
     if (launch->expected >= PACE_LONG)
         pacer_look(paces, clock_now());
     errno = saved;
+}
+
+void gate_failed(const struct gate_launch *launch)
+{
+    if (launch->device != PROCESS_NO_DEVICE)
+        pace_counted(gate_paces, launch->device);
 }
 
 /* NULL where nothing was ever launched. */

@@ -12,7 +12,8 @@ struct gate_launch {
     struct flow *flow; /* NULL: not ours to count */
     uint64_t key, expected;
     uint32_t life; /* of the flow */
-    bool asked;    /* it went through gate_ask() */
+    int device; /* where it was counted as launched before it was, since it comes back when its work is done; else PROCESS_NO_DEVICE */
+    bool asked; /* it went through gate_ask() */
     bool mark;
 };
 
@@ -22,8 +23,9 @@ extern struct paces *gate_paces __attribute__((visibility("hidden")));
 /* Wait until the launch may go. */
 void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread);
 
-/* After a launch that asked. */
+/* After a launch that asked; and after one that failed. */
 void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread);
+void gate_failed(const struct gate_launch *launch);
 
 /* Whether a launch is ours to count. Where one has been, compute is armed, for good. */
 static inline bool gate_acts(void)
@@ -106,8 +108,13 @@ static inline void gate_begin(struct gate_launch *launch, CUstream stream, bool 
 
 static inline void gate_end(struct gate_launch *launch, CUstream stream, bool per_thread, CUresult result)
 {
-    if (!launch->flow || result != CUDA_SUCCESS)
+    if (!launch->flow)
         return;
+    if (result != CUDA_SUCCESS) {
+        if (launch->asked)
+            gate_failed(launch);
+        return;
+    }
     if (!launch->asked) {
         gate_passed(launch->flow, launch->key, launch->expected);
         return;

@@ -137,8 +137,9 @@ struct paces {
     uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
     uint64_t context; /* atomic: the CUcontext that all work so far was launched in; 0: there are several, none, or more devices */
     struct thread pacer;
-    uint32_t asleep; /* atomic: the pacer waits to be woken */
-    uint64_t looks;  /* atomic: when it will look again */
+    uint32_t asleep;   /* atomic: the pacer waits to be woken */
+    uint64_t looks;    /* atomic: when it will look again */
+    uint32_t blocking; /* atomic: whether launches come back when their work is done; 0: not yet known */
     struct turn turn;
     struct pace pace[QUOTA_DEVICES];
     struct flow flow[PACE_FLOWS + PACE_LANES]; /* the last ones are the lanes', for all streams that find no place */
@@ -260,8 +261,9 @@ static inline uint32_t flow_life(const struct flow *flow)
 /* Wait until `flow` may launch it. What the flow has not marked yet is marked before it waits. */
 void pace_admit(struct membership *membership, struct paces *paces, struct flow *flow, const struct pace_request *request);
 
-/* Work was launched in it, and: it has been marked or taken off what the flow has left. The first returns the device for the second; PROCESS_NO_DEVICE: the
- * stream was destroyed meanwhile, and the flow may be another's by now. */
+/* Work was launched in it, or is now by a call that comes back when it is done, and: it has been marked or taken off what the flow has left, or was not
+ * launched after all. The first returns the device for the second; PROCESS_NO_DEVICE: the stream was destroyed meanwhile, and the flow may be another's by
+ * now. */
 int pace_launched(struct membership *membership, struct paces *paces, struct flow *flow, uint32_t life);
 void pace_counted(struct paces *paces, int device);
 

@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernel launches by all roads: checks of the arguments, and GPU time for as long as the function's name says. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "sim.h"
 
 #define MAX_THREADS 1024
+
+/* A launch then returns when its kernel is done. */
+static bool blocking(void)
+{
+    const char *text = getenv("CUDA_LAUNCH_BLOCKING");
+
+    return text && strcmp(text, "1") == 0;
+}
 
 CUresult sim_kernel_check(const CUDA_KERNEL_NODE_PARAMS *k)
 {
@@ -52,6 +63,8 @@ static CUresult submit(CUstream handle, bool per_thread, CUDA_KERNEL_NODE_PARAMS
     r = sim_stream_submit(s, &op, k);
     if (r == CUDA_SUCCESS && !s->capture && !s->first)
         sim_engine_launched(s->head.ctx->dev, s->mark);
+    if (r == CUDA_SUCCESS && !s->capture && blocking())
+        sim_stream_wait(s);
     return r;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Work that its launches did not tell of is charged all the same, and waited for: of an executable graph that is changed between two launches, however the
  * program waits for it; of contexts that end soon; of a context beside the one that is waited for; of a process that returns from main at once. And a
- * primary context that ends with the last green one leaves nothing behind. What is no work of kernels is not: the pauses of a program that waits for nothing,
+ * primary context that ends with the last green one leaves nothing behind. What a launch itself waits for is work, too. What is no work of kernels is not: the pauses of a program that waits for nothing,
  * another GPU's work, and for long a wait for the host. */
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed stream
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed late
@@ -17,6 +17,9 @@
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- pauses
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_GPUS=2 -- other
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- word
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=1 -- blocking 5000 0
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=1 -- blocking 200 0
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=1 -- blocking 200 600
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate -- jobs
 // unsanitized: most of it is in virtual time
 // unemulated: most of it is in virtual time
@@ -339,6 +342,26 @@ static void jobs(char **argv)
     t_check(busy > JOBS * JOB_MS * MS * 9 / 10, "of %d jobs of %d ms, %.1f ms were charged", JOBS, JOB_MS, (double)busy / 1e6);
 }
 
+/* CUDA_LAUNCH_BLOCKING=1: each launch returns when its kernel is done, or at once if it is refused. */
+static void blocking(unsigned kernel_us, unsigned pause_us)
+{
+    char name[32];
+
+    t_context(0);
+    snprintf(name, sizeof(name), "b__%uus", kernel_us);
+    CUfunction kernel = gate_kernel(name);
+    CUstream stream = gate_stream();
+    begin();
+    for (; work < 500 * MS; work += kernel_us * US) {
+        uint64_t took = gate_launch(kernel, stream);
+        t_check(took >= kernel_us * US, "a launch returned after %.3f ms", (double)took / 1e6);
+        t_equal(cuLaunchKernel(kernel, 0, 1, 1, 1, 1, 1, 0, stream, NULL, NULL), CUDA_ERROR_INVALID_VALUE);
+        if (pause_us)
+            usleep(pause_us);
+    }
+    got(10);
+}
+
 int main(int argc, char **argv)
 {
     t_check(argc > 1, "what is not to be seen?");
@@ -356,6 +379,8 @@ int main(int argc, char **argv)
         other();
     else if (!strcmp(argv[1], "word"))
         word();
+    else if (!strcmp(argv[1], "blocking"))
+        blocking((unsigned)atoi(argv[2]), (unsigned)atoi(argv[3]));
     else
         jobs(argv);
     return 0;
