@@ -57,7 +57,7 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
     struct pace *pace = &paces->pace[device];
     unsigned index = (unsigned)m->quota.device[device].index;
     uint64_t now = clock_now();
-    bool began;
+    bool began, claiming;
 
     lock_take(&pace->lock);
     /* A flow's life ends and begins under this lock, if it is still on this device. */
@@ -67,6 +67,7 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
     }
     pace->launching++;
     began = !pace->busy;
+    claiming = pace->claiming > 0;
     if (began) {
         pace->busy = true;
         pace->from = now;
@@ -83,13 +84,11 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
     if (!began)
         return device;
     struct share share = pace_share(m, device);
-    if (share.account) {
-        bool others = ledger_others_busy(&m->quota.ledger, index, now);
+    bool others = claiming || ledger_others_busy(&m->quota.ledger, index, now);
 
-        __atomic_store_n(ledger_busy_word(&m->quota.ledger, index), now, __ATOMIC_SEQ_CST);
-        share_begin(&share, now, others);
-        share_period(&share, now);
-    }
+    pace_tell_busy(m, device, now);
+    share_begin(&share, now, others);
+    share_period(&share, now);
     pacer_wake(m, paces);
     return device;
 }
@@ -145,9 +144,6 @@ static uint64_t charge(struct membership *m, struct paces *paces, int device, ui
                        uint64_t now)
 {
     struct share share = pace_share(m, device);
-
-    if (!share.account)
-        return 0;
     struct turn_claim claim = {.used = share_claim(&share, from, until, now), .from = from, .work = work};
     uint64_t theirs = turn_theirs(paces, device, &claim, now);
     /* All of it: how long a turn was held is what its peers see, and hold against what it says. */
@@ -157,6 +153,19 @@ static uint64_t charge(struct membership *m, struct paces *paces, int device, ui
     if (share_opens(&share, now))
         pace_new_epoch(paces);
     return theirs;
+}
+
+/* The same for what was done before the device became idle, when another thread may have work on it again. `claiming` was raised for it. */
+static void charge_past(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t now)
+{
+    struct pace *pace = &paces->pace[device];
+
+    charge(m, paces, device, from, until, 0, now);
+    lock_take(&pace->lock);
+    /* After the last claim: who begins next may take what lies before for idle. */
+    if (!--pace->claiming && !pace->busy)
+        pace_tell_busy(m, device, 0);
+    lock_give(&pace->lock);
 }
 
 /* What had the GPU before a mark of a flow was reached. */
@@ -266,6 +275,7 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     idle = pace->busy && !pace->marks && !pace->launching && until <= now;
     if (idle) {
         pace->busy = false;
+        pace->claiming++;
         pace->idled = until;
         pace->mended = 0;
         bool guess = false;
@@ -279,9 +289,7 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     if (!idle)
         return until > now ? until : now + PACE_LOOK;
     pace_new_epoch(paces);
-    charge(m, paces, device, from, until, 0, now);
-    /* After the last claim: who begins next may take what lies before for idle. */
-    __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[device].index), 0, __ATOMIC_SEQ_CST);
+    charge_past(m, paces, device, from, until, now);
     turn_idle(paces, now);
     return CLOCK_NEVER;
 }
@@ -299,7 +307,7 @@ void pace_end(struct membership *m, struct paces *paces, int device, uint64_t no
     if (!busy)
         return;
     charge(m, paces, device, from, until, 0, now);
-    __atomic_store_n(ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[device].index), 0, __ATOMIC_SEQ_CST);
+    pace_tell_busy(m, device, 0);
 }
 
 int pace_guessed(const struct paces *paces)
@@ -337,10 +345,11 @@ void pace_unfinished(struct membership *m, struct paces *paces, int device, uint
         until = now - from < LATE_MOST - pace->mended ? now : from + (LATE_MOST - pace->mended);
         pace->mended += until - from;
         pace->idled = until;
+        pace->claiming++;
     }
     lock_give(&pace->lock);
     if (wrong)
-        charge(m, paces, device, from, until, 0, now);
+        charge_past(m, paces, device, from, until, now);
 }
 
 uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)

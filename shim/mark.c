@@ -11,6 +11,7 @@
 
 #define REFERENCE_NS  UINT64_C(250000000) /* a reference so old is replaced: the clocks of host and GPU drift apart */
 #define SET_TRIES     8                   /* questions after an event of an idle stream, which takes some microseconds */
+#define SET_NS        UINT64_C(100000)    /* a thread that was interrupted for longer meanwhile does not know when that was */
 #define ENDING_NAP_NS 20000
 #define ENDING_NS     UINT64_C(1000000000) /* a driver that hangs in a question is not to hang the program's call too */
 
@@ -293,12 +294,14 @@ static void set_clock(struct lane *lane, CUstream stream, bool per_thread)
 {
     struct mark *mark = take_mark(lane);
     uint32_t nobody = 0;
+    uint64_t before = clock_now();
 
     if (!mark)
         return;
     bool seen = record_somehow(lane, mark, stream, per_thread) == CUDA_SUCCESS && reached_soon(lane, mark);
     uint64_t now = clock_now();
-    if (!seen || !__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+    if (!seen || now - before > SET_NS ||
+        !__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
         return;
     }

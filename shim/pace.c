@@ -28,17 +28,27 @@ struct share pace_share(struct membership *m, int device)
     const struct config *config = arm_config();
     const struct quota_device *d = &m->quota.device[device];
     uint32_t rate = compute_share(&m->quota, (unsigned)device);
-    uint64_t waited = __atomic_load_n(&process_paces()->turn.waited, __ATOMIC_RELAXED);
+    struct paces *paces = process_paces();
+    struct share_account *account = ledger_account(&m->quota.ledger, (unsigned)d->index);
+    uint64_t waited = __atomic_load_n(&paces->turn.waited, __ATOMIC_RELAXED);
 
     /* Who waited for its turn, or while others had slices of it, was not idle: what it earned meanwhile is not lost to it. */
     if (waited > PACE_WAITED)
         waited = PACE_WAITED;
-    return (struct share){.account = ledger_account(&m->quota.ledger, (unsigned)d->index),
+    return (struct share){.account = account ? account : &paces->pace[device].own,
                           .burst = PACE_BURST + waited * rate / SHARE_WHOLE,
                           .max_stall = config->max_stall_us * 1000,
                           .period = config->period_us * 1000,
                           .rate = rate,
                           .never_closes = config->mode == CONFIG_MODE_SHARE};
+}
+
+void pace_tell_busy(struct membership *m, int device, uint64_t since)
+{
+    uint64_t *word = ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[device].index);
+
+    if (word)
+        __atomic_store_n(word, since, __ATOMIC_SEQ_CST);
 }
 
 static uint32_t own_devices(const struct membership *m)
@@ -59,7 +69,7 @@ static uint64_t balance_opens(struct membership *m, uint64_t now)
 
     for (unsigned i = 0; i < m->quota.devices; i++) {
         struct share share = pace_share(m, (int)i);
-        uint64_t at = share.account ? share_opens(&share, now) : 0;
+        uint64_t at = share_opens(&share, now);
 
         if (at > opens)
             opens = at;
@@ -85,7 +95,7 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
 {
     struct pace *pace = &paces->pace[flow->device];
     struct share share = pace_share(m, flow->device);
-    uint64_t credit = share.account ? share_credit(&share, now) : UINT64_MAX, flight = 0, at;
+    uint64_t credit = share_credit(&share, now), flight = 0, at;
 
     /* Another process may be spending it. */
     if (credit && credit != UINT64_MAX && ledger_others_busy(&m->quota.ledger, (unsigned)m->quota.device[flow->device].index, now))

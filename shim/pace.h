@@ -99,9 +99,11 @@ struct pace {
     bool stalled;       /* room for a mark was waited for in vain */
     bool told;          /* atomic: the tenant's other processes know that work here is late */
     uint32_t launching; /* launches that are done and not yet counted */
+    uint32_t claiming;  /* threads that claim for work before `from`, which the process may begin anew meanwhile */
     uint32_t actives;
     uint32_t guesses; /* atomic: flows in `active` when the device was taken for idle, if any had work without marks; else 0 */
     uint16_t active[PACE_FLOWS + PACE_LANES]; /* flows with work since `from` */
+    struct share_account own; /* this process's alone, where the ledger has none: it is of an older layout, or full */
 } __attribute__((aligned(64)));
 
 /* This process's part in the tenant's turns: shim/turn.h. */
@@ -159,6 +161,9 @@ static inline struct estimate_table *pace_estimates(struct paces *paces)
 
 /* The share that this process's tenant has of a device now, to be used at once. */
 struct share pace_share(struct membership *membership, int device);
+
+/* To the tenant's other processes: since when this one has work on the device, 0 if it has none. */
+void pace_tell_busy(struct membership *membership, int device, uint64_t since);
 
 /* Where the flow of a stream is looked for: never 0 but for a special stream of a thread without a context. The legacy and the per-thread stream
  * are one for each context (and thread). */

@@ -28,10 +28,8 @@ static void renew(struct membership *m, struct paces *paces, uint64_t now)
         if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
             continue;
         share = pace_share(m, i);
-        if (!share.account)
-            continue;
         word = ledger_busy_word(&m->quota.ledger, (unsigned)m->quota.device[i].index);
-        seen = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+        seen = word ? __atomic_load_n(word, __ATOMIC_SEQ_CST) : 0;
         if (seen) /* not if it became idle just now */
             __atomic_compare_exchange_n(word, &seen, now, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
         share_period(&share, now);

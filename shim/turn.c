@@ -122,7 +122,8 @@ static void count_others(const struct paces *paces, struct turn *turn, uint64_t 
         crowd = turn->held && turn->devices >> i & 1 ? turns_crowd(&turn->turns, i) : 0;
         __atomic_store_n(&turn->crowd[i], crowd, __ATOMIC_RELAXED);
     }
-    turn->counted = now;
+    if (now > turn->counted)
+        turn->counted = now;
 }
 
 /* Lock held. */
