@@ -174,17 +174,33 @@ struct span {
     uint64_t before;   /* the device's last mark before this one was reached, or the device became busy */
     uint64_t at;       /* this one was */
     uint64_t position; /* at `before` */
+    bool overtaken;
 };
+
+/* Whether more urgent work that was launched after a mark may have been done before it was reached. Lock held. */
+static bool overtaken(const struct paces *paces, const struct pace *pace, const struct flow *flow, const struct mark *mark)
+{
+    for (unsigned i = 0; i < pace->actives; i++) {
+        const struct flow *other = &paces->flow[pace->active[i]];
+
+        if (other->priority < flow->priority && (flow_unmarked(other) || other->marks || other->done > mark->recorded))
+            return true;
+    }
+    return false;
+}
 
 /* How long the GPU took for what a mark tells of: its part, by estimate, of what was done since the device's last mark, in the order of the launches as far
  * as a GPU keeps that. Lock held. */
 static uint64_t own_part(const struct pace *pace, const struct mark *mark, const struct span *span)
 {
     uint64_t own = mark->segment.sum, all = mark->position > span->position ? mark->position - span->position : 0;
-    uint64_t from = all > own || span->since < span->before ? span->before : span->since; /* others had it before */
+    /* Others had it before. */
+    uint64_t from = all > own || span->overtaken || span->since < span->before ? span->before : span->since;
 
     if (from >= span->at || (mark->late && pace->actives > 1))
         return 0;
+    if (span->overtaken) /* no longer than that: who knows how much of it was the others' */
+        return mark->segment.unknown || span->at - from < own ? span->at - from : 0;
     if (!mark->segment.unknown) {
         double part = all ? (double)(span->at - from) * (double)own / (double)all : 0, most = (double)(span->at - span->since);
 
@@ -226,7 +242,8 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
         uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
 
         gapless = mark->recorded <= since; /* all of it was there before the last mark was reached */
-        elapsed = own_part(pace, mark, &(struct span){since, before > began ? before : began, at, position});
+        elapsed = own_part(
+            pace, mark, &(struct span){since, before > began ? before : began, at, position, overtaken(paces, pace, flow, mark)});
         if (pace->actives == 1 && !mark->segment.unknown)
             work = mark->segment.sum;
         flow->done = at;
