@@ -10,8 +10,8 @@
  *   calls pauses BYTES LIVE                  single calls while LIVE blocks are made and then churned, for unhooked and hooked:
  *                                            p50, p99 and longest in ns, and the longest by the thread's own CPU clock
  *   calls pointer NAME                       whether a look-up gives the driver's own address by both roads, ns unhooked, hooked
- *   calls launch NAME [legacy]               a launch of a known kernel, or graph, while the gate is open: ns unhooked, hooked, and
- *                                            their difference
+ *   calls launch NAME [legacy|another]       a launch of a known kernel, or graph, while the gate is open, in one stream, the legacy one, or two
+ *                                            in turn: ns unhooked, hooked, and their difference
  *   calls info MEMBERS                       cuMemGetInfo with so many processes in the tenant: ns unhooked, hooked, and their difference
  *   calls lookup                             dlsym of a name that is not CUDA's: ns by glibc's own dlsym, by the program's
  *   calls init                               cuInit, then the time on standard output, then exit: for bench/start
@@ -423,7 +423,7 @@ static int pointer(const char *name)
 #define FUNCTION ((CUfunction)(uintptr_t)0x50000)
 #define GRAPH    ((CUgraphExec)(uintptr_t)0x60000)
 
-static double time_launches(const char *name, void *function, CUstream stream)
+static double time_launches(const char *name, void *function, const CUstream stream[2])
 {
     double start = bench_clock(CLOCK_THREAD_CPUTIME_ID);
 
@@ -431,11 +431,11 @@ static double time_launches(const char *name, void *function, CUstream stream)
         __typeof__(&cuLaunchKernel) call = (__typeof__(&cuLaunchKernel))function;
 
         for (unsigned i = 0; i < CALLS; i++)
-            check(call(FUNCTION, 1, 1, 1, 32, 1, 1, 0, stream, NULL, NULL), name);
+            check(call(FUNCTION, 1, 1, 1, 32, 1, 1, 0, stream[i % 2], NULL, NULL), name);
     } else if (!strcmp(name, "cuLaunchKernelEx")) {
         __typeof__(&cuLaunchKernelEx) call = (__typeof__(&cuLaunchKernelEx))function;
         const CUlaunchConfig config = {
-            .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1, .hStream = stream};
+            .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1, .hStream = stream[0]};
 
         for (unsigned i = 0; i < CALLS; i++)
             check(call(&config, FUNCTION, NULL, NULL), name);
@@ -443,24 +443,26 @@ static double time_launches(const char *name, void *function, CUstream stream)
         __typeof__(&cuGraphLaunch) call = (__typeof__(&cuGraphLaunch))function;
 
         for (unsigned i = 0; i < CALLS; i++)
-            check(call(GRAPH, stream), name);
+            check(call(GRAPH, stream[i % 2]), name);
     }
     return (bench_clock(CLOCK_THREAD_CPUTIME_ID) - start) / CALLS;
 }
 
-static int launch(const char *name, bool legacy)
+static int launch(const char *name, const char *where)
 {
     double ns[2][ROUNDS_MAX], plain, hooked;
     void *function[2];
     char unhooked[64];
-    CUstream stream = NULL;
+    CUstream stream[2] = {NULL, NULL};
 
     open_driver();
     snprintf(unhooked, sizeof(unhooked), "unhooked_%s", name);
     function[0] = look_up(unhooked);
     function[1] = look_up(name);
-    if (!legacy)
-        check(((__typeof__(&cuStreamCreate))look_up("cuStreamCreate"))(&stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    for (int i = 0; i < 2 && strcmp(where, "legacy"); i++)
+        check(((__typeof__(&cuStreamCreate))look_up("cuStreamCreate"))(&stream[i], CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    if (strcmp(where, "another"))
+        stream[1] = stream[0];
     for (unsigned round = 0; round < 2 * ROUNDS_MAX; round++)
         ns[round % 2][round / 2] = time_launches(name, function[round % 2], stream);
     plain = bench_quantile(ns[0], ROUNDS_MAX, 0.5);
@@ -540,8 +542,8 @@ int main(int argc, char **argv)
         return pauses(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
     if (!strcmp(what, "pointer") && argc == 3)
         return pointer(argv[2]);
-    if (!strcmp(what, "launch") && (argc == 3 || (argc == 4 && !strcmp(argv[3], "legacy"))))
-        return launch(argv[2], argc == 4);
+    if (!strcmp(what, "launch") && (argc == 3 || argc == 4))
+        return launch(argv[2], argc == 4 ? argv[3] : "one");
     if (!strcmp(what, "info") && argc == 3)
         return info((unsigned)atoi(argv[2]));
     if (!strcmp(what, "lookup"))
@@ -551,6 +553,6 @@ int main(int argc, char **argv)
     if (!strcmp(what, "hold"))
         return hold();
     fprintf(stderr, "usage: calls pairs|drawn BYTES LIVE THREADS MEMBERS | pauses BYTES LIVE | pointer NAME | "
-                    "launch NAME [legacy] | info MEMBERS | lookup | init | hold\n");
+                    "launch NAME [legacy|another] | info MEMBERS | lookup | init | hold\n");
     return 2;
 }

@@ -22,6 +22,7 @@ static void restart(struct pace *pace, struct flow *flow)
     flow->newer = 0;
     flow->gone = 0;
     __atomic_store_n(&flow->left, flow->budget, __ATOMIC_RELAXED);
+    __atomic_store_n(&flow->came_left, flow->budget, __ATOMIC_RELAXED);
 }
 
 /* All before it is done. Lock held. */
@@ -102,6 +103,22 @@ void pace_counted(struct paces *paces, int device)
     lock_give(&pace->lock);
 }
 
+/* Of the work without marks of `other`, what was launched after the last launch in `flow`, as far as that is known: by one thread, since it last came to
+ * `other` after that. Of different threads' it is taken to be one launch. Lock held. */
+static int64_t newer_part(const struct flow *other, const struct flow *flow)
+{
+    int64_t unmarked = flow_unmarked(other);
+    uint32_t launches = __atomic_load_n(&other->segment.launches, __ATOMIC_RELAXED);
+    const struct flow_thread *by = __atomic_load_n(&other->by, __ATOMIC_RELAXED);
+
+    if (!by || by != __atomic_load_n(&flow->by, __ATOMIC_RELAXED))
+        return launches ? unmarked / launches : 0;
+    if (__atomic_load_n(&other->came, __ATOMIC_RELAXED) < __atomic_load_n(&flow->came, __ATOMIC_RELAXED))
+        return 0;
+    int64_t since = __atomic_load_n(&other->came_left, __ATOMIC_RELAXED) - __atomic_load_n(&other->left, __ATOMIC_RELAXED);
+    return since < 0 ? 0 : since < unmarked ? since : unmarked;
+}
+
 void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark *mark, bool late)
 {
     struct pace *pace = &paces->pace[device];
@@ -123,13 +140,12 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
     mark->position = pace->marked;
     for (unsigned i = 0; i < pace->actives; i++) {
         struct flow *other = &paces->flow[pace->active[i]];
-        uint32_t launches = __atomic_load_n(&other->segment.launches, __ATOMIC_RELAXED);
         int64_t older = flow_unmarked(other);
 
         if (other->priority > flow->priority)
             continue; /* it may have to wait until this one is done */
-        if (late && launches)
-            older -= older / launches;
+        if (late)
+            older -= newer_part(other, flow);
         mark->position += (uint64_t)older;
         if (older <= (other->newer ? other->older : other->gone))
             continue; /* an older mark tells as much */

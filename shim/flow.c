@@ -4,6 +4,8 @@
 #include "gate.h"
 #include "relaxed.h"
 
+__thread struct flow_thread flow_thread;
+
 /* Both locks held. */
 static void begin(struct pace *pace, struct flow *flow, uint64_t key, int priority, unsigned device, unsigned lane)
 {
@@ -17,6 +19,7 @@ static void begin(struct pace *pace, struct flow *flow, uint64_t key, int priori
     flow->begun = flow->done = flow->ahead = flow->newer = flow->unknown = 0;
     flow->gone = 0;
     flow->wary = flow->guessed = 0;
+    flow->by = NULL;
     flow->segment = (struct estimate_segment){.sum = 0};
     __atomic_store_n(&flow->key, key, __ATOMIC_RELEASE);
 }

@@ -52,6 +52,8 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
     if (!captures(stream, per_thread))
         launch->flow = flow_of(m, paces, stream, per_thread);
     if (launch->flow) {
+        if (!launch->flow->by) /* another stream's place, perhaps the last one's */
+            flow_thread.last = NULL;
         launch->expected = estimate_of(pace_estimates(paces), launch->key);
         launch->life = flow_life(launch->flow);
         pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected, launch->life});

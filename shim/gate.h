@@ -62,6 +62,7 @@ static inline struct flow *gate_open(CUstream stream, bool per_thread, uint64_t 
 /* It went through. */
 static inline void gate_passed(struct flow *flow, uint64_t key, uint64_t expected)
 {
+    flow_come(flow);
     estimate_add(&flow->segment, key, expected);
     flow_take(flow, expected);
 }
@@ -119,6 +120,7 @@ static inline void gate_end(struct gate_launch *launch, CUstream stream, bool pe
         gate_passed(launch->flow, launch->key, launch->expected);
         return;
     }
+    flow_come(launch->flow);
     estimate_add(&launch->flow->segment, launch->key, launch->expected);
     gate_launched(launch, stream, per_thread);
 }

@@ -49,7 +49,18 @@ struct flow {
     int64_t older;
     int64_t gone;     /* of its work without mark, what is done */
     uint64_t unknown; /* the key of a launch without estimate before the newest mark; 0: all were known */
+    /* Atomic: when a thread last came to launch here after another flow. */
+    const struct flow_thread *by; /* which; NULL: none */
+    uint64_t came;                /* by its count */
+    int64_t came_left;            /* what was left then, or after the newest mark since */
 } __attribute__((aligned(64)));
+
+/* A thread that launches: in which flow it last did, and how often it has come to another one. */
+struct flow_thread {
+    const struct flow *last;
+    uint64_t came;
+};
+extern __thread struct flow_thread flow_thread __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
 /* An event of ours in a stream of the program's, right behind a launch. */
 enum mark_state { MARK_FREE, MARK_TAKEN, MARK_PENDING, MARK_REFERENCE };
@@ -233,6 +244,17 @@ static inline bool flow_wants_mark(const struct flow *flow, uint64_t expected)
 static inline void flow_take(struct flow *flow, uint64_t expected)
 {
     __atomic_store_n(&flow->left, __atomic_load_n(&flow->left, __ATOMIC_RELAXED) - (int64_t)expected, __ATOMIC_RELAXED);
+}
+
+/* Of two flows that one thread launches in, which has the newer work is known by this. Most launches are in the flow of the last one: one comparison. */
+static inline void flow_come(struct flow *flow)
+{
+    if (__builtin_expect(flow_thread.last == flow, 1))
+        return;
+    flow_thread.last = flow;
+    __atomic_store_n(&flow->by, &flow_thread, __ATOMIC_RELAXED);
+    __atomic_store_n(&flow->came, ++flow_thread.came, __ATOMIC_RELAXED);
+    __atomic_store_n(&flow->came_left, __atomic_load_n(&flow->left, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 }
 
 static inline struct flow *flow_find(struct paces *paces, uint64_t key)
