@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Work that its launches did not tell of is charged all the same, and waited for: of an executable graph that is changed between two launches, however the
- * program waits for it; of contexts that end soon; of a context beside the one that is waited for; of a process that returns from main at once. And a
- * primary context that ends with the last green one leaves nothing behind. What a launch itself waits for is work, too. What is no work of kernels is not: the pauses of a program that waits for nothing,
- * another GPU's work, and for long a wait for the host. */
+ * program waits for it; of contexts that end soon; of a context beside the one that is waited for; of a process that returns from main at once; of launches
+ * that come back when their work is done. And a primary context that ends with the last green one leaves nothing behind. What is no work of kernels is not:
+ * the pauses of a program that waits for nothing, another GPU's work, and for long a wait for the host. */
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed stream
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed late
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- changed context
