@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A tenant's ledger is of an older layout, which has no accounts: a member that joins keeps to its own share, and neither its pauses nor its end are harmed. */
 // run: SOFTSLICE_VRAM=1GiB SOFTSLICE_TENANT=gate
+// unemulated: starts itself again, which needs the kernel to know the foreign architecture
 // unsanitized: it is about shares of real time
 #include <sys/mman.h>
 #include <sys/stat.h>

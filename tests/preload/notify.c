@@ -92,8 +92,6 @@ static void be_member(void)
 
 static void in_a_tenant(void)
 {
-    if (getenv("TEST_EMULATED"))
-        t_skip("starts itself again, which needs the kernel to know the foreign architecture");
     pid_t child = t_again("member");
 
     expect(&first, 1, "another member grew");
