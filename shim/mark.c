@@ -300,6 +300,8 @@ static void set_clock(struct lane *lane, CUstream stream, bool per_thread)
         return;
     bool seen = record_somehow(lane, mark, stream, per_thread) == CUDA_SUCCESS && reached_soon(lane, mark);
     uint64_t now = clock_now();
+    if (seen && now - before > SET_NS)
+        __atomic_store_n(&lane->set, 0, __ATOMIC_RELAXED); /* it made its event first, or was interrupted: the next time */
     if (!seen || now - before > SET_NS ||
         !__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);

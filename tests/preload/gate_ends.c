@@ -61,7 +61,7 @@ static void marked(void)
     struct launch l;
     CUcontext context[2];
     CUfunction other;
-    CUstream next;
+    CUstream before, next;
 
     snprintf(path, sizeof(path), "%s/hang", getenv("TEST_TMP"));
     snprintf(setting, sizeof(setting), "cuEventRecord:%s", path);
@@ -70,6 +70,7 @@ static void marked(void)
         context[i] = t_context(i);
         other = i ? gate_kernel("k__20us") : other;
     }
+    before = gate_stream();
     /* Each is of a function that was never seen, and gets a mark. */
     for (int round = 0; round < 10; round++) {
         char name[32];
@@ -77,6 +78,7 @@ static void marked(void)
         snprintf(name, sizeof(name), "k%d__100us", round);
         t_cuda(cuCtxSetCurrent(context[0]));
         l = (struct launch){.kernel = gate_kernel(name), .stream = gate_stream()};
+        gate_launch(gate_kernel("k__20ms"), before); /* the GPU is busy: nothing is recorded before the launch */
         int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
         t_check(fd >= 0, "%s: %s", path, strerror(errno));
         close(fd);
