@@ -542,7 +542,7 @@ int main(int argc, char **argv)
         return pauses(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0));
     if (!strcmp(what, "pointer") && argc == 3)
         return pointer(argv[2]);
-    if (!strcmp(what, "launch") && (argc == 3 || argc == 4))
+    if (!strcmp(what, "launch") && (argc == 3 || (argc == 4 && (!strcmp(argv[3], "legacy") || !strcmp(argv[3], "another")))))
         return launch(argv[2], argc == 4 ? argv[3] : "one");
     if (!strcmp(what, "info") && argc == 3)
         return info((unsigned)atoi(argv[2]));
