@@ -215,8 +215,10 @@ static uint64_t own_part(const struct pace *pace, const struct mark *mark, const
 
     if (from >= span->at || (mark->late && pace->actives > 1))
         return 0;
-    if (span->overtaken) /* no longer than that: who knows how much of it was the others' */
-        return mark->segment.unknown || span->at - from < own ? span->at - from : 0;
+    if (span->overtaken && mark->segment.unknown)
+        return span->at - from;
+    if (span->overtaken) /* no longer than the flow had work: who knows how much of that was the others' */
+        return span->at - span->since < own ? span->at - span->since : 0;
     if (!mark->segment.unknown) {
         double part = all ? (double)(span->at - from) * (double)own / (double)all : 0, most = (double)(span->at - span->since);
 

@@ -5,6 +5,7 @@
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- default
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- priority
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- streams
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- overtaken
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- green
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_GREEN_EVENTS=own -- green
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_LOOPS=1 -- graph
@@ -121,12 +122,32 @@ static void priorities(void)
     static const struct mix mix[] = {
         {"u__20us", "o__1ms", 10, 10, 20 * US, MS, 2},       {"u__200us", "o__3ms", 3, 4, 200 * US, 3 * MS, 2},
         {"u__2ms", "o__20us", 1, 50, 2 * MS, 20 * US, 2},    {"u__100us", "o__100us", 1, 1, 100 * US, 100 * US, 2},
-        {"v__60us", "p__60us", 3, 1, 60 * US, 60 * US, 2},   {"v__300us", "p__100us", 1, 4, 300 * US, 100 * US, 2},
-        {"v__150us", "p__90us", 3, 1, 150 * US, 90 * US, 5}, {"v__100us", "p__20us", 1, 1, 100 * US, 20 * US, 8}};
+        {"v__60us", "p__60us", 3, 1, 60 * US, 60 * US, 5},   {"v__300us", "p__100us", 1, 4, 300 * US, 100 * US, 2},
+        {"v__150us", "p__90us", 3, 1, 150 * US, 90 * US, 8}, {"v__100us", "p__20us", 1, 1, 100 * US, 20 * US, 8}};
     CUstream urgent = stream_of(-5), middle = stream_of(-1), other = stream_of(0);
 
     for (size_t i = 0; i < sizeof(mix) / sizeof(mix[0]); i++)
         mixed(&mix[i], urgent, middle, other);
+}
+
+/* All the time there is something more urgent, and nobody waits: what is expected of the rest is not to become less and less by that. */
+static void overtaken(void)
+{
+    CUstream urgent = stream_of(-5), other = stream_of(0);
+    CUfunction u = gate_kernel("u__10us"), o = gate_kernel("o__20us");
+
+    begin();
+    for (unsigned k = 0; work < S; k++) {
+        gate_launch(o, other);
+        gate_launch(o, other);
+        gate_launch(u, urgent);
+        work += 50 * US;
+    }
+    for (unsigned k = 0; k < 50; k++, work += 20 * US)
+        gate_launch(o, other);
+    t_cuda(cuStreamSynchronize(other));
+    t_cuda(cuStreamSynchronize(urgent));
+    got("overtaken", 3);
 }
 
 /* The last work of several streams has no mark when the program is made to wait: which of it was done is known by the order of the launches. */
@@ -380,6 +401,7 @@ int main(int argc, char **argv)
     } part[] = {{"default", default_streams},
                 {"priority", priorities},
                 {"streams", streams},
+                {"overtaken", overtaken},
                 {"green", greens},
                 {"graph", graphs},
                 {"road", roads}};
