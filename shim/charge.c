@@ -111,7 +111,7 @@ static int64_t newer_part(const struct flow *other, const struct flow *flow)
     uint32_t launches = __atomic_load_n(&other->segment.launches, __ATOMIC_RELAXED);
     const struct flow_thread *by = __atomic_load_n(&other->by, __ATOMIC_RELAXED);
 
-    if (!by || by != __atomic_load_n(&flow->by, __ATOMIC_RELAXED))
+    if (!by || by == FLOW_SHARED || by != __atomic_load_n(&flow->by, __ATOMIC_RELAXED))
         return launches ? unmarked / launches : 0;
     if (__atomic_load_n(&other->came, __ATOMIC_RELAXED) < __atomic_load_n(&flow->came, __ATOMIC_RELAXED))
         return 0;

@@ -52,7 +52,7 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
     if (!captures(stream, per_thread))
         launch->flow = flow_of(m, paces, stream, per_thread);
     if (launch->flow) {
-        if (!launch->flow->by) /* another stream's place, perhaps the last one's */
+        if (!__atomic_load_n(&launch->flow->by, __ATOMIC_RELAXED)) /* another stream's place, perhaps the last one's */
             flow_thread.last = NULL;
         launch->expected = estimate_of(pace_estimates(paces), launch->key);
         launch->life = flow_life(launch->flow);

@@ -50,16 +50,18 @@ struct flow {
     int64_t gone;     /* of its work without mark, what is done */
     uint64_t unknown; /* the key of a launch without estimate before the newest mark; 0: all were known */
     /* Atomic: when a thread last came to launch here after another flow. */
-    const struct flow_thread *by; /* which; NULL: none */
+    const struct flow_thread *by; /* which; NULL: none; FLOW_SHARED: several have */
     uint64_t came;                /* by its count */
     int64_t came_left;            /* what was left then, or after the newest mark since */
 } __attribute__((aligned(64)));
 
-/* A thread that launches: in which flow it last did, and how often it has come to another one. */
+/* A thread that launches: in which flow it last did, and how often it has come to another one. One that begins in the place of another that is gone is
+ * taken for that one until it has come to each flow. */
 struct flow_thread {
     const struct flow *last;
     uint64_t came;
 };
+#define FLOW_SHARED ((const struct flow_thread *)1)
 extern __thread struct flow_thread flow_thread __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
 /* An event of ours in a stream of the program's, right behind a launch. */
@@ -251,8 +253,11 @@ static inline void flow_come(struct flow *flow)
 {
     if (__builtin_expect(flow_thread.last == flow, 1))
         return;
+    const struct flow_thread *by = __atomic_load_n(&flow->by, __ATOMIC_RELAXED);
+
     flow_thread.last = flow;
-    __atomic_store_n(&flow->by, &flow_thread, __ATOMIC_RELAXED);
+    if (__builtin_expect(by != &flow_thread, 0))
+        __atomic_store_n(&flow->by, by ? FLOW_SHARED : &flow_thread, __ATOMIC_RELAXED);
     __atomic_store_n(&flow->came, ++flow_thread.came, __ATOMIC_RELAXED);
     __atomic_store_n(&flow->came_left, __atomic_load_n(&flow->left, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 }
