@@ -94,6 +94,16 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
     return device;
 }
 
+void pace_expect(struct paces *paces, struct flow *flow, uint32_t life, int64_t ns)
+{
+    struct pace *pace = &paces->pace[flow->device];
+
+    lock_take(&pace->lock);
+    if (flow_life(flow) == life)
+        flow->ahead = ns > 0 || (uint64_t)-ns < flow->ahead ? flow->ahead + (uint64_t)ns : 0;
+    lock_give(&pace->lock);
+}
+
 void pace_counted(struct paces *paces, int device)
 {
     struct pace *pace = &paces->pace[device];
@@ -336,7 +346,7 @@ void pace_end(struct membership *m, struct paces *paces, int device, uint64_t no
     lock_take(&pace->lock);
     uint64_t from = pace->from, until = pace_due(paces, pace);
     bool busy = pace->busy;
-    until = pace->marks || until > now ? now : until;
+    until = pace->marks || pace->launching || until > now ? now : until;
     pace->busy = false;
     lock_give(&pace->lock);
     if (!busy)

@@ -36,6 +36,20 @@ static bool launches_block(struct paces *paces)
     return known == BLOCK;
 }
 
+/* What is expected of it counts until it comes back: one that takes longer may wait for another process's. */
+static void begin_blocking(struct membership *m, struct paces *paces, struct gate_launch *launch)
+{
+    launch->device = pace_launched(m, paces, launch->flow, launch->life);
+    if (launch->device != PROCESS_NO_DEVICE && launch->expected != ESTIMATE_UNKNOWN)
+        pace_expect(paces, launch->flow, launch->life, (int64_t)launch->expected);
+}
+
+static void end_blocking(struct paces *paces, const struct gate_launch *launch)
+{
+    if (launch->device != PROCESS_NO_DEVICE && launch->expected != ESTIMATE_UNKNOWN)
+        pace_expect(paces, launch->flow, launch->life, -(int64_t)launch->expected);
+}
+
 void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
 {
     struct membership *m = process_membership(NULL);
@@ -64,7 +78,7 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
         if (launch->flow->stalled && launch->flow->marks >= 2 * PACE_AHEAD)
             launch->mark = false;
         if (launches_block(paces))
-            launch->device = pace_launched(m, paces, launch->flow, launch->life);
+            begin_blocking(m, paces, launch);
     }
     relaxed_leave(mode);
     errno = saved;
@@ -83,7 +97,10 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
         errno = saved;
         return;
     }
-    if (!launch->mark || !mark_record(paces, launch->flow, launch->life, stream, per_thread, false))
+    end_blocking(paces, launch);
+    /* Else its stream was destroyed while it waited, and what the flow has left is another's. */
+    if (flow_life(launch->flow) == launch->life &&
+        (!launch->mark || !mark_record(paces, launch->flow, launch->life, stream, per_thread, false)))
         __atomic_sub_fetch(&launch->flow->left,
                            launch->expected == ESTIMATE_UNKNOWN ? (int64_t)PACE_MARK_NS : (int64_t)launch->expected,
                            __ATOMIC_RELAXED);
@@ -95,8 +112,10 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
 
 void gate_failed(const struct gate_launch *launch)
 {
-    if (launch->device != PROCESS_NO_DEVICE)
-        pace_counted(gate_paces, launch->device);
+    if (launch->device == PROCESS_NO_DEVICE)
+        return;
+    end_blocking(gate_paces, launch);
+    pace_counted(gate_paces, launch->device);
 }
 
 /* NULL where nothing was ever launched. */

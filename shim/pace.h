@@ -111,7 +111,7 @@ struct pace {
     uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */
     bool told;          /* atomic: the tenant's other processes know that work here is late */
-    uint32_t launching; /* launches that are done and not yet counted */
+    uint32_t launching; /* launches that are done, or come back when they are, and are not yet counted */
     uint32_t claiming;  /* threads that claim for work before `from`, which the process may begin anew meanwhile */
     uint32_t actives;
     uint32_t guesses; /* atomic: flows in `active` when the device was taken for idle, if any had work without marks; else 0 */
@@ -298,6 +298,9 @@ void pace_admit(struct membership *membership, struct paces *paces, struct flow 
  * now. */
 int pace_launched(struct membership *membership, struct paces *paces, struct flow *flow, uint32_t life);
 void pace_counted(struct paces *paces, int device);
+
+/* Work that has no mark and is not in what the flow has left takes so long, or if negative is over, by estimate. */
+void pace_expect(struct paces *paces, struct flow *flow, uint32_t life, int64_t ns);
 
 /* All that was launched in the flow, or where that is NULL in all flows of `context`, before the caller began to wait is done. `entered`: when that was;
  * 0: not known. */
