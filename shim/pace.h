@@ -16,16 +16,16 @@
 #define PACE_FLOWS   1024
 #define PACE_PROBES  16
 #define PACE_LANES   256
-#define PACE_MARKS   32                  /* of a lane that are on their way */
-#define PACE_MARK_NS UINT64_C(1000000)   /* of work between two marks, over all flows of a device */
-#define PACE_LEAST   UINT64_C(250000)    /* the same for one flow, however many there are */
-#define PACE_AHEAD   2                   /* marks of a flow that may be on their way when it launches more */
-#define PACE_STRAYS  8                   /* marks of streams that are gone: as many, whatever is launched */
-#define PACE_LONG    (4 * PACE_MARK_NS)  /* of what takes so long, one */
-#define PACE_BURST   UINT64_C(8000000)   /* GPU time that an idle tenant may use at once */
-#define PACE_LOOK    UINT64_C(50000)     /* between two looks of one who waits for a mark */
-#define PACE_WAITS   UINT64_C(20000)     /* what a call that has to wait for nothing does not take */
-#define PACE_WAITED  UINT64_C(200000000) /* of turn.waited, what counts as earning */
+#define PACE_MARKS   32                   /* of a lane that are on their way */
+#define PACE_MARK_NS UINT64_C(1000000)    /* of work between two marks, over all flows of a device */
+#define PACE_LEAST   UINT64_C(250000)     /* the same for one flow, however many there are */
+#define PACE_AHEAD   2                    /* marks of a flow that may be on their way when it launches more */
+#define PACE_STRAYS  8                    /* marks of streams that are gone: as many, whatever is launched */
+#define PACE_LONG    (4 * PACE_MARK_NS)   /* of what takes so long, one */
+#define PACE_BURST   UINT64_C(8000000)    /* GPU time that an idle tenant may use at once */
+#define PACE_LOOK    UINT64_C(50000)      /* between two looks of one who waits for a mark */
+#define PACE_WAITS   UINT64_C(20000)      /* what a call that has to wait for nothing does not take */
+#define PACE_WAITED  UINT64_C(1000000000) /* of turn.waited, what counts as earning */
 
 struct flow {
     uint64_t key;   /* the stream; 0: free. See flow_key() */
