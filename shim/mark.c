@@ -159,13 +159,14 @@ bool mark_record(struct paces *paces, struct flow *flow, uint32_t life, CUstream
     if (flow_life(flow) != life || !lane_take(paces, lane))
         return false;
     mark = take_mark(lane);
+    uint64_t before = clock_now(); /* what it is reached after, however long the thread is interrupted for */
     result = mark ? record_somehow(lane, mark, stream, per_thread) : CUDA_ERROR_NOT_READY;
     if (mark && result != CUDA_SUCCESS)
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
     if (result == CUDA_SUCCESS) {
         mark->flow = (uint32_t)(flow - paces->flow);
         mark->life = life;
-        mark->recorded = clock_now();
+        mark->recorded = before;
         if (flow_life(flow) == life)
             estimate_close(pace_estimates(paces), &flow->segment, &mark->segment);
         else
