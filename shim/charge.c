@@ -209,7 +209,7 @@ static bool overtaken(const struct paces *paces, const struct pace *pace, const 
     for (unsigned i = 0; i < pace->actives; i++) {
         const struct flow *other = &paces->flow[pace->active[i]];
 
-        if (other->priority < flow->priority && (flow_unmarked(other) || other->marks || other->done > mark->recorded))
+        if (other->priority < flow->priority && (flow_tail(other) || other->marks || other->done > mark->recorded))
             return true;
     }
     return false;
