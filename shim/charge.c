@@ -113,11 +113,10 @@ void pace_counted(struct paces *paces, int device)
     lock_give(&pace->lock);
 }
 
-/* Of the work without marks of `other`, what was launched after the last launch in `flow`, as far as that is known: by one thread, since it last came to
- * `other` after that. Of different threads' it is taken to be one launch. Lock held. */
-static int64_t newer_part(const struct flow *other, const struct flow *flow)
+/* Of `unmarked`, the work without marks of `other`, what was launched after the last launch in `flow`, as far as that is known: by one thread, since it last
+ * came to `other` after that. Of different threads' it is taken to be one launch. Lock held. */
+static int64_t newer_part(const struct flow *other, int64_t unmarked, const struct flow *flow)
 {
-    int64_t unmarked = flow_unmarked(other);
     uint32_t launches = __atomic_load_n(&other->segment.launches, __ATOMIC_RELAXED);
     const struct flow_thread *by = __atomic_load_n(&other->by, __ATOMIC_RELAXED);
 
@@ -155,7 +154,7 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
         if (other->priority > flow->priority)
             continue; /* it may have to wait until this one is done */
         if (late)
-            older -= newer_part(other, flow);
+            older -= newer_part(other, older, flow);
         mark->position += (uint64_t)older;
         if (older <= (other->newer ? other->older : other->gone))
             continue; /* an older mark tells as much */
