@@ -442,3 +442,21 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
         settle(m, paces, i, now);
     }
 }
+
+void pace_returned(struct membership *m, struct paces *paces, struct flow *flow, uint32_t life, uint64_t since)
+{
+    int device = flow->device;
+    struct pace *pace = &paces->pace[device];
+    uint64_t now = clock_now();
+
+    lock_take(&pace->lock);
+    bool took = flow_life(flow) == life && flow_unmarked(flow) && since + flow_tail(flow) <= now;
+    if (took) {
+        if (pace->done < now)
+            pace->done = now;
+        forget_tail(pace, flow);
+    }
+    lock_give(&pace->lock);
+    if (took)
+        settle(m, paces, device, now);
+}

@@ -39,6 +39,8 @@ static bool launches_block(struct paces *paces)
 /* What is expected of it counts until it comes back: one that takes longer may wait for another process's. */
 static void begin_blocking(struct membership *m, struct paces *paces, struct gate_launch *launch)
 {
+    __atomic_store_n(&launch->flow->epoch, 0, __ATOMIC_RELAXED); /* none passes without asking: how long it takes is seen here */
+    launch->since = clock_now();
     launch->device = pace_launched(m, paces, launch->flow, launch->life);
     if (launch->device != PROCESS_NO_DEVICE && launch->expected != ESTIMATE_UNKNOWN)
         pace_expect(paces, launch->flow, launch->life, (int64_t)launch->expected);
@@ -105,6 +107,8 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
                            launch->expected == ESTIMATE_UNKNOWN ? (int64_t)PACE_MARK_NS : (int64_t)launch->expected,
                            __ATOMIC_RELAXED);
     pace_counted(paces, device);
+    if (launch->device != PROCESS_NO_DEVICE)
+        pace_returned(m, paces, launch->flow, launch->life, launch->since);
     if (launch->expected >= PACE_LONG)
         pacer_look(paces, clock_now());
     errno = saved;

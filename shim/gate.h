@@ -13,7 +13,8 @@ struct gate_launch {
     uint64_t key, expected;
     uint32_t life; /* of the flow */
     int device; /* where it was counted as launched before it was, since it comes back when its work is done; else PROCESS_NO_DEVICE */
-    bool asked; /* it went through gate_ask() */
+    uint64_t since; /* and from when on */
+    bool asked;     /* it went through gate_ask() */
     bool mark;
 };
 

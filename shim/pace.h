@@ -306,6 +306,10 @@ void pace_expect(struct paces *paces, struct flow *flow, uint32_t life, int64_t 
  * 0: not known. */
 void pace_synchronised(struct membership *membership, struct paces *paces, struct flow *flow, CUcontext context, uint64_t entered);
 
+/* A launch that may come back when its work is done did, having been made at `since`: if the flow's work without marks was expected to be done by now, it took
+ * until now. */
+void pace_returned(struct membership *membership, struct paces *paces, struct flow *flow, uint32_t life, uint64_t since);
+
 /* Work on the device was not done before `now`, though it may have been taken for that; from `since` on, or since then. */
 void pace_unfinished(struct membership *membership, struct paces *paces, int device, uint64_t since, uint64_t now);
 

@@ -241,6 +241,8 @@ static CUresult launch(CUgraphExec handle, CUstream stream, bool per_thread)
         r = issue_graph(e->graph, s);
     if (r == CUDA_SUCCESS && !s->first)
         sim_engine_launched(s->head.ctx->dev, s->mark);
+    if (r == CUDA_SUCCESS && sim_launch_blocks())
+        sim_stream_wait(s);
     return r;
 }
 

@@ -7,8 +7,7 @@
 
 #define MAX_THREADS 1024
 
-/* A launch then returns when its kernel is done. */
-static bool blocking(void)
+bool sim_launch_blocks(void)
 {
     const char *text = getenv("CUDA_LAUNCH_BLOCKING");
 
@@ -63,7 +62,7 @@ static CUresult submit(CUstream handle, bool per_thread, CUDA_KERNEL_NODE_PARAMS
     r = sim_stream_submit(s, &op, k);
     if (r == CUDA_SUCCESS && !s->capture && !s->first)
         sim_engine_launched(s->head.ctx->dev, s->mark);
-    if (r == CUDA_SUCCESS && !s->capture && blocking())
+    if (r == CUDA_SUCCESS && !s->capture && sim_launch_blocks())
         sim_stream_wait(s);
     return r;
 }

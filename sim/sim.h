@@ -456,6 +456,9 @@ struct sim_function {
 CUresult sim_function_load(struct sim_function *f, struct sim_ctx *ctx);
 /* INVALID_VALUE for a grid or block that no device can run. */
 CUresult sim_kernel_check(const CUDA_KERNEL_NODE_PARAMS *params);
+
+/* Whether a launch returns when its work is done: CUDA_LAUNCH_BLOCKING. */
+bool sim_launch_blocks(void);
 /* A CUfunction, or a CUkernel in its place. */
 struct sim_function *sim_function_of(CUfunction handle);
 

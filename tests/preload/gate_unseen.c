@@ -20,6 +20,8 @@
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=1 -- blocking 5000 0
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=1 -- blocking 200 0
 // run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=1 -- blocking 200 600
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=1 -- varied
+// run: SOFTSLICE_COMPUTE=10% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 CUDA_LAUNCH_BLOCKING=asked -- varied
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate -- jobs
 // unsanitized: most of it is in virtual time
 // unemulated: most of it is in virtual time
@@ -362,6 +364,28 @@ static void blocking(unsigned kernel_us, unsigned pause_us)
     got(10);
 }
 
+/* One in eleven takes far longer than the others. Where the driver reads the variable otherwise than the library, launches come back at once. */
+static void varied(void)
+{
+    CUgraphExecUpdateResultInfo info;
+    CUgraphExec exec;
+
+    t_context(0);
+    CUgraph brief = graph_of("b__100us"), longer = graph_of("l__5ms");
+    CUstream stream = gate_stream();
+    t_cuda(cuGraphInstantiate(&exec, brief, 0));
+    begin();
+    for (int round = 0; work < S; round++) {
+        bool is_long = round % 11 == 5;
+
+        t_cuda(cuGraphExecUpdate(exec, is_long ? longer : brief, &info));
+        t_cuda(cuGraphLaunch(exec, stream));
+        work += is_long ? 5 * MS : 100 * US;
+    }
+    t_cuda(cuStreamSynchronize(stream));
+    got(10);
+}
+
 int main(int argc, char **argv)
 {
     t_check(argc > 1, "what is not to be seen?");
@@ -381,6 +405,8 @@ int main(int argc, char **argv)
         word();
     else if (!strcmp(argv[1], "blocking"))
         blocking((unsigned)atoi(argv[2]), (unsigned)atoi(argv[3]));
+    else if (!strcmp(argv[1], "varied"))
+        varied();
     else
         jobs(argv);
     return 0;
