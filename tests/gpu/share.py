@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """share.py [--out DIR] [--seconds S] [PART...]: the compute share on a real GPU, in about six minutes.
 
-Parts: table (scenarios of tests/share/run, each against the same programs without the library), launches (time of a launch with the gate open
+Parts: table (26 scenarios of tests/share/run, each against the same programs without the library), launches (time of a launch with the gate open
 and without the library), torch (a PyTorch matrix product loop and a decode-like loop of small kernels, 30/70, by weights, and under plain
-time-slicing). Writes DIR/<date>-<gpu>-share.md with the raw figures beside it. SHARE_DRIVER=DIR takes the driver's libraries from DIR (the simulated
-GPU's for one), to try this script itself; the part that needs PyTorch is then skipped. Exits 77 where there is no GPU, 1 where a program failed:
-a missed bar is a finding, not a failure."""
+time-slicing); and not unless asked for, rest (the table's other scenarios, a quarter of an hour more). Writes DIR/<date>-<gpu>-share.md with the
+raw figures beside it. SHARE_DRIVER=DIR takes the driver's libraries from DIR (the simulated GPU's for one), to try this script itself; the part that
+needs PyTorch is then skipped. Exits 77 where there is no GPU, 1 where a program failed: a missed bar is a finding, not a failure."""
 import argparse
 import datetime
 import json
@@ -55,9 +55,17 @@ def rows(head, lines):
 
 
 def table(out, seconds):
+    return scenarios("The table", os.path.join(out, "share.json"), seconds, CHOSEN)
+
+
+def rest(out, seconds):
+    names = output([sys.executable, RUN, "--list"]).strip().split("\n")
+    return scenarios("The rest of it", os.path.join(out, "rest.json"), seconds, [name for name in names if not any(part in name for part in CHOSEN)])
+
+
+def scenarios(title, path, seconds, names):
     """The scenarios, and their figures as a table."""
-    path = os.path.join(out, "share.json")
-    text = output([sys.executable, RUN, "--gpu", "--seconds", "%g" % seconds, "--json", path, *CHOSEN])
+    text = output([sys.executable, RUN, "--gpu", "--seconds", "%g" % seconds, "--json", path, *names])
     with open(path, encoding="utf-8") as file:
         data = json.load(file)
     lines, last = [], None
@@ -68,8 +76,8 @@ def table(out, seconds):
         last = row["scenario"]
     words = "".join("\n%s: %s\n" % item for item in data["failed"].items())
     print(text.strip().split("\n")[-1])
-    return "## The table\n\nA tenant's share is its programs' throughput over that of the same programs alone and without the library; %g s each. " \
-           "The bars for shares are the 3 points of a run in real time.\n\n%s%s" % (seconds, rows(["scenario", "", "", "bar"], lines), words)
+    return "## %s\n\nA tenant's share is its programs' throughput over that of the same programs alone and without the library; %g s each. " \
+           "The bars for shares are the 3 points of a run in real time.\n\n%s%s" % (title, seconds, rows(["scenario", "", "", "bar"], lines), words)
 
 
 def launches(out, _):
@@ -123,7 +131,8 @@ def torch_pairs(out, seconds):
         seconds, rows(["", "program", "rounds in a second", "of alone", "median us", "p99 us"], lines))
 
 
-PARTS = {"table": table, "launches": launches, "torch": torch_pairs}
+PARTS = {"table": table, "launches": launches, "torch": torch_pairs, "rest": rest}
+DEFAULT = ("table", "launches", "torch")
 
 
 def machine():
@@ -155,7 +164,7 @@ def main():
     out = os.path.join(options.out, slug)
     os.makedirs(out, exist_ok=True)
     started, text = time.monotonic(), []
-    for part in options.parts or PARTS:
+    for part in options.parts or DEFAULT:
         print("share.py: " + part, flush=True)
         text.append(PARTS[part](out, options.seconds))
     page = "# The compute share on a GPU\n\nTaken by `tests/gpu/share.py` in %.0f s. %s, %s, Linux %s.\n\n%s" % (
