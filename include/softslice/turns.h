@@ -21,7 +21,7 @@
 #define TURNS_PROCESSES 64 /* of one tenant that are told apart; more than these count as one */
 #define TURNS_ERROR_MAX 256
 
-#define TURNS_QUANTUM    UINT64_C(4000000) /* the defaults of the settings, ns */
+#define TURNS_QUANTUM    UINT64_C(4000000) /* what 0 in the settings stands for, ns */
 #define TURNS_GRACE      UINT64_C(1000000)
 #define TURNS_MINIMUM    UINT64_C(1000000)
 #define TURNS_CREDIT     UINT64_C(20000000)
