@@ -6,6 +6,7 @@
 // run: SOFTSLICE_COMPUTE=30% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1
 // run: SOFTSLICE_COMPUTE=100% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1
 // unsanitized: it runs in virtual time, which is preloaded
+// unemulated: it is in virtual time, and takes minutes in an emulator
 #include "gate_helper.h"
 
 #define STREAMS 8
