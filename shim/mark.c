@@ -295,14 +295,14 @@ static void set_clock(struct lane *lane, CUstream stream, bool per_thread)
 {
     struct mark *mark = take_mark(lane);
     uint32_t nobody = 0;
-    uint64_t before = clock_now();
 
     if (!mark)
         return;
+    if (!mark->event) /* making one takes longer than a reading may */
+        record_somehow(lane, mark, stream, per_thread);
+    uint64_t before = clock_now();
     bool seen = record_somehow(lane, mark, stream, per_thread) == CUDA_SUCCESS && reached_soon(lane, mark);
     uint64_t now = clock_now();
-    if (seen && now - before > SET_NS)
-        __atomic_store_n(&lane->set, 0, __ATOMIC_RELAXED); /* it made its event first, or was interrupted: the next time */
     if (!seen || now - before > SET_NS ||
         !__atomic_compare_exchange_n(&lane->collecting, &nobody, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
