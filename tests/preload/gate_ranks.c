@@ -3,13 +3,13 @@
  * parts on all the others are launched, by other processes. Some ranks have less to do and are further ahead when the gate closes; now and then one does
  * something else. A part that others wait for is let through: no step stalls for long, and the tenant gets about its share, alone and beside another tenant,
  * and where each process sees no other GPU than its own. */
-// run: SOFTSLICE_COMPUTE=100% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 100 93
-// run: SOFTSLICE_COMPUTE=100% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=4 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 4 100 89
-// run: SOFTSLICE_COMPUTE=25% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 25 22
-// run: SOFTSLICE_COMPUTE=25% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=4 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 4 25 18
-// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=4 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 4 50 38 beside
-// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 50 37 own-beside
-// run: SOFTSLICE_COMPUTE=25% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 25 22 own
+// run: SOFTSLICE_COMPUTE=100% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 100 91
+// run: SOFTSLICE_COMPUTE=100% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=4 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 4 100 87
+// run: SOFTSLICE_COMPUTE=25% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 25 21
+// run: SOFTSLICE_COMPUTE=25% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=4 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 4 25 17
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=4 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 4 50 34 beside
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 50 34 own-beside
+// run: SOFTSLICE_COMPUTE=25% SOFTSLICE_TENANT=gate SOFTSIM_GPUS=2 LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- 2 25 21 own
 // unsanitized: it is in virtual time
 // unemulated: it is in virtual time
 #include "gate_helper.h"
