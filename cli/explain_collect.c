@@ -133,19 +133,37 @@ static int note_members(struct explained *explained, int directory, const struct
     return count < 0 ? count : 0;
 }
 
-/* What they hold now; one that has come since is not told, and one that went holds nothing. */
+/* Those that are not in the ledger any more, by `here`. One that was being buried at the first look seemed to live then and to hold nothing. */
+static void drop_gone(struct explained *explained, const bool *here)
+{
+    unsigned left = 0;
+
+    for (unsigned i = 0; i < explained->members; i++) {
+        if (here[i])
+            explained->member[left++] = explained->member[i];
+        else
+            free(explained->member[i].answer);
+    }
+    explained->members = left;
+}
+
+/* What they hold now; one that has come since is not told. */
 static void note_bytes(struct explained *explained, int directory)
 {
     struct ledger_member *list = calloc(MEMBERS, sizeof(*list));
+    bool here[MEMBERS] = {false};
+    bool whole = list;
 
     for (unsigned device = 0; list && device < explained->tenant->view.devices; device++) {
         int count = read_members(directory, explained->tenant, device, list);
 
+        whole &= count >= 0;
         for (int i = 0; i < count; i++) {
             struct explained_member *member = find(explained, &list[i]);
 
             if (!member)
                 continue;
+            here[member - explained->member] = true;
             member->device[device].committed = list[i].committed;
             member->device[device].tentative = list[i].tentative;
             member->device[device].spilled = list[i].spilled;
@@ -153,6 +171,8 @@ static void note_bytes(struct explained *explained, int directory)
             member->dead |= list[i].dead;
         }
     }
+    if (whole)
+        drop_gone(explained, here);
     free(list);
 }
 

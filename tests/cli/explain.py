@@ -4,10 +4,12 @@
 """`softslice explain`: the answers of a tenant's processes add up to what the ledger and the simulated GPU's books have, the reasons that it gives are those
 that the test has made, and who cannot answer is named and holds nobody up."""
 import ctypes
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 from books import COMMAND, GIB, MIB, SIM, check, holding
@@ -15,6 +17,7 @@ from document import said, schema_validator
 
 TMP, STATE = os.environ["TEST_TMP"], os.environ["SOFTSLICE_STATE_DIR"]
 CONTEXT = 300 * MIB
+LOCK_SLOTS = 0x4000000100000000  # core/ledger_layout.h
 os.environ.update(SOFTSIM_GPUS="2", SOFTSIM_MEM=str(8 * GIB), SOFTSIM_CONTEXT_BYTES=str(CONTEXT), SOFTSLICE_LOG="off")
 
 
@@ -150,6 +153,18 @@ with holding(["--tenant", "team", "--vram", "2GiB"], "take:0:%d" % (700 * MIB), 
     second.wait()
     found = document("team")
     check([member["pid"] for member in on(found, 0)["members"] if not member["dead"]] == [first.pid], found)
+
+# One that is just being buried: who does that holds its lock meanwhile, so it seems to live.
+with holding(["--tenant", "grave"], "take:0:%d" % (40 * MIB)) as left, holding(["--tenant", "grave"], "take:0:%d" % (34 * MIB)) as going, \
+        open(os.path.join(STATE, "grave", "ledger"), "rb") as ledger:
+    os.kill(left.pid, signal.SIGSTOP)
+    going.kill()
+    going.wait()
+    fcntl.lockf(ledger, fcntl.LOCK_SH, 1, LOCK_SLOTS + 1)
+    threading.Timer(0.2, fcntl.lockf, (ledger, fcntl.LOCK_UN, 1, LOCK_SLOTS + 1)).start()
+    found = document("grave")
+    check([member["pid"] for member in on(found, 0)["members"]] == [left.pid], found)
+    os.kill(left.pid, signal.SIGCONT)
 
 check("has ended" in explain("team", fails=1), "an ended tenant")
 
