@@ -4,7 +4,8 @@
 
 #include <stdbool.h>
 
-#define MUCH UINT64_C(100000) /* ns that a segment has to be off by before its estimates are given up */
+#define MUCH       UINT64_C(100000) /* ns that a segment has to be off by before its estimates are given up */
+#define LEAST_PART 8                /* of a segment's average launch: what an unknown one is taken for at least */
 
 size_t estimate_size(void)
 {
@@ -104,16 +105,27 @@ static uint64_t only_key(const struct estimate_segment *segment)
     return only;
 }
 
+/* What the known ones leave for an unknown one, which is as wrong as all their times together: too little would let it run on for long without a mark,
+ * so at least a part of a launch's average is taken; and nothing is learned where they leave nothing. */
+static void learn_rest(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, uint64_t part)
+{
+    uint64_t least = elapsed / segment->launches / LEAST_PART;
+
+    part = part > least ? part : least;
+    if (segment->unknown_key)
+        learn_one(table, segment->unknown_key, part);
+    else
+        learn_unknown(table, segment, part);
+}
+
 void estimate_learn(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, bool gapless)
 {
     uint64_t rest = elapsed > segment->sum ? elapsed - segment->sum : 0;
 
     if (segment->launches == 1)
         learn_one(table, only_key(segment), elapsed);
-    else if (segment->unknown && segment->unknown_key)
-        learn_one(table, segment->unknown_key, rest / segment->unknown);
-    else if (segment->unknown)
-        learn_unknown(table, segment, rest / segment->unknown);
+    else if (segment->unknown && rest)
+        learn_rest(table, segment, elapsed, rest / segment->unknown);
     else if (segment->sum)
         learn_all(table, segment, elapsed, gapless);
 }
