@@ -210,20 +210,26 @@ static void refer(struct lane *lane, struct mark *mark, uint64_t at)
     __atomic_store_n(&mark->state, MARK_REFERENCE, __ATOMIC_RELEASE);
 }
 
-static void reached(struct membership *m, struct paces *paces, struct lane *lane, struct mark *mark, bool seen, uint64_t now)
+/* A mark that is over. */
+struct over {
+    struct mark *mark;
+    uint64_t at;
+    bool seen; /* it was reached; else it never will be: the context is broken */
+};
+
+static void reached(struct membership *m, struct paces *paces, struct lane *lane, const struct over *over)
 {
-    uint64_t at = seen ? time_of(lane, mark, now) : now;
+    struct mark *mark = over->mark;
 
-    if (!seen)
+    if (!over->seen)
         mark->segment.launches = 0; /* nothing is learned from it */
-
-    pace_reached(m, paces, lane->device, mark, at);
+    pace_reached(m, paces, lane->device, mark, over->at);
     __atomic_sub_fetch(&lane->pending, 1, __ATOMIC_SEQ_CST);
-    if (!seen || (lane->reference >= 0 && at - lane->reference_time < REFERENCE_NS)) {
+    if (!over->seen || (lane->reference >= 0 && over->at - lane->reference_time < REFERENCE_NS)) {
         __atomic_store_n(&mark->state, MARK_FREE, __ATOMIC_RELEASE);
         return;
     }
-    refer(lane, mark, at);
+    refer(lane, mark, over->at);
 }
 
 /* Its context ended unseen, as a primary one does with the last green one. Who looks at the lane is one of its users. */
@@ -237,19 +243,13 @@ static void lose(struct lane *lane)
     }
 }
 
-/* Marks that are on their way, the oldest first; a stream reaches its own in order. */
-static void collect(struct membership *m, struct paces *paces, struct lane *lane)
+/* Those that are over, the oldest first; a stream reaches its own in order. */
+static unsigned look(struct lane *lane, struct over *over)
 {
     uint32_t blocked[PACE_MARKS];
-    unsigned blocks = 0, tried = 0;
-    bool seen[PACE_MARKS] = {false};
-    struct inside inside;
+    unsigned blocks = 0, tried = 0, count = 0;
+    bool looked[PACE_MARKS] = {false};
 
-    CUresult result = enter(&inside, lane->home);
-    if (result == CUDA_ERROR_INVALID_CONTEXT || result == CUDA_ERROR_CONTEXT_IS_DESTROYED)
-        lose(lane);
-    if (result != CUDA_SUCCESS)
-        return;
     while (tried++ < PACE_MARKS) {
         struct mark *oldest = NULL;
         bool behind = false;
@@ -257,22 +257,50 @@ static void collect(struct membership *m, struct paces *paces, struct lane *lane
         for (unsigned i = 0; i < PACE_MARKS; i++) {
             struct mark *mark = &lane->mark[i];
 
-            if (!seen[i] && __atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING &&
+            if (!looked[i] && __atomic_load_n(&mark->state, __ATOMIC_ACQUIRE) == MARK_PENDING &&
                 (!oldest || (int64_t)(mark->recorded - oldest->recorded) < 0))
                 oldest = mark;
         }
         if (!oldest)
             break;
-        seen[oldest - lane->mark] = true;
+        looked[oldest - lane->mark] = true;
         for (unsigned i = 0; i < blocks && !behind; i++)
             behind = blocked[i] == oldest->flow;
         if (behind)
             continue;
-        result = called.cuEventQuery(oldest->event);
+        CUresult result = called.cuEventQuery(oldest->event);
+        uint64_t now = clock_now();
+        bool seen = result == CUDA_SUCCESS;
+
         if (result == CUDA_ERROR_NOT_READY)
             blocked[blocks++] = oldest->flow;
-        else /* or it will never be: the context is broken */
-            reached(m, paces, lane, oldest, result == CUDA_SUCCESS, clock_now());
+        else
+            over[count++] = (struct over){oldest, seen ? time_of(lane, oldest, now) : now, seen};
+    }
+    return count;
+}
+
+/* In the order in which they were reached, which is not that of several streams' launches: the time between two is divided by that. */
+static void collect(struct membership *m, struct paces *paces, struct lane *lane)
+{
+    struct over over[PACE_MARKS];
+    struct inside inside;
+
+    CUresult result = enter(&inside, lane->home);
+    if (result == CUDA_ERROR_INVALID_CONTEXT || result == CUDA_ERROR_CONTEXT_IS_DESTROYED)
+        lose(lane);
+    if (result != CUDA_SUCCESS)
+        return;
+    unsigned count = look(lane, over);
+    for (unsigned i = 0; i < count; i++) {
+        struct over *next = &over[i];
+
+        for (unsigned j = i + 1; j < count; j++)
+            if (over[j].at < next->at)
+                next = &over[j];
+        struct over swapped = *next;
+        *next = over[i];
+        reached(m, paces, lane, &swapped);
     }
     leave(&inside);
 }
