@@ -73,6 +73,7 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
         pace->busy = true;
         pace->from = now;
         pace->position = pace->marked;
+        pace->placed = now;
         __atomic_store_n(&pace->guesses, 0, __ATOMIC_RELAXED);
     }
     if (!flow->active && pace->actives < PACE_FLOWS + PACE_LANES) {
@@ -247,7 +248,9 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
 
     lock_take(&pace->lock);
     pace->marks--;
-    uint64_t before = pace->done;
+    uint64_t before = pace->placed;
+    if (pace->placed < at)
+        pace->placed = at;
     if (pace->done < at)
         pace->done = at;
     began = pace->from;

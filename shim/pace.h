@@ -109,6 +109,7 @@ struct pace {
     uint64_t marked;    /* estimate of all work before marks, so far */
     uint64_t position;  /* the last one that was reached, or where it became busy */
     uint32_t strays;    /* those of flows that are gone */
+    uint64_t placed;    /* when that was: `done` may be later, by a synchronisation */
     bool stalled;       /* room for a mark was waited for in vain */
     bool told;          /* atomic: the tenant's other processes know that work here is late */
     uint32_t launching; /* launches that are done, or come back when they are, and are not yet counted */
