@@ -109,7 +109,8 @@ static uint64_t only_key(const struct estimate_segment *segment)
  * so at least a part of a launch's average is taken; and nothing is learned where they leave nothing. */
 static void learn_rest(struct estimate_table *table, const struct estimate_segment *segment, uint64_t elapsed, uint64_t part)
 {
-    uint64_t least = elapsed / segment->launches / LEAST_PART;
+    uint32_t launches = segment->launches > segment->unknown ? segment->launches : segment->unknown; /* threads lose each other's */
+    uint64_t least = elapsed / launches / LEAST_PART;
 
     part = part > least ? part : least;
     if (segment->unknown_key)

@@ -244,7 +244,7 @@ static int bury_work(void *argument)
     return live;
 }
 
-static bool has_others(const struct ledger *ledger)
+bool ledger_has_others(const struct ledger *ledger)
 {
     uint32_t used = ledger_used(ledger);
 
@@ -271,7 +271,7 @@ int ledger_bury(struct ledger *ledger)
     struct burial burial = {.ledger = ledger};
     int live;
 
-    if (!has_others(ledger))
+    if (!ledger_has_others(ledger))
         return 1;
     if (!ledger->path[0])
         return -ENOENT;

@@ -305,6 +305,15 @@ uint64_t share_opens(const struct share *share, uint64_t now)
     return due > now ? due : 0;
 }
 
+uint64_t share_opens_after(const struct share *share, uint64_t from, uint64_t work, uint64_t now)
+{
+    uint64_t rate = rate_of(share), due = due_of(share, load(&share->account->due), now);
+    uint64_t earliest = minus(from, scale(share->burst, SHARE_WHOLE, rate));
+
+    due = least(plus(most(due, earliest), scale(work, SHARE_WHOLE, rate)), plus(now, share->max_stall));
+    return due > now && !never_closes(share) ? due : 0;
+}
+
 uint64_t share_credit(const struct share *share, uint64_t now)
 {
     uint64_t due = load(&share->account->due);

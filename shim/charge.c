@@ -13,6 +13,7 @@
 #define AUDIT                                                                                                                      \
     16 /* guesses, after which some launches are marked whatever they are expected to take: they may never have been waited for */
 #define AUDITED 8
+#define HASTY   8  /* marks */
 #define WARY    64 /* launches: as many as there may be between two synchronisations of a small program */
 
 /* Lock held. */
@@ -74,6 +75,7 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
         pace->from = now;
         pace->position = pace->marked;
         pace->placed = now;
+        pace->doubtful = pace->guesses > 1 ? pace->recorded + 1 : 0;
         __atomic_store_n(&pace->guesses, 0, __ATOMIC_RELAXED);
     }
     if (!flow->active && pace->actives < PACE_FLOWS + PACE_LANES) {
@@ -247,6 +249,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
     bool gapless = false;
 
     lock_take(&pace->lock);
+    bool doubtful = mark->number == pace->doubtful;
     pace->marks--;
     uint64_t before = pace->placed;
     if (pace->placed < at)
@@ -276,6 +279,10 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
             pace, mark, &(struct span){since, before > began ? before : began, at, position, overtaken(paces, pace, flow, mark)});
         if (pace->actives == 1 && !mark->segment.unknown)
             work = mark->segment.sum;
+        if (elapsed && elapsed < mark->segment.sum / 2)
+            flow->hasty = HASTY;
+        else
+            flow->hasty -= flow->hasty != 0;
         flow->done = at;
         flow->marks--;
         flow->stalled = false;
@@ -284,7 +291,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
     lock_give(&pace->lock);
     uint64_t theirs = charge(m, paces, device, began, at, work, clock_now());
     /* How long it takes is known better from when it had the GPU alone. */
-    if (theirs && !mark->segment.unknown)
+    if ((theirs || (doubtful && elapsed < 4 * mark->segment.sum)) && !mark->segment.unknown)
         elapsed = 0;
     if (elapsed > theirs && mark->segment.launches)
         estimate_learn(pace_estimates(paces), &mark->segment, elapsed - theirs, gapless);

@@ -17,6 +17,23 @@
 #define LOOK_STRAY UINT64_C(200000)
 #define LOOK_LATE  UINT64_C(16000000)
 #define LOOK_LATER 64 /* what is late by more is looked at again after this part of that time */
+/* Where nobody else has to see soon what becomes of this process's work. What is owed and PACE_BURST are what a share may be exceeded by in a window. */
+#define AHEAD_NS   (PACE_ALONE * PACE_MARK_NS)       /* of work that may be in flight */
+#define DEBT_NS    (3 * PACE_MARK_NS)                /* of that, beyond what the balance has, when more is launched */
+#define OWED_NS    (PACE_MARK_NS + PACE_MARK_NS / 4) /* of what was waited for, before a launch waits until nothing is owed */
+#define MORE_NS    UINT64_C(2000000)                 /* how much later than it may a launch goes on, so that more can be launched */
+#define LOOK_ALONE PACE_BURST                        /* what is earned between two looks is not lost */
+#define LOOK_PART  2 /* a long kernel is looked at after this part of the time that it should take */
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 size_t paces_size(void)
 {
@@ -87,15 +104,32 @@ static uint64_t balance_opens(struct membership *m, uint64_t now)
     return opens;
 }
 
-/* When to look again whether the flow has room for more; 0: it has. Beside what a single flow may have on its way, a flow with work waits while what is in
- * flight on the device is more than the balance has for it: what is launched on credit has to be repaid by a stall. So does one without, if that is more than
- * the longest stall repays. */
+bool pace_alone(const struct membership *m, const struct paces *paces)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+
+    return !(devices & (devices - 1)) && turn_alone(paces) && !ledger_has_others(&m->quota.ledger);
+}
+
+/* Marks of one of a device's flows that may be on their way. Lock held. */
+static uint32_t marks_ahead(const struct pace *pace, bool deep)
+{
+    uint32_t flows = PACE_MARK_NS / PACE_LEAST, most;
+
+    most = PACE_ALONE * flows / (pace->actives > flows ? pace->actives : flows);
+    return deep && most > PACE_AHEAD ? most : PACE_AHEAD;
+}
+
+/* When to look again whether the flow has room for more; 0: it has. `done`: when what is in flight on the device should be. Beside what a single flow may
+ * have on its way, a flow with work waits while what is in flight is more than the balance has for it: what is launched on credit has to be repaid by a stall.
+ * So does one without, if that is more than the longest stall repays. A process that is alone takes some of that credit: then it sleeps seldom and long, for
+ * each time takes some 20 us of a processor. */
 static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request,
-                           uint64_t now)
+                           bool alone, uint64_t now, uint64_t *done)
 {
     struct pace *pace = &paces->pace[flow->device];
     struct share share = pace_share(m, flow->device);
-    uint64_t credit = share_credit(&share, now), flight = 0, at;
+    uint64_t credit = share_credit(&share, now), flight = 0, longest = LOOK_MOST, at;
 
     /* Another process may be spending it. */
     if (credit && credit != UINT64_MAX && ledger_others_busy(&m->quota.ledger, (unsigned)m->quota.device[flow->device].index, now))
@@ -109,19 +143,27 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     /* What nobody knows may be long too; but many functions that are new are not the same one again. */
     bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */
-    bool wants = flow_wants_mark(flow, request->expected), full = wants && flow->marks >= (is_long ? 1u : PACE_AHEAD);
+    bool wants = flow_wants_mark(flow, request->expected), deep = alone && flight < AHEAD_NS;
+    bool full = wants && flow->marks >= (is_long ? 1 : marks_ahead(pace, deep));
     bool busy = flow->marks || flow_tail(flow), repaid = flight <= share.max_stall * share.rate / SHARE_WHOLE;
     uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
     at = flow->marks ? since + flow->ahead / flow->marks : since + flow_tail(flow);
+    *done = later(pace->done, pace->from) + flight;
+    if (alone &&
+        !flow->hasty) { /* until no more is left than others may have; and no longer than the GPU may idle where the estimate is too long */
+        at = later(at, *done - sooner(*done, PACE_AHEAD * PACE_MARK_NS));
+        longest = is_long ? later(LOOK_MOST, flow->ahead / LOOK_PART) : AHEAD_NS - PACE_AHEAD * PACE_MARK_NS;
+    }
     bool strays = !pace->stalled && ((wants && (!room || pace->strays >= PACE_AHEAD)) || pace->strays >= PACE_STRAYS);
     bool stalled = flow->stalled;
     lock_give(&pace->lock);
-    if (stalled || (!full && ((!busy && repaid) || flight < credit || flight < PACE_MARK_NS)))
+    if (stalled ||
+        (!full && ((!busy && repaid) || flight < credit || flight < PACE_MARK_NS || (deep && repaid && flight < credit + DEBT_NS))))
         return strays ? now + LOOK_STRAY : 0;
     /* What takes so much longer than expected is not looked at every 50 us until it ends. */
     if (at < now + PACE_LOOK)
         at = now + PACE_LOOK + (at + LOOK_LATE < now ? (now - at) / LOOK_LATER : 0);
-    return at < now + LOOK_MOST ? at : now + LOOK_MOST;
+    return sooner(at, now + longest);
 }
 
 /* All this time nothing was reached, perhaps since it waits for the program itself. It is not to wait for that again at each launch. */
@@ -196,11 +238,6 @@ static struct peers peers_look(struct membership *m, struct paces *paces, int de
     return peers;
 }
 
-static uint64_t sooner(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* The first launch since the device was idle: what it waits for here is not the program's doing. */
 static void note_gap(struct pace *pace, uint64_t now)
 {
@@ -210,6 +247,32 @@ static void note_gap(struct pace *pace, uint64_t now)
         pace->idled = 0;
     }
     lock_give(&pace->lock);
+}
+
+/* When to go on instead of `at`: a little after the balance should be open again, with what is in flight `done` then, if that is later. */
+static uint64_t paid_at(struct membership *m, int device, uint64_t at, uint64_t done, uint64_t now)
+{
+    struct share share = pace_share(m, device);
+    uint64_t edge = share_read(&share.account->edge), from = done > edge ? edge : now;
+    uint64_t paid = share_opens_after(&share, from, done > edge ? done - edge : 0, now);
+
+    return paid > at ? sooner(paid + MORE_NS, now + LOOK_ALONE) : at;
+}
+
+/* Whether little is owed, if the balance opens then. */
+static bool owes_little(struct membership *m, int device, uint64_t opens, uint64_t now)
+{
+    struct share share = pace_share(m, device);
+    uint64_t little = OWED_NS * SHARE_WHOLE / (share.rate ? share.rate : 1);
+
+    return opens - now <= sooner(little, share.max_stall / 8);
+}
+
+static void throttled(struct membership *m, int device, uint64_t from, uint64_t until)
+{
+    struct share share = pace_share(m, device);
+
+    share_throttled(&share, from, until);
 }
 
 /* Not 0, which memory is filled with. */
@@ -225,26 +288,37 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
     uint64_t now = clock_now(), longest = arm_config()->max_stall_us * 1000;
     uint64_t ends = now + longest; /* whatever it waits for */
     struct turn_wait turn;
+    bool waited = false;
 
     note_gap(&paces->pace[flow->device], now);
     for (;;) {
         uint32_t seen = __atomic_load_n(&paces->word, __ATOMIC_SEQ_CST);
         uint32_t epoch = epoch_now(paces);
-        uint64_t look, at, woke;
+        uint64_t look, at, woke, done;
 
         if (thread_over())
             return;
         look = pace_look(m, paces, now);
-        if ((at = flow_opens(m, paces, flow, request, now))) {
+        bool alone = pace_alone(m, paces);
+        if ((at = flow_opens(m, paces, flow, request, alone, now, &done))) {
             if (now < ends) {
+                uint64_t until = alone ? later(at, paid_at(m, flow->device, at, done, now)) : at;
+
                 close_flow(paces, flow, request);
-                clock_wait(&paces->word, seen, sooner(at, ends), false);
+                if (until > at)
+                    turn_not_wanted(paces, now);
+                if (alone)
+                    turn_look(paces, now);
+                clock_wait(&paces->word, seen, sooner(until, ends), false);
                 now = clock_now();
+                if (until > at) /* with nothing on the GPU it waited for the balance */
+                    throttled(m, flow->device, later(at, done), now);
                 continue;
             }
             stall(paces, flow);
         }
-        if ((at = balance_opens(m, now)) && now < ends) {
+        at = balance_opens(m, now);
+        if (at && now < ends && !(alone && !waited && owes_little(m, flow->device, at, now))) {
             struct peers peers = peers_look(m, paces, flow->device, now);
             if (peers.wait)
                 return; /* this launch only: the epoch stays as it is */
@@ -252,11 +326,11 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
                 return;
             close_flow(paces, flow, request);
             turn_not_wanted(paces, now);
+            waited = true;
             clock_wait(peers.some ? peers.bell : &paces->word, peers.some ? peers.heard : seen,
                        sooner(sooner(at, ends), sooner(look, now + arm_config()->period_us * 1000)), peers.some);
             woke = clock_now();
-            struct share share = pace_share(m, flow->device);
-            share_throttled(&share, now, woke);
+            throttled(m, flow->device, now, woke);
             now = woke;
             continue;
         }

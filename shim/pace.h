@@ -20,6 +20,7 @@
 #define PACE_MARK_NS UINT64_C(1000000)    /* of work between two marks, over all flows of a device */
 #define PACE_LEAST   UINT64_C(250000)     /* the same for one flow, however many there are */
 #define PACE_AHEAD   2                    /* marks of a flow that may be on their way when it launches more */
+#define PACE_ALONE   7                    /* the same while no other process wants the GPU */
 #define PACE_STRAYS  8                    /* marks of streams that are gone: as many, whatever is launched */
 #define PACE_LONG    (4 * PACE_MARK_NS)   /* of what takes so long, one */
 #define PACE_BURST   UINT64_C(8000000)    /* GPU time that an idle tenant may use at once */
@@ -40,6 +41,7 @@ struct flow {
     uint32_t marks;   /* on their way */
     uint32_t guessed; /* how often it was taken for done without a mark */
     uint32_t wary;    /* so many launches more are marked each: what they were expected to take was wrong */
+    uint32_t hasty;   /* so many marks more are looked for often: work took far less than it was expected to */
     bool active;      /* in pace.active */
     bool stalled;     /* its marks were waited for in vain: until one of them is reached nobody waits for them again */
     uint64_t begun;   /* when the work began that was launched while it had none */
@@ -108,8 +110,9 @@ struct pace {
     uint64_t recorded;  /* marks, so far */
     uint64_t marked;    /* estimate of all work before marks, so far */
     uint64_t position;  /* the last one that was reached, or where it became busy */
-    uint32_t strays;    /* those of flows that are gone */
+    uint64_t doubtful;  /* the mark that may have waited for what was before: the first one after a guess that the device is idle */
     uint64_t placed;    /* when that was: `done` may be later, by a synchronisation */
+    uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */
     bool told;          /* atomic: the tenant's other processes know that work here is late */
     uint32_t launching; /* launches that are done, or come back when they are, and are not yet counted */
@@ -127,6 +130,7 @@ struct turn {
     bool lost;                      /* ... or was lost to time, with work of it on the GPU */
     uint64_t gone;                  /* since when it is to be let go */
     uint64_t asked;                 /* when a launch last did: while those come the pacer has little to see */
+    uint64_t looked;                /* atomic: when one that waited did so for others */
     bool contended;                 /* somebody else waited when it was last looked at */
     uint64_t devices;               /* held or asked for */
     uint64_t used[TURNS_DEVICES];   /* atomic: GPU time that was not reported yet: what ended after a turn counts in the next one */
@@ -147,7 +151,7 @@ struct turn {
 
 struct paces {
     uint32_t epoch;     /* atomic; 0 is no flow's */
-    uint32_t word;      /* futex: changes when those who wait should look again */
+    uint32_t word;      /* futex that never changes, to sleep on: by time alone */
     uint32_t devices;   /* atomic, a bit each: this process has launched on it */
     uint32_t flow_lock; /* of keys and of new lanes; before a pace's lock */
     uint32_t lanes;     /* atomic: how many have ever been in use; the first ones */
@@ -175,6 +179,10 @@ static inline struct estimate_table *pace_estimates(struct paces *paces)
 
 /* The share that this process's tenant has of a device now, to be used at once. */
 struct share pace_share(struct membership *membership, int device);
+
+/* Whether no other process is seen to want the GPU that this one uses: one of another tenant, or another one of its own. Then nobody has to learn soon what
+ * becomes of its work. False where it uses several. */
+bool pace_alone(const struct membership *membership, const struct paces *paces);
 
 /* To the tenant's other processes: since when this one has work on the device, 0 if it has none. */
 void pace_tell_busy(struct membership *membership, int device, uint64_t since);

@@ -19,6 +19,7 @@
 #define WATCH_NS  UINT64_C(4000000)    /* how closely a turn is watched that others wait for */
 #define DRAIN_NS  UINT64_C(2000000)    /* the same once it is to go: that it still drains is to be said as often */
 #define ASKED_NS  UINT64_C(2000000)    /* a launch that asked since then saw all that there is to see */
+#define LOOKED_NS UINT64_C(10000000)   /* after a launch looked for others it does so again, or there is none */
 #define STUCK_NS  UINT64_C(2000000)    /* what does not drain for so long may wait for work of ours on another device */
 #define TELL_NS   UINT64_C(50000000)   /* how often weights and counters are renewed */
 #define UNUSED_NS UINT64_C(4000000)    /* a turn that is not used is let go, for who comes next */
@@ -331,12 +332,29 @@ bool turn_alone(const struct paces *paces)
     return joined(&paces->turn) && turns_alone(&paces->turn.turns);
 }
 
+void turn_look(struct paces *paces, uint64_t now)
+{
+    if (!joined(&paces->turn))
+        return;
+    turns_look(&paces->turn.turns, now);
+    __atomic_store_n(&paces->turn.looked, now, __ATOMIC_RELAXED);
+    if (!turn_alone(paces))
+        pacer_look(paces, now);
+}
+
+bool turn_looked(const struct paces *paces, uint64_t now)
+{
+    return now < __atomic_load_n(&paces->turn.looked, __ATOMIC_RELAXED) + LOOKED_NS;
+}
+
 /* When the pacer is to look at a turn again. Launches that come one after another see by themselves that it is over. Lock held. */
 static uint64_t next_look(const struct paces *paces, const struct turn *turn, const struct turns_demand *demand, uint64_t now)
 {
     bool asked = turn->asked + ASKED_NS > now;
     uint64_t until = demand->until > now ? demand->until : now, next;
 
+    if (turn_alone(paces) && turn_looked(paces, now))
+        return now + PACER_ALONE_NS;
     if (turn->going)
         return now + DRAIN_NS;
     if (turn->idle && demand->wanted)

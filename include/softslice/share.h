@@ -72,6 +72,9 @@ void share_return(struct share *share, uint64_t ns);
 /* 0: open. Otherwise when, at most max_stall from now. */
 uint64_t share_opens(const struct share *share, uint64_t now);
 
+/* When it would be open once `work` ns of GPU time that began at `from` were charged, at most max_stall from now; 0: now. */
+uint64_t share_opens_after(const struct share *share, uint64_t from, uint64_t work, uint64_t now);
+
 /* How much GPU time could be used at once without a debt; UINT64_MAX where there never is one. */
 uint64_t share_credit(const struct share *share, uint64_t now);
 

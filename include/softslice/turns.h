@@ -88,7 +88,7 @@ struct turns_demand {
     uint64_t until; /* not must_go: when it will have to go if nothing changes, UINT64_MAX where nobody wants */
 };
 
-/* Whether the holder has to go. Asked at each mark, at least once a quantum: this is also what keeps a turn alive. It maps and opens
+/* Whether the holder has to go. Asked at each mark, at least once a quantum where others are seen: this is also what keeps a turn alive. It maps and opens
  * nothing; cheap enough for a mark (one system call a peer), not for a launch. From any thread. */
 struct turns_demand turns_demand(struct turns *turns, uint64_t devices, uint64_t now);
 

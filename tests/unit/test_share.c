@@ -222,6 +222,47 @@ Test(share, what_others_had_is_not_forgiven_twice)
     cr_assert_eq(share_opens(&share, now), 0, "50 ms are earned while it waits for the others");
 }
 
+/* What is told beforehand is what a claim makes it: at any credit and debt, of work that begins and of work that goes on. */
+static void expect_foretold(struct share *share, unsigned step)
+{
+    struct share_account before;
+    uint64_t work = dice(step % 2 ? 10 * MS : 300 * MS), told, from;
+
+    now += S;
+    memset(&account, 0, sizeof(account));
+    account.edge = now;
+    account.due = now + dice(300 * MS) - 150 * MS;
+    now += dice(3) ? 0 : dice(20 * MS);
+    from = step % 3 ? now : account.edge;
+    before = account;
+    told = share_opens_after(share, from, work, now);
+    cr_assert_eq(memcmp(&account, &before, sizeof(account)), 0, "nothing is charged by asking");
+    cr_assert_leq(told, now + share->max_stall);
+    share_claim(share, from, from + work, from + work);
+    if (account.due > from + work && account.due > now && account.due < now + share->max_stall)
+        cr_assert_lt(told > account.due ? told - account.due : account.due - told, 3, "%lu, but %lu", (unsigned long)told,
+                     (unsigned long)account.due);
+}
+
+Test(share, it_is_known_when_it_opens_after_some_work)
+{
+    for
+        EACH(i, rates)
+        {
+            struct share share = fresh(rates[i]);
+
+            for (unsigned step = 0; step < 2000; step++)
+                expect_foretold(&share, step);
+        }
+    struct share share = fresh(5000);
+    cr_assert_eq(share_opens_after(&share, now, 8 * MS, now), 0, "what an idle tenant has");
+    cr_assert_eq(share_opens_after(&share, now, 9 * MS, now), now + 2 * MS);
+    cr_assert_eq(share_opens_after(&share, now, 100 * S, now), now + 2 * S);
+    cr_assert_eq(share_opens_after(&share, now, UINT64_MAX, now), now + 2 * S);
+    share.rate = SHARE_WHOLE;
+    cr_assert_eq(share_opens_after(&share, now, 100 * S, now), 0);
+}
+
 Test(share, a_new_rate_holds_from_then_on)
 {
     struct share share = fresh(1000);
