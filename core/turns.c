@@ -518,13 +518,14 @@ void turns_release(struct turns *turns, uint64_t devices, uint64_t now, uint64_t
     lock_give(&room->lock);
 }
 
-void turns_look(struct turns *turns, uint64_t now)
+bool turns_look(struct turns *turns, uint64_t now)
 {
     struct turns_room *room = turns->room;
 
     if (!room || !lock_try(&room->lock))
-        return;
+        return false;
     now = settle_clock(room, now);
     turns_scan(room, now, false);
     lock_give(&room->lock);
+    return true;
 }

@@ -18,7 +18,7 @@ static void begin(struct pace *pace, struct flow *flow, uint64_t key, int priori
     flow->active = flow->stalled = false;
     flow->begun = flow->done = flow->ahead = flow->newer = flow->unknown = 0;
     flow->gone = 0;
-    flow->wary = flow->guessed = 0;
+    flow->wary = flow->guessed = flow->hasty = 0;
     __atomic_store_n(&flow->by, NULL, __ATOMIC_RELAXED);
     flow->segment = (struct estimate_segment){.sum = 0};
     __atomic_store_n(&flow->key, key, __ATOMIC_RELEASE);

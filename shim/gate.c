@@ -109,7 +109,7 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
     pace_counted(paces, device);
     if (launch->device != PROCESS_NO_DEVICE)
         pace_returned(m, paces, launch->flow, launch->life, launch->since);
-    if (launch->expected >= (pace_alone(m, paces) ? PACER_ALONE_NS : PACE_LONG))
+    if (launch->expected >= PACE_LONG && (launch->expected >= PACER_ALONE_NS || !pace_alone(m, paces)))
         pacer_look(paces, clock_now());
     errno = saved;
 }

@@ -17,10 +17,10 @@
 #define LOOK_STRAY UINT64_C(200000)
 #define LOOK_LATE  UINT64_C(16000000)
 #define LOOK_LATER 64 /* what is late by more is looked at again after this part of that time */
-/* Where nobody else has to see soon what becomes of this process's work. What is owed and PACE_BURST are what a share may be exceeded by in a window. */
+/* Where nobody else has to see soon what becomes of this process's work. PACE_BURST and what is owed are what a share may be exceeded by in a window. */
 #define AHEAD_NS   (PACE_ALONE * PACE_MARK_NS)       /* of work that may be in flight */
 #define DEBT_NS    (3 * PACE_MARK_NS)                /* of that, beyond what the balance has, when more is launched */
-#define OWED_NS    (PACE_MARK_NS + PACE_MARK_NS / 4) /* of what was waited for, before a launch waits until nothing is owed */
+#define OWED_NS    (PACE_MARK_NS + PACE_MARK_NS / 4) /* of what is done, before a launch waits until nothing is owed */
 #define MORE_NS    UINT64_C(2000000)                 /* how much later than it may a launch goes on, so that more can be launched */
 #define LOOK_ALONE PACE_BURST                        /* what is earned between two looks is not lost */
 #define LOOK_PART  2 /* a long kernel is looked at after this part of the time that it should take */
@@ -135,6 +135,7 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     if (credit && credit != UINT64_MAX && ledger_others_busy(&m->quota.ledger, (unsigned)m->quota.device[flow->device].index, now))
         credit = 0;
     bool room = mark_room(&paces->lane[flow->lane]);
+    uint64_t opens = share_opens(&share, now), owed = opens ? (opens - now) * share.rate / SHARE_WHOLE : 0;
 
     lock_take(&pace->lock);
     for (unsigned i = 0; i < pace->actives; i++)
@@ -144,21 +145,22 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     bool is_long = flow->marks && (flow->ahead / flow->marks >= PACE_LONG || flow->unknown == request->key);
     /* Only what will need a mark waits for room for it. */
     bool wants = flow_wants_mark(flow, request->expected), deep = alone && flight < AHEAD_NS;
+    uint64_t unasked = (uint64_t)pace->actives * PACE_LEAST; /* what each flow launches before it asks */
+    bool affordable = flight + owed + (unasked > PACE_MARK_NS ? unasked - PACE_MARK_NS : 0) < credit + DEBT_NS;
     bool full = wants && flow->marks >= (is_long ? 1 : marks_ahead(pace, deep));
     bool busy = flow->marks || flow_tail(flow), repaid = flight <= share.max_stall * share.rate / SHARE_WHOLE;
     uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
     at = flow->marks ? since + flow->ahead / flow->marks : since + flow_tail(flow);
-    *done = later(pace->done, pace->from) + flight;
+    *done = flow->hasty ? 0 : later(pace->done, pace->from) + flight;
     if (alone &&
         !flow->hasty) { /* until no more is left than others may have; and no longer than the GPU may idle where the estimate is too long */
         at = later(at, *done - sooner(*done, PACE_AHEAD * PACE_MARK_NS));
-        longest = is_long ? later(LOOK_MOST, flow->ahead / LOOK_PART) : AHEAD_NS - PACE_AHEAD * PACE_MARK_NS;
+        longest = is_long ? sooner(later(LOOK_MOST, flow->ahead / LOOK_PART), LOOK_ALONE) : AHEAD_NS - PACE_AHEAD * PACE_MARK_NS;
     }
     bool strays = !pace->stalled && ((wants && (!room || pace->strays >= PACE_AHEAD)) || pace->strays >= PACE_STRAYS);
     bool stalled = flow->stalled;
     lock_give(&pace->lock);
-    if (stalled ||
-        (!full && ((!busy && repaid) || flight < credit || flight < PACE_MARK_NS || (deep && repaid && flight < credit + DEBT_NS))))
+    if (stalled || (!full && ((!busy && repaid) || flight < credit || flight < PACE_MARK_NS || (deep && repaid && affordable))))
         return strays ? now + LOOK_STRAY : 0;
     /* What takes so much longer than expected is not looked at every 50 us until it ends. */
     if (at < now + PACE_LOOK)
@@ -256,7 +258,7 @@ static uint64_t paid_at(struct membership *m, int device, uint64_t at, uint64_t 
     uint64_t edge = share_read(&share.account->edge), from = done > edge ? edge : now;
     uint64_t paid = share_opens_after(&share, from, done > edge ? done - edge : 0, now);
 
-    return paid > at ? sooner(paid + MORE_NS, now + LOOK_ALONE) : at;
+    return paid > at ? sooner(paid + (paid < done ? 0 : MORE_NS), now + LOOK_ALONE) : at;
 }
 
 /* Whether little is owed, if the balance opens then. */
@@ -305,12 +307,11 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
                 uint64_t until = alone ? later(at, paid_at(m, flow->device, at, done, now)) : at;
 
                 close_flow(paces, flow, request);
-                if (until > at)
-                    turn_not_wanted(paces, now);
                 if (alone)
                     turn_look(paces, now);
                 clock_wait(&paces->word, seen, sooner(until, ends), false);
                 now = clock_now();
+                waited |= until > at;
                 if (until > at) /* with nothing on the GPU it waited for the balance */
                     throttled(m, flow->device, later(at, done), now);
                 continue;
@@ -318,7 +319,7 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
             stall(paces, flow);
         }
         at = balance_opens(m, now);
-        if (at && now < ends && !(alone && !waited && owes_little(m, flow->device, at, now))) {
+        if (at && now < ends && !(alone && !waited && done <= now && owes_little(m, flow->device, at, now))) {
             struct peers peers = peers_look(m, paces, flow->device, now);
             if (peers.wait)
                 return; /* this launch only: the epoch stays as it is */

@@ -58,9 +58,11 @@ static void *run(void *argument)
         uint64_t turn = turn_tick(m, paces, now);
         /* Others wait for nothing of this process if it has no turn and no work; one that comes while it has long work is to be told soon, by a launch if not
          * by this thread. */
-        bool alone = (turn_alone(paces) && (done == CLOCK_NEVER || done < now + PACE_LONG)) ||
-                     (pace_alone(m, paces) && turn_looked(paces, now)) || (turn == CLOCK_NEVER && done == CLOCK_NEVER);
-        uint64_t tick = now + (alone ? PACER_ALONE_NS : PACER_TICK_NS);
+        bool alone =
+            (turn_alone(paces) && (done == CLOCK_NEVER || done < now + PACE_LONG)) || (turn == CLOCK_NEVER && done == CLOCK_NEVER);
+        uint64_t tick = now + (alone ? PACER_ALONE_NS : PACER_TICK_NS), looked = pace_alone(m, paces) ? turn_looked(paces) : 0;
+        if (tick < looked)
+            tick = looked;
         bool sleeps = idle >= LINGER && turn == CLOCK_NEVER;
         if (sleeps) {
             /* Asleep before it looks once more: who has begun since then wakes it. */

@@ -336,15 +336,15 @@ void turn_look(struct paces *paces, uint64_t now)
 {
     if (!joined(&paces->turn))
         return;
-    turns_look(&paces->turn.turns, now);
-    __atomic_store_n(&paces->turn.looked, now, __ATOMIC_RELAXED);
+    if (turns_look(&paces->turn.turns, now))
+        __atomic_store_n(&paces->turn.looked, now, __ATOMIC_RELAXED);
     if (!turn_alone(paces))
         pacer_look(paces, now);
 }
 
-bool turn_looked(const struct paces *paces, uint64_t now)
+uint64_t turn_looked(const struct paces *paces)
 {
-    return now < __atomic_load_n(&paces->turn.looked, __ATOMIC_RELAXED) + LOOKED_NS;
+    return __atomic_load_n(&paces->turn.looked, __ATOMIC_RELAXED) + LOOKED_NS;
 }
 
 /* When the pacer is to look at a turn again. Launches that come one after another see by themselves that it is over. Lock held. */
@@ -353,7 +353,7 @@ static uint64_t next_look(const struct paces *paces, const struct turn *turn, co
     bool asked = turn->asked + ASKED_NS > now;
     uint64_t until = demand->until > now ? demand->until : now, next;
 
-    if (turn_alone(paces) && turn_looked(paces, now))
+    if (turn_alone(paces) && now < turn_looked(paces))
         return now + PACER_ALONE_NS;
     if (turn->going)
         return now + DRAIN_NS;

@@ -39,9 +39,9 @@ void turn_not_wanted(struct paces *paces, uint64_t now);
 /* No other tenant is seen on any GPU. False where turns are off, too: who else is there is not known. */
 bool turn_alone(const struct paces *paces);
 
-/* For a launch that waits while nobody else is seen: look whether somebody came. And whether one did lately. */
+/* For a launch that waits while nobody else is seen: look whether somebody came. And until when that one did counts: the next will have looked by then. */
 void turn_look(struct paces *paces, uint64_t now);
-bool turn_looked(const struct paces *paces, uint64_t now);
+uint64_t turn_looked(const struct paces *paces);
 
 /* For the pacer: let go when it is time to. When to look again, CLOCK_NEVER if there is nothing to look after. */
 uint64_t turn_tick(struct membership *membership, struct paces *paces, uint64_t now);

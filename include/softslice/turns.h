@@ -106,8 +106,8 @@ void turns_release(struct turns *turns, uint64_t devices, uint64_t now, uint64_t
 
 /* Look for tenants that came and went, if it is time to (whether the folder has changed every 5 ms; into it
  * then, and once a second anyway). From a thread that may make system calls:
- * a holder that does not call it learns of newcomers only when it asks again. */
-void turns_look(struct turns *turns, uint64_t now);
+ * a holder that does not call it learns of newcomers only when it asks again. False where another thread is at it. */
+bool turns_look(struct turns *turns, uint64_t now);
 
 /* No other tenant was seen at the last look, on any GPU: there is nobody for whom a turn would have to be let go soon. False where turns are
  * off. */

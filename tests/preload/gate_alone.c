@@ -10,6 +10,8 @@
 // run: SOFTSLICE_COMPUTE=100% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- streams 100
 // run: SOFTSLICE_COMPUTE=25% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- burst 25
 // run: SOFTSLICE_COMPUTE=100% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- varies 100
+// run: SOFTSLICE_COMPUTE=50% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- varies 50
+// run: SOFTSLICE_COMPUTE=50% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- handshake 50
 // run: SOFTSLICE_COMPUTE=100% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- four 100
 // run: SOFTSLICE_COMPUTE=50% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- joined 50 neighbour
 // run: SOFTSLICE_COMPUTE=50% LD_PRELOAD="$LIB $SIM/libvirtualtime.so" -- beside 50 neighbour
@@ -22,8 +24,9 @@
 
 #include "gate_helper.h"
 
-#define STREAMS 4
-#define AT_ONCE (100 * US)
+#define STREAMS           4
+#define AT_ONCE           (100 * US)
+#define LEAST_OF_CHANGING 0.9 /* of the share */
 
 struct seen {
     unsigned waits, row; /* launches that waited; most of them in a row that did not */
@@ -92,32 +95,80 @@ static void burst(void)
     }
 }
 
-/* One function takes 20 ms, and then 0.2 ms: a graph is the same one for the library. */
-static void varies(void)
+/* One launch of 20 ms and ten of 0.2 ms that are the same one for the library: a graph that changes. */
+static uint64_t launch_changing(CUgraphExec exec, CUgraph graph[2], CUstream stream)
+{
+    CUgraphExecUpdateResultInfo info;
+
+    for (unsigned i = 0; i < 11; i++) {
+        if (i < 2)
+            t_cuda(cuGraphExecUpdate(exec, graph[i], &info));
+        t_cuda(cuGraphLaunch(exec, stream));
+    }
+    return 20 * MS + 10 * 200 * US;
+}
+
+static void varies(double percent)
 {
     CUfunction kernel[2] = {gate_kernel("k__20ms"), gate_kernel("k__200us")};
-    uint64_t begun = now(), work = 20 * MS + 40 * 200 * US;
     CUstream stream = gate_stream();
     CUgraphExec exec;
+    CUgraph graph[2];
+    uint64_t work = 0;
 
     for (unsigned i = 0; i < 2; i++) {
-        CUgraphExecUpdateResultInfo info;
-        CUgraph graph;
-
         t_cuda(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
         gate_launch(kernel[i], stream);
-        t_cuda(cuStreamEndCapture(stream, &graph));
-        if (i == 0)
-            t_cuda(cuGraphInstantiate(&exec, graph, 0));
-        else
-            t_cuda(cuGraphExecUpdate(exec, graph, &info));
-        t_cuda(cuGraphDestroy(graph));
-        for (unsigned k = 0; k < (i ? 40 : 1); k++)
-            t_cuda(cuGraphLaunch(exec, stream));
-        t_cuda(cuStreamSynchronize(stream));
+        t_cuda(cuStreamEndCapture(stream, &graph[i]));
     }
-    printf("%.1f ms for %.1f ms of work\n", (double)(now() - begun) / 1e6, (double)work / 1e6);
-    t_check(now() - begun < work + 16 * MS, "the GPU idles for %.1f ms", (double)(now() - begun - work) / 1e6);
+    t_cuda(cuGraphInstantiate(&exec, graph[0], 0));
+    launch_changing(exec, graph, stream);
+    t_cuda(cuStreamSynchronize(stream));
+    uint64_t begun = now();
+    for (unsigned i = 0; i < 50; i++)
+        work += launch_changing(exec, graph, stream);
+    t_cuda(cuStreamSynchronize(stream));
+    double got = 100.0 * (double)work / (double)(now() - begun);
+    printf("%.1f %%\n", got);
+    t_check(got > percent * LEAST_OF_CHANGING, "%.1f %%", got);
+}
+
+/* Work that waits for a word, which another thread's kernel is to be launched for. */
+static CUdeviceptr word;
+static CUstream writer;
+
+static void write_word(void *argument)
+{
+    CUfunction kernel = argument;
+
+    usleep(20000);
+    uint64_t begun = now();
+    gate_launch(kernel, writer);
+    t_cuda(cuStreamWriteValue32(writer, word, 1, CU_STREAM_WRITE_VALUE_DEFAULT));
+    t_check(now() - begun < 100 * MS, "the other thread's launch took %.1f ms", (double)(now() - begun) / 1e6);
+}
+
+static void handshake(void)
+{
+    CUfunction kernel = gate_kernel("k__1ms"), brief = gate_kernel("k__10us");
+    CUstream stream = gate_stream();
+    struct gate_thread thread;
+    CUcontext context;
+
+    writer = gate_stream();
+    t_cuda(cuCtxGetCurrent(&context));
+    t_cuda(cuMemAlloc(&word, 4));
+    gate_launch(brief, writer);
+    launch_all(kernel, 50, 1, false);
+    for (unsigned i = 0; i < 3; i++) {
+        t_cuda(cuMemsetD32(word, 0, 1));
+        t_cuda(cuStreamWaitValue32(stream, word, 1, CU_STREAM_WAIT_VALUE_EQ));
+        gate_start(&thread, context, write_word, brief);
+        for (unsigned k = 0; k < 8; k++)
+            gate_launch(kernel, stream);
+        t_cuda(cuStreamSynchronize(stream));
+        gate_join(&thread);
+    }
 }
 
 /* Of long ones no more is ahead than of short ones. */
@@ -192,7 +243,9 @@ static void run(const char *what, double percent)
     else if (strcmp(what, "burst") == 0)
         burst();
     else if (strcmp(what, "varies") == 0)
-        varies();
+        varies(percent);
+    else if (strcmp(what, "handshake") == 0)
+        handshake();
     else if (strcmp(what, "four") == 0)
         four();
     else if (strcmp(what, "joined") == 0)
