@@ -244,7 +244,7 @@ static int bury_work(void *argument)
     return live;
 }
 
-bool ledger_has_others(const struct ledger *ledger)
+static bool has_others(const struct ledger *ledger)
 {
     uint32_t used = ledger_used(ledger);
 
@@ -253,6 +253,14 @@ bool ledger_has_others(const struct ledger *ledger)
             return true;
     }
     return false;
+}
+
+bool ledger_has_others(struct ledger *ledger)
+{
+    if (!has_others(ledger))
+        return false;
+    ledger_look(ledger); /* an earlier life of the tenant may not be buried yet */
+    return has_others(ledger);
 }
 
 bool ledger_has_dead(const struct ledger *ledger)
@@ -271,7 +279,7 @@ int ledger_bury(struct ledger *ledger)
     struct burial burial = {.ledger = ledger};
     int live;
 
-    if (!ledger_has_others(ledger))
+    if (!has_others(ledger))
         return 1;
     if (!ledger->path[0])
         return -ENOENT;

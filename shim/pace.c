@@ -104,7 +104,7 @@ static uint64_t balance_opens(struct membership *m, uint64_t now)
     return opens;
 }
 
-bool pace_alone(const struct membership *m, const struct paces *paces)
+bool pace_alone(struct membership *m, const struct paces *paces)
 {
     uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
 

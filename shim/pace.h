@@ -182,7 +182,7 @@ struct share pace_share(struct membership *membership, int device);
 
 /* Whether no other process is seen to want the GPU that this one uses: one of another tenant, or another one of its own. Then nobody has to learn soon what
  * becomes of its work. False where it uses several. */
-bool pace_alone(const struct membership *membership, const struct paces *paces);
+bool pace_alone(struct membership *membership, const struct paces *paces);
 
 /* To the tenant's other processes: since when this one has work on the device, 0 if it has none. */
 void pace_tell_busy(struct membership *membership, int device, uint64_t since);

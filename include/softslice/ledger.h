@@ -320,8 +320,8 @@ uint64_t ledger_own_since(const struct ledger *ledger);
 /* The number of that slot, below LEDGER_SLOTS: no other live member has it. */
 uint32_t ledger_own_slot(const struct ledger *ledger);
 
-/* Whether another process has a slot, dead or alive: a look at the slots' words. */
-bool ledger_has_others(const struct ledger *ledger);
+/* Whether another process has a slot: a look at the slots' words. Where there is one, looks for the dead, at most every 100 ms. Any thread. */
+bool ledger_has_others(struct ledger *ledger);
 
 /* Number of live members, the caller included; buries the dead first. */
 unsigned ledger_members(struct ledger *ledger);
