@@ -152,8 +152,8 @@ static uint64_t flow_opens(struct membership *m, struct paces *paces, struct flo
     uint64_t since = flow->done > flow->begun ? flow->done : flow->begun;
     at = flow->marks ? since + flow->ahead / flow->marks : since + flow_tail(flow);
     *done = flow->hasty ? 0 : later(pace->done, pace->from) + flight;
-    if (alone &&
-        !flow->hasty) { /* until no more is left than others may have; and no longer than the GPU may idle where the estimate is too long */
+    /* Until no more is left than others may have; and no longer than the GPU may idle where the estimate is too long. */
+    if (alone && !flow->hasty) {
         at = later(at, *done - sooner(*done, PACE_AHEAD * PACE_MARK_NS));
         longest = is_long ? sooner(later(LOOK_MOST, flow->ahead / LOOK_PART), LOOK_ALONE) : AHEAD_NS - PACE_AHEAD * PACE_MARK_NS;
     }
@@ -311,9 +311,10 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
                     turn_look(paces, now);
                 clock_wait(&paces->word, seen, sooner(until, ends), false);
                 now = clock_now();
-                waited |= until > at;
-                if (until > at) /* with nothing on the GPU it waited for the balance */
+                if (until > at) { /* with nothing on the GPU it waited for the balance */
+                    waited = true;
                     throttled(m, flow->device, later(at, done), now);
+                }
                 continue;
             }
             stall(paces, flow);
