@@ -75,7 +75,10 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
         pace->from = now;
         pace->position = pace->marked;
         pace->placed = now;
-        pace->doubtful = pace->guesses > 1 ? pace->recorded + 1 : 0;
+        if (pace->guesses > 1) {
+            pace->doubtful = pace->recorded + 1;
+            pace->beside = 0;
+        }
         __atomic_store_n(&pace->guesses, 0, __ATOMIC_RELAXED);
     }
     if (!flow->active && pace->actives < PACE_FLOWS + PACE_LANES) {
@@ -147,6 +150,7 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
         pace->strays++;
     }
     mark->number = ++pace->recorded;
+    bool unsure = mark->number == pace->unsure;
     mark->late = late;
     pace->marked += mark->segment.sum;
     mark->position = pace->marked;
@@ -156,7 +160,7 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
 
         if (other->priority > flow->priority)
             continue; /* it may have to wait until this one is done */
-        if (late)
+        if (late && !unsure)
             older -= newer_part(other, older, flow);
         mark->position += (uint64_t)older;
         if (older <= (other->newer ? other->older : other->gone))
@@ -249,6 +253,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
     bool gapless = false;
 
     lock_take(&pace->lock);
+    uint64_t beside = pace->beside;
     bool doubtful = mark->number == pace->doubtful;
     pace->marks--;
     uint64_t before = pace->placed;
@@ -258,6 +263,15 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
         pace->done = at;
     began = pace->from;
     uint64_t position = pace->position;
+    /* The GPU was idle for the rest of the time, but that what it did took so long is seen. */
+    if (pace->doubts && mark->number >= pace->unsure) {
+        uint64_t all = mark->position > position ? mark->position - position : 0, start = at - (all < at ? all : at);
+
+        pace->doubts = false;
+        start = start < pace->doubted ? start : pace->doubted;
+        if (start > before && start > began)
+            began = pace->from = start;
+    }
     if (pace->position < mark->position)
         pace->position = mark->position;
     pace->stalled = false;
@@ -291,7 +305,7 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
     lock_give(&pace->lock);
     uint64_t theirs = charge(m, paces, device, began, at, work, clock_now());
     /* How long it takes is known better from when it had the GPU alone. */
-    if ((theirs || (doubtful && elapsed < 4 * mark->segment.sum)) && !mark->segment.unknown)
+    if ((theirs || (doubtful && elapsed < 4 * mark->segment.sum + beside)) && !mark->segment.unknown)
         elapsed = 0;
     if (elapsed > theirs && mark->segment.launches)
         estimate_learn(pace_estimates(paces), &mark->segment, elapsed - theirs, gapless);
@@ -314,11 +328,12 @@ static void tell_peers(struct membership *m, struct pace *pace, int device, bool
     }
 }
 
-/* Whether the device's work is done by now, as far as marks and estimates tell; then the process is idle on it. Else when it may be. */
-static uint64_t settle(struct membership *m, struct paces *paces, int device, uint64_t now)
+/* Whether the device's work is done by now, as far as marks and estimates tell; then the process is idle on it. Else when it may be. `sure`: see
+ * pace_look(). */
+static uint64_t settle(struct membership *m, struct paces *paces, int device, uint64_t now, bool sure)
 {
     struct pace *pace = &paces->pace[device];
-    uint64_t from, until;
+    uint64_t from, until, tails = 0, launched, newer;
     bool idle;
 
     if (!__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
@@ -327,6 +342,17 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     from = pace->from;
     until = pace_due(paces, pace);
     idle = pace->busy && !pace->marks && !pace->launching && until <= now;
+    launched = pace->marked;
+    for (unsigned i = 0; i < pace->actives; i++) {
+        launched += (uint64_t)flow_unmarked(&paces->flow[pace->active[i]]);
+        tails += flow_tail(&paces->flow[pace->active[i]]);
+    }
+    newer = launched - pace->launched < tails ? launched - pace->launched : tails;
+    pace->launched = launched;
+    uint64_t again = idle && !sure && newer ? now + newer : 0;
+    __atomic_store_n(&pace->again, again, __ATOMIC_RELAXED);
+    if (again)
+        idle = false;
     if (idle) {
         pace->busy = false;
         pace->claiming++;
@@ -339,6 +365,8 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
         pace->actives = 0;
     }
     lock_give(&pace->lock);
+    if (again)
+        return again;
     tell_peers(m, pace, device, !idle && now >= until + LATE_NS && now - until < LATE_MOST, now);
     if (!idle)
         return until > now ? until : now + PACE_LOOK;
@@ -406,7 +434,7 @@ void pace_unfinished(struct membership *m, struct paces *paces, int device, uint
         charge_past(m, paces, device, from, until, now);
 }
 
-uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
+uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now, bool sure)
 {
     uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
     uint64_t next = CLOCK_NEVER;
@@ -415,11 +443,55 @@ uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now)
         if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
             continue;
         mark_collect(m, paces, i);
-        uint64_t at = settle(m, paces, i, now);
+        uint64_t at = settle(m, paces, i, now, sure);
         if (at < next)
             next = at;
     }
     return next;
+}
+
+uint64_t pace_look_before(struct membership *m, struct paces *paces, struct flow *flow, const struct pace_request *request,
+                          uint64_t now)
+{
+    struct pace *pace = &paces->pace[flow->device];
+    uint64_t next = pace_look(m, paces, now, false), beside = 0;
+
+    if (!__atomic_load_n(&pace->again, __ATOMIC_RELAXED))
+        return next;
+    lock_take(&pace->lock);
+    bool unsure = pace->again && !pace->marks;
+    for (unsigned i = 0; unsure && i < pace->actives; i++)
+        if (pace->active[i] != flow - paces->flow)
+            beside += flow_tail(&paces->flow[pace->active[i]]);
+    if (unsure) {
+        pace->unsure = pace->recorded + 1;
+        pace->doubted = now;
+        pace->doubts = true;
+    }
+    lock_give(&pace->lock);
+    if (!unsure || !mark_record(paces, flow, request->life, request->stream, request->per_thread, true))
+        return next;
+    lock_take(&pace->lock);
+    if (beside) {
+        pace->doubtful = pace->recorded + 1;
+        pace->beside = beside;
+    }
+    lock_give(&pace->lock);
+    return pace_look(m, paces, clock_now(), false);
+}
+
+uint64_t pace_again(const struct paces *paces)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+    uint64_t first = CLOCK_NEVER;
+
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
+        uint64_t again = devices >> i & 1 ? __atomic_load_n(&paces->pace[i].again, __ATOMIC_RELAXED) : 0;
+
+        if (again && again < first)
+            first = again;
+    }
+    return first;
 }
 
 void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context, uint64_t entered)
@@ -435,7 +507,7 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
         if (__atomic_load_n(&pace->marks, __ATOMIC_RELAXED))
             mark_collect(m, paces, i);
         /* There was nothing to wait for: if all should have been done when the call came, it was. */
-        if (entered && now <= entered + PACE_WAITS && settle(m, paces, i, entered) == CLOCK_NEVER)
+        if (entered && now <= entered + PACE_WAITS && settle(m, paces, i, entered, true) == CLOCK_NEVER)
             continue;
         lock_take(&pace->lock);
         for (unsigned k = 0; k < pace->actives; k++) {
@@ -449,7 +521,7 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
             forget_tail(pace, f);
         }
         lock_give(&pace->lock);
-        settle(m, paces, i, now);
+        settle(m, paces, i, now, true);
     }
 }
 
@@ -468,5 +540,5 @@ void pace_returned(struct membership *m, struct paces *paces, struct flow *flow,
     }
     lock_give(&pace->lock);
     if (took)
-        settle(m, paces, device, now);
+        settle(m, paces, device, now, true);
 }

@@ -184,7 +184,7 @@ void gate_synchronised(uint64_t entered)
     if (!paces)
         return;
     waited(m, paces, pace_guessed(paces), entered);
-    pace_look(m, paces, clock_now());
+    pace_look(m, paces, clock_now(), true);
     errno = saved;
 }
 

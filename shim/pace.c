@@ -293,14 +293,14 @@ void pace_admit(struct membership *m, struct paces *paces, struct flow *flow, co
     bool waited = false;
 
     note_gap(&paces->pace[flow->device], now);
-    for (;;) {
+    for (bool first = true;; first = false) {
         uint32_t seen = __atomic_load_n(&paces->word, __ATOMIC_SEQ_CST);
         uint32_t epoch = epoch_now(paces);
         uint64_t look, at, woke, done;
 
         if (thread_over())
             return;
-        look = pace_look(m, paces, now);
+        look = first ? pace_look_before(m, paces, flow, request, now) : pace_look(m, paces, now, false);
         bool alone = pace_alone(m, paces);
         if ((at = flow_opens(m, paces, flow, request, alone, now, &done))) {
             if (now < ends) {

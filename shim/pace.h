@@ -110,7 +110,13 @@ struct pace {
     uint64_t recorded;  /* marks, so far */
     uint64_t marked;    /* estimate of all work before marks, so far */
     uint64_t position;  /* the last one that was reached, or where it became busy */
+    uint64_t launched;  /* estimate of all work so far, when it was last looked at */
+    uint64_t again;     /* atomic: when it is to be seen whether it is idle by now; 0: that is not in question */
+    uint64_t unsure;    /* the mark that is behind work which by estimate is done, but may have been launched only now */
+    uint64_t doubted;   /* since when that is so */
+    bool doubts;        /* no mark that is as new was reached since */
     uint64_t doubtful;  /* the mark that may have waited for what was before: the first one after a guess that the device is idle */
+    uint64_t beside;    /* ... and how long for, if less than it was expected to take itself */
     uint64_t placed;    /* when that was: `done` may be later, by a synchronisation */
     uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */
@@ -328,8 +334,17 @@ void pace_end(struct membership *membership, struct paces *paces, int device, ui
 /* The device that is taken for idle by a guess; PROCESS_NO_DEVICE: none, or several. */
 int pace_guessed(const struct paces *paces);
 
-/* Look what has been reached, and whether devices are idle. When there may be something new to see, CLOCK_NEVER if no work is known. */
-uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t now);
+/* Look what has been reached, and whether devices are idle. When there may be something new to see, CLOCK_NEVER if no work is known. Of work without marks
+ * it is known by `sure` that it was launched as long ago as it takes. Launches that pass do not read the clock, so else it is only if nothing was launched
+ * since the last look. */
+uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t now, bool sure);
+
+/* The same before a launch in the flow, after which the device's work is known to be done, or there is a mark behind all of it. */
+uint64_t pace_look_before(struct membership *membership, struct paces *paces, struct flow *flow, const struct pace_request *request,
+                          uint64_t now);
+
+/* When a device is to be looked at again whose work may have been launched only just before the last look; CLOCK_NEVER: none is. */
+uint64_t pace_again(const struct paces *paces);
 
 /* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. When it is, so is what the device's other flows
  * had launched before it and not marked: less work than there is between two marks, in the order of the launches as far as a GPU keeps that. `late`: the

@@ -52,7 +52,7 @@ static void *run(void *argument)
         uint32_t seen = __atomic_load_n(&paces->pacer.word, __ATOMIC_SEQ_CST);
         uint64_t now = clock_now();
 
-        uint64_t done = pace_look(m, paces, now);
+        uint64_t done = pace_look(m, paces, now, false);
         idle = done == CLOCK_NEVER ? idle + 1 : 0;
         renew(m, paces, now);
         uint64_t turn = turn_tick(m, paces, now);
@@ -63,11 +63,13 @@ static void *run(void *argument)
         uint64_t tick = now + (alone ? PACER_ALONE_NS : PACER_TICK_NS), looked = pace_alone(m, paces) ? turn_looked(paces) : 0;
         if (tick < looked)
             tick = looked;
+        if (!alone && pace_again(paces) < tick) /* who waits for the turn */
+            tick = pace_again(paces);
         bool sleeps = idle >= LINGER && turn == CLOCK_NEVER;
         if (sleeps) {
             /* Asleep before it looks once more: who has begun since then wakes it. */
             __atomic_store_n(&paces->asleep, 1, __ATOMIC_SEQ_CST);
-            sleeps = pace_look(m, paces, now) == CLOCK_NEVER;
+            sleeps = pace_look(m, paces, now, false) == CLOCK_NEVER;
         }
         thread_ends(&paces->pacer);
         uint64_t until = sleeps ? CLOCK_NEVER : turn < tick ? turn : tick;

@@ -7,6 +7,7 @@
 // run: SOFTSLICE_COMPUTE=30% SOFTSLICE_VRAM=2GiB SOFTSLICE_TENANT=gate SOFTSIM_MEM=4G SOFTSIM_CONTEXT_BYTES=100M -- compare
 // run: SOFTSLICE_COMPUTE=1% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- indebted
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- again
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- few
 // unsanitized: it runs itself once with nothing preloaded, and a sanitizer's runtime wants to be
 // unemulated: it runs itself through a shell
 #include "gate_helper.h"
@@ -225,6 +226,30 @@ static void again(void)
     gate_percent(gate_account(0).busy, (2 * rounds + 1) * 100 * US, 100, 2);
 }
 
+/* A few launches become a graph while the stream may launch without asking: the GPU has nothing to do for them, and idles. */
+static void few(void)
+{
+    CUfunction longer = gate_kernel("k__100us");
+    unsigned rounds = 50;
+    CUgraph graph;
+
+    captured = gate_stream();
+    gate_launch(longer, captured);
+    t_cuda(cuStreamSynchronize(captured));
+    uint64_t before = gate_account(0).busy;
+    for (unsigned round = 0; round < rounds; round++) {
+        for (int i = 0; i < 2; i++)
+            gate_launch(longer, captured);
+        t_cuda(cuStreamBeginCapture(captured, CU_STREAM_CAPTURE_MODE_RELAXED));
+        for (int i = 0; i < 3; i++)
+            gate_launch(longer, captured);
+        t_cuda(cuStreamEndCapture(captured, &graph));
+        t_cuda(cuGraphDestroy(graph));
+        usleep(40000);
+    }
+    gate_percent(gate_account(0).busy - before, 2 * rounds * 100 * US, 100, 2);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "compare") == 0) {
@@ -236,6 +261,8 @@ int main(int argc, char **argv)
         indebted();
     else if (argc > 1 && strcmp(argv[1], "again") == 0)
         again();
+    else if (argc > 1 && strcmp(argv[1], "few") == 0)
+        few();
     else
         report_all();
     return 0;

@@ -6,6 +6,8 @@
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- priority
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- streams
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- overtaken
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- given
+// run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- outrun
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 -- green
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_GREEN_EVENTS=own -- green
 // run: SOFTSLICE_COMPUTE=50% SOFTSLICE_TENANT=gate LD_PRELOAD="$LIB $SIM/libvirtualtime.so" SOFTSIM_VIRTUAL=1 SOFTSIM_LOOPS=1 -- graph
@@ -123,7 +125,7 @@ static void priorities(void)
         {"u__20us", "o__1ms", 10, 10, 20 * US, MS, 2},       {"u__200us", "o__3ms", 3, 4, 200 * US, 3 * MS, 2},
         {"u__2ms", "o__20us", 1, 50, 2 * MS, 20 * US, 2},    {"u__100us", "o__100us", 1, 1, 100 * US, 100 * US, 2},
         {"v__60us", "p__60us", 3, 1, 60 * US, 60 * US, 5},   {"v__300us", "p__100us", 1, 4, 300 * US, 100 * US, 2},
-        {"v__150us", "p__90us", 3, 1, 150 * US, 90 * US, 8}, {"v__100us", "p__20us", 1, 1, 100 * US, 20 * US, 8}};
+        {"v__150us", "p__90us", 3, 1, 150 * US, 90 * US, 3}, {"v__100us", "p__20us", 1, 1, 100 * US, 20 * US, 3}};
     CUstream urgent = stream_of(-5), middle = stream_of(-1), other = stream_of(0);
 
     for (size_t i = 0; i < sizeof(mix) / sizeof(mix[0]); i++)
@@ -148,6 +150,55 @@ static void overtaken(void)
     t_cuda(cuStreamSynchronize(other));
     t_cuda(cuStreamSynchronize(urgent));
     got("overtaken", 3);
+}
+
+/* What less urgent work was launched before a mark comes behind it, and takes its time although nobody waits for it. */
+static void given_way(void)
+{
+    CUstream urgent = stream_of(-5), other = stream_of(0);
+    CUfunction u = gate_kernel("way__2ms"), o = gate_kernel("given__20us");
+
+    for (unsigned k = 0; k < 70; k++, work += 2700 * US) {
+        if (k == 10) /* how long they take is known */
+            begin();
+        for (unsigned n = 0; n < 35; n++)
+            gate_launch(o, other);
+        gate_launch(u, urgent);
+        usleep(10000);
+    }
+    usleep(50000);
+    gate_percent(gate_account(0).busy - charged, work, 103,
+                 6); /* which of the other work was done before the urgent is not known */
+}
+
+/* More urgent work that is launched later has the GPU before a mark: what the marked work takes is known as it was before. */
+static void outrun(void)
+{
+    CUstream urgent = stream_of(-5), other = stream_of(0);
+    CUfunction u = gate_kernel("fast__100us"), o = gate_kernel("slow__400us");
+
+    for (unsigned k = 0; k < 40; k++) {
+        gate_launch(o, other);
+        gate_launch(u, urgent);
+        t_cuda(cuCtxSynchronize());
+    }
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned k = 0; k < 40; k++) {
+            gate_launch(o, other);
+            for (unsigned n = 0; n < 6; n++)
+                gate_launch(u, urgent);
+        }
+        t_cuda(cuStreamSynchronize(urgent));
+        t_cuda(cuStreamSynchronize(other));
+        begin();
+        for (unsigned k = 0; k < 4; k++, work += 800 * US) {
+            gate_launch(o, other);
+            gate_launch(o, other);
+            usleep(5000);
+        }
+        usleep(50000);
+        gate_percent(gate_account(0).busy - charged, work, 100, 3);
+    }
 }
 
 /* The last work of several streams has no mark when the program is made to wait: which of it was done is known by the order of the launches. */
@@ -309,11 +360,44 @@ static void updated(CUstream stream)
     got("updated", 2);
 }
 
+/* The same in bursts that nobody waits for: of most launches it is not known when they were made. */
+static void updated_unseen(CUstream stream)
+{
+    CUfunction kernel[] = {gate_kernel("k__200us"), gate_kernel("k__50us")};
+    static const uint64_t takes[] = {200 * US, 50 * US};
+    CUgraphExecUpdateResultInfo info;
+    CUgraph graph[2];
+    CUgraphExec exec;
+
+    for (int i = 0; i < 2; i++) {
+        t_cuda(cuGraphCreate(&graph[i], 0));
+        kernel_node(graph[i], NULL, kernel[i]);
+    }
+    t_cuda(cuGraphInstantiate(&exec, graph[0], 0));
+    for (unsigned i = 0; i < 4; i++) {
+        t_cuda(cuGraphExecUpdate(exec, graph[i % 2], &info));
+        for (unsigned k = 0; k < 120; k++) {
+            if (k == 60) {
+                usleep(100000);
+                begin();
+            }
+            for (unsigned n = 0; n < 12; n++, work += takes[i % 2])
+                t_cuda(cuGraphLaunch(exec, stream));
+            usleep(7000);
+        }
+        usleep(100000);
+        printf("updated, not waited for, %u: charged %.2f %%\n", i,
+               100.0 * (double)(gate_account(0).busy - charged) / (double)work);
+        gate_percent(gate_account(0).busy - charged, work, 104, 8);
+    }
+}
+
 static void graphs(void)
 {
     CUstream stream = gate_stream();
 
     conditional(stream);
+    updated_unseen(stream);
     updated(stream);
 }
 
@@ -402,6 +486,8 @@ int main(int argc, char **argv)
                 {"priority", priorities},
                 {"streams", streams},
                 {"overtaken", overtaken},
+                {"given", given_way},
+                {"outrun", outrun},
                 {"green", greens},
                 {"graph", graphs},
                 {"road", roads}};
