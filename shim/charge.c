@@ -75,10 +75,8 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
         pace->from = now;
         pace->position = pace->marked;
         pace->placed = now;
-        if (pace->guesses > 1) {
-            pace->doubtful = pace->recorded + 1;
-            pace->beside = 0;
-        }
+        pace->doubtful = pace->guesses > 1 ? pace->recorded + 1 : 0;
+        pace->over = 0;
         __atomic_store_n(&pace->guesses, 0, __ATOMIC_RELAXED);
     }
     if (!flow->active && pace->actives < PACE_FLOWS + PACE_LANES) {
@@ -97,6 +95,8 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
     share_begin(&share, now, others);
     share_period(&share, now);
     pacer_wake(m, paces);
+    if (turn_blind(paces, now))
+        thread_wake(&paces->pacer);
     return device;
 }
 
@@ -150,7 +150,6 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
         pace->strays++;
     }
     mark->number = ++pace->recorded;
-    bool unsure = mark->number == pace->unsure;
     mark->late = late;
     pace->marked += mark->segment.sum;
     mark->position = pace->marked;
@@ -160,7 +159,7 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
 
         if (other->priority > flow->priority)
             continue; /* it may have to wait until this one is done */
-        if (late && !unsure)
+        if (late)
             older -= newer_part(other, older, flow);
         mark->position += (uint64_t)older;
         if (older <= (other->newer ? other->older : other->gone))
@@ -249,14 +248,13 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
 {
     struct flow *flow = &paces->flow[mark->flow];
     struct pace *pace = &paces->pace[device];
-    uint64_t began, elapsed = 0, work = 0;
+    uint64_t began, first = 0, elapsed = 0, work = 0;
     bool gapless = false;
 
     lock_take(&pace->lock);
-    uint64_t beside = pace->beside;
     bool doubtful = mark->number == pace->doubtful;
     pace->marks--;
-    uint64_t before = pace->placed;
+    uint64_t before = pace->placed, seen = pace->done, proved = 0;
     if (pace->placed < at)
         pace->placed = at;
     if (pace->done < at)
@@ -265,15 +263,21 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
     uint64_t position = pace->position;
     /* The GPU was idle for the rest of the time, but that what it did took so long is seen. */
     if (pace->doubts && mark->number >= pace->unsure) {
-        uint64_t all = mark->position > position ? mark->position - position : 0, start = at - (all < at ? all : at);
+        uint64_t all = mark->position > position + pace->over ? mark->position - position - pace->over : 0;
+        uint64_t start = at - (all < at ? all : at);
 
         pace->doubts = false;
         start = start < pace->doubted ? start : pace->doubted;
-        if (start > before && start > began)
+        if (start > before && start > began) {
+            proved = seen < start ? seen : start; /* by a wait */
+            first = began;
             began = pace->from = start;
+        }
     }
-    if (pace->position < mark->position)
+    if (pace->position < mark->position) {
         pace->position = mark->position;
+        pace->over = 0;
+    }
     pace->stalled = false;
     for (unsigned i = 0; i < pace->actives; i++) {
         struct flow *other = &paces->flow[pace->active[i]];
@@ -303,9 +307,11 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
         flow->ahead -= mark->segment.sum < flow->ahead && flow->marks ? mark->segment.sum : flow->ahead;
     }
     lock_give(&pace->lock);
+    if (proved > first)
+        charge(m, paces, device, first, proved, 0, clock_now());
     uint64_t theirs = charge(m, paces, device, began, at, work, clock_now());
     /* How long it takes is known better from when it had the GPU alone. */
-    if ((theirs || (doubtful && elapsed < 4 * mark->segment.sum + beside)) && !mark->segment.unknown)
+    if ((theirs || (doubtful && elapsed < 4 * mark->segment.sum)) && !mark->segment.unknown)
         elapsed = 0;
     if (elapsed > theirs && mark->segment.launches)
         estimate_learn(pace_estimates(paces), &mark->segment, elapsed - theirs, gapless);
@@ -347,14 +353,19 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
         launched += (uint64_t)flow_unmarked(&paces->flow[pace->active[i]]);
         tails += flow_tail(&paces->flow[pace->active[i]]);
     }
-    newer = launched - pace->launched < tails ? launched - pace->launched : tails;
+    newer = launched > pace->launched ? launched - pace->launched : 0;
+    newer = newer < tails ? newer : tails;
     pace->launched = launched;
-    uint64_t again = idle && !sure && newer ? now + newer : 0;
+    if (newer && pace->newest < now + newer)
+        pace->newest = now + newer;
+    uint64_t again = idle && !sure && tails && pace->newest > now ? pace->newest : 0;
     __atomic_store_n(&pace->again, again, __ATOMIC_RELAXED);
     if (again)
         idle = false;
     if (idle) {
         pace->busy = false;
+        pace->newest = 0;
+        pace->doubts = false;
         pace->claiming++;
         pace->idled = until;
         pace->mended = 0;
@@ -372,7 +383,7 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
         return until > now ? until : now + PACE_LOOK;
     pace_new_epoch(paces);
     charge_past(m, paces, device, from, until, now);
-    turn_idle(paces, now);
+    turn_idle(paces, now, sure);
     return CLOCK_NEVER;
 }
 
@@ -454,44 +465,33 @@ uint64_t pace_look_before(struct membership *m, struct paces *paces, struct flow
                           uint64_t now)
 {
     struct pace *pace = &paces->pace[flow->device];
-    uint64_t next = pace_look(m, paces, now, false), beside = 0;
+    uint64_t next = pace_look(m, paces, now, false);
+    bool others = false, less_urgent = false;
 
     if (!__atomic_load_n(&pace->again, __ATOMIC_RELAXED))
         return next;
     lock_take(&pace->lock);
     bool unsure = pace->again && !pace->marks;
-    for (unsigned i = 0; unsure && i < pace->actives; i++)
-        if (pace->active[i] != flow - paces->flow)
-            beside += flow_tail(&paces->flow[pace->active[i]]);
-    if (unsure) {
+    for (unsigned i = 0; i < pace->actives; i++) {
+        const struct flow *other = &paces->flow[pace->active[i]];
+
+        if (other == flow || !flow_tail(other))
+            continue;
+        others = true;
+        less_urgent |= other->priority > flow->priority;
+    }
+    if (unsure && !less_urgent) {
         pace->unsure = pace->recorded + 1;
         pace->doubted = now;
         pace->doubts = true;
     }
     lock_give(&pace->lock);
-    if (!unsure || !mark_record(paces, flow, request->life, request->stream, request->per_thread, true))
+    if (unsure && less_urgent) /* no mark of this flow is behind it */
+        return pace_look(m, paces, now, true);
+    /* In a stream that has nothing to do a mark is behind nothing of the others'; the next launch's that has one is, as far as a GPU keeps the order. */
+    if (!unsure || others || !mark_record(paces, flow, request->life, request->stream, request->per_thread, true))
         return next;
-    lock_take(&pace->lock);
-    if (beside) {
-        pace->doubtful = pace->recorded + 1;
-        pace->beside = beside;
-    }
-    lock_give(&pace->lock);
     return pace_look(m, paces, clock_now(), false);
-}
-
-uint64_t pace_again(const struct paces *paces)
-{
-    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
-    uint64_t first = CLOCK_NEVER;
-
-    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
-        uint64_t again = devices >> i & 1 ? __atomic_load_n(&paces->pace[i].again, __ATOMIC_RELAXED) : 0;
-
-        if (again && again < first)
-            first = again;
-    }
-    return first;
 }
 
 void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context, uint64_t entered)
@@ -518,6 +518,7 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
                 continue;
             if (flow_tail(f) && pace->done < now)
                 pace->done = now;
+            pace->over += (uint64_t)flow_unmarked(f);
             forget_tail(pace, f);
         }
         lock_give(&pace->lock);
@@ -536,6 +537,7 @@ void pace_returned(struct membership *m, struct paces *paces, struct flow *flow,
     if (took) {
         if (pace->done < now)
             pace->done = now;
+        pace->over += (uint64_t)flow_unmarked(flow);
         forget_tail(pace, flow);
     }
     lock_give(&pace->lock);

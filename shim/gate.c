@@ -184,7 +184,8 @@ void gate_synchronised(uint64_t entered)
     if (!paces)
         return;
     waited(m, paces, pace_guessed(paces), entered);
-    pace_look(m, paces, clock_now(), true);
+    uint64_t now = clock_now();
+    pace_look(m, paces, now, !entered || now > entered + PACE_WAITS);
     errno = saved;
 }
 

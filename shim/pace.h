@@ -110,13 +110,14 @@ struct pace {
     uint64_t recorded;  /* marks, so far */
     uint64_t marked;    /* estimate of all work before marks, so far */
     uint64_t position;  /* the last one that was reached, or where it became busy */
+    uint64_t over;      /* estimate of what lies behind that and was waited for */
     uint64_t launched;  /* estimate of all work so far, when it was last looked at */
+    uint64_t newest;    /* when what was launched until then should be done, if it was launched just before it was seen */
     uint64_t again;     /* atomic: when it is to be seen whether it is idle by now; 0: that is not in question */
     uint64_t unsure;    /* the mark that is behind work which by estimate is done, but may have been launched only now */
     uint64_t doubted;   /* since when that is so */
     bool doubts;        /* no mark that is as new was reached since */
     uint64_t doubtful;  /* the mark that may have waited for what was before: the first one after a guess that the device is idle */
-    uint64_t beside;    /* ... and how long for, if less than it was expected to take itself */
     uint64_t placed;    /* when that was: `done` may be later, by a synchronisation */
     uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */
@@ -149,6 +150,8 @@ struct turn {
     uint64_t afresh; /* when a join that failed is tried again */
     unsigned failed; /* joins, as far as that counts */
     uint64_t told;   /* when weights and counters were last renewed; the pacer's */
+    uint64_t unseen; /* when it was last seen late that work was done which others waited for */
+    uint64_t blind;  /* atomic: until when turn_blind() holds */
     uint64_t idle;   /* when it was first seen held and not used; 0: it is used */
     uint32_t weight[TURNS_DEVICES];
     struct turns turns;
@@ -339,12 +342,9 @@ int pace_guessed(const struct paces *paces);
  * since the last look. */
 uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t now, bool sure);
 
-/* The same before a launch in the flow, after which the device's work is known to be done, or there is a mark behind all of it. */
+/* The same before a launch in the flow, after which the device's work is known to be done, or has a mark behind it, or the next mark counts for it. */
 uint64_t pace_look_before(struct membership *membership, struct paces *paces, struct flow *flow, const struct pace_request *request,
                           uint64_t now);
-
-/* When a device is to be looked at again whose work may have been launched only just before the last look; CLOCK_NEVER: none is. */
-uint64_t pace_again(const struct paces *paces);
 
 /* A mark was recorded, behind all that the flow's segment held; and a mark was reached, `at` that moment. When it is, so is what the device's other flows
  * had launched before it and not marked: less work than there is between two marks, in the order of the launches as far as a GPU keeps that. `late`: the

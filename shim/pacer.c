@@ -63,8 +63,6 @@ static void *run(void *argument)
         uint64_t tick = now + (alone ? PACER_ALONE_NS : PACER_TICK_NS), looked = pace_alone(m, paces) ? turn_looked(paces) : 0;
         if (tick < looked)
             tick = looked;
-        if (!alone && pace_again(paces) < tick) /* who waits for the turn */
-            tick = pace_again(paces);
         bool sleeps = idle >= LINGER && turn == CLOCK_NEVER;
         if (sleeps) {
             /* Asleep before it looks once more: who has begun since then wakes it. */

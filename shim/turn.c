@@ -13,14 +13,18 @@
 #include "softslice/log.h"
 #include "softslice/native.h"
 
-#define RECENT_NS UINT64_C(100000000)  /* a device that the tenant had work on since then is part of its turns */
-#define SHORT_NS  UINT64_C(200000)     /* a pause that is too short for others to make use of */
-#define AGAIN_NS  UINT64_C(100000)     /* another thread is asking */
-#define WATCH_NS  UINT64_C(4000000)    /* how closely a turn is watched that others wait for */
-#define DRAIN_NS  UINT64_C(2000000)    /* the same once it is to go: that it still drains is to be said as often */
-#define ASKED_NS  UINT64_C(2000000)    /* a launch that asked since then saw all that there is to see */
-#define LOOKED_NS UINT64_C(10000000)   /* after a launch looked for others it does so again, or there is none */
-#define STUCK_NS  UINT64_C(2000000)    /* what does not drain for so long may wait for work of ours on another device */
+#define RECENT_NS UINT64_C(100000000) /* a device that the tenant had work on since then is part of its turns */
+#define SHORT_NS  UINT64_C(200000)    /* a pause that is too short for others to make use of */
+#define AGAIN_NS  UINT64_C(100000)    /* another thread is asking */
+#define WATCH_NS  UINT64_C(4000000)   /* how closely a turn is watched that others wait for */
+#define DRAIN_NS  UINT64_C(2000000)   /* the same once it is to go: that it still drains is to be said as often */
+#define ASKED_NS  UINT64_C(2000000)   /* a launch that asked since then saw all that there is to see */
+#define LOOKED_NS UINT64_C(10000000)  /* after a launch looked for others it does so again, or there is none */
+#define STUCK_NS  UINT64_C(2000000)   /* what does not drain for so long may wait for work of ours on another device */
+#define BLIND_NS                                                                                                                   \
+    UINT64_C(1000000) /* that the GPU was idle until it was seen: the program does not wait for its work, nor ask about it */
+#define SILENT_NS UINT64_C(1000000)    /* after the last launch of such a program it is looked whether that is done */
+#define KNOWN_NS  UINT64_C(200000000)  /* how long it counts as one */
 #define TELL_NS   UINT64_C(50000000)   /* how often weights and counters are renewed */
 #define UNUSED_NS UINT64_C(4000000)    /* a turn that is not used is let go, for who comes next */
 #define AFRESH_NS UINT64_C(1000000000) /* after which a join that failed is tried again; doubled each time */
@@ -250,17 +254,33 @@ uint64_t turn_theirs(struct paces *paces, int device, const struct turn_claim *c
     return theirs;
 }
 
-void turn_idle(struct paces *paces, uint64_t now)
+bool turn_blind(const struct paces *paces, uint64_t now)
+{
+    return now < __atomic_load_n(&paces->turn.blind, __ATOMIC_RELAXED);
+}
+
+void turn_idle(struct paces *paces, uint64_t now, bool told)
 {
     struct turn *turn = &paces->turn;
-    uint64_t gap = CLOCK_NEVER;
+    uint64_t gap = CLOCK_NEVER, idled = 0;
 
     if (!turn->held || !drained(paces))
         return;
-    for (unsigned i = 0; i < QUOTA_DEVICES; i++)
-        if ((turn->devices >> i & 1) && paces->pace[i].gap < gap)
+    for (unsigned i = 0; i < QUOTA_DEVICES; i++) {
+        if (!(turn->devices >> i & 1))
+            continue;
+        if (paces->pace[i].gap < gap)
             gap = paces->pace[i].gap;
+        if (paces->pace[i].idled > idled)
+            idled = paces->pace[i].idled;
+    }
     lock_take(&turn->lock);
+    bool blind = turn_blind(paces, now);
+    if (turn->contended && idled && (blind ? !told : now > idled + BLIND_NS)) {
+        if (blind || now < turn->unseen + RECENT_NS) /* not for once: the program's threads may have got no processor */
+            __atomic_store_n(&turn->blind, now + KNOWN_NS, __ATOMIC_RELAXED);
+        turn->unseen = now;
+    }
     if (turn->held && (turn->going || (turn->contended && gap >= SHORT_NS)))
         release(paces, turn, now);
     else
@@ -359,6 +379,8 @@ static uint64_t next_look(const struct paces *paces, const struct turn *turn, co
         return now + DRAIN_NS;
     if (turn->idle && demand->wanted)
         return now + SHORT_NS;
+    if (asked && turn->contended && turn_blind(paces, now))
+        return turn->asked + SILENT_NS > now ? turn->asked + SILENT_NS : now + SHORT_NS;
     if (asked)
         next = now + PACER_TICK_NS;
     else if (demand->wanted)

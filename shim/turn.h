@@ -27,8 +27,11 @@ struct turn_claim {
 };
 uint64_t turn_theirs(struct paces *paces, int device, const struct turn_claim *claim, uint64_t now);
 
-/* The device is idle as far as this process goes. */
-void turn_idle(struct paces *paces, uint64_t now);
+/* The device is idle as far as this process goes. `told`: by the program's waiting for it. */
+void turn_idle(struct paces *paces, uint64_t now, bool told);
+
+/* Whether the program leaves it to us to see that its work is done, while others wait for the GPU. */
+bool turn_blind(const struct paces *paces, uint64_t now);
 
 /* The process ends: its turn is over. */
 void turn_end(struct paces *paces, uint64_t now);

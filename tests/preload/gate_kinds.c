@@ -392,9 +392,55 @@ static void updated_unseen(CUstream stream)
     }
 }
 
+/* Work took longer than it was expected to, which a wait shows; then nothing happens for a while, and then much of which it is not known when. */
+static void waited_before_a_pause(CUstream stream)
+{
+    CUfunction kernel[] = {gate_kernel("k__20us"), gate_kernel("k__200us"), gate_kernel("k__600us")};
+    CUstream other = gate_stream();
+    CUgraphExecUpdateResultInfo info;
+    CUgraph graph[2];
+
+    for (int i = 0; i < 2; i++) {
+        t_cuda(cuGraphCreate(&graph[i], 0));
+        kernel_node(graph[i], NULL, kernel[i]);
+    }
+    for (int i = 0; i < 30; i++) {
+        gate_launch(kernel[i % 2 ? 0 : 2], other);
+        t_cuda(cuStreamSynchronize(other));
+    }
+    uint64_t sum = 0, before = gate_account(0).busy;
+    for (int round = 0; round < 20; round++) {
+        CUgraphExec exec;
+
+        t_cuda(cuGraphInstantiate(&exec, graph[0], 0));
+        for (int i = 0; i < 4; i++, sum += 20 * US) {
+            t_cuda(cuGraphLaunch(exec, stream));
+            t_cuda(cuStreamSynchronize(stream));
+        }
+        t_cuda(cuGraphExecUpdate(exec, graph[1], &info));
+        gate_launch(kernel[0], other);
+        for (int i = 0; i < 5; i++)
+            t_cuda(cuGraphLaunch(exec, stream));
+        gate_launch(kernel[0], other);
+        t_cuda(cuStreamSynchronize(stream));
+        usleep(2000);
+        for (int i = 0; i < 12; i++)
+            gate_launch(kernel[0], other);
+        gate_launch(kernel[2], other);
+        t_cuda(cuStreamSynchronize(other));
+        sum += (5 * 200 + 14 * 20 + 600) * US;
+        usleep(20000);
+        t_cuda(cuGraphExecDestroy(exec));
+    }
+    printf("waited before a pause: charged %.2f %%\n", 100.0 * (double)(gate_account(0).busy - before) / (double)sum);
+    gate_percent(gate_account(0).busy - before, sum, 100, 3);
+}
+
 static void graphs(void)
 {
     CUstream stream = gate_stream();
+
+    waited_before_a_pause(stream);
 
     conditional(stream);
     updated_unseen(stream);

@@ -13,6 +13,7 @@
  *                         spins on its own until it can (on the simulated GPU only)
  *     --width N           (4)
  *     --duty WORK/PERIOD  a burst of WORK ms of kernels is due every PERIOD ms; tells how long after that it was done
+ *     --blind             ... or does not know: nothing waits for a burst, nor asks about it
  *     --seconds S         how long (10)
  *     --from MS           begin so long after the start of the process (100)
  *     --at NS             begin then instead, by CLOCK_MONOTONIC
@@ -57,7 +58,7 @@ static struct {
     double kernel_us, long_us, seconds, from_ms, duty_ms, period_ms, rest, idle, loops;
     uint64_t at_ns;
     const char *command;
-    bool calibrate;
+    bool calibrate, blind;
 } set = {.mode = ASYNC, .width = 4, .kernel_us = 1000, .long_us = 500000, .seconds = 10, .from_ms = 100};
 
 /* A kernel on a GPU, of one length. */
@@ -350,9 +351,12 @@ static void run_duty(struct lane *lane)
             if (set.mode == SYNC)
                 synchronise(lane);
         }
+        if (set.blind)
+            continue;
         synchronise(lane);
         latency_us[bursts++] = (double)(lane->now_ns - due) / 1000;
     }
+    synchronise(lane);
 }
 
 /* ---- */
@@ -499,7 +503,7 @@ static bool parse(int argc, char **argv)
                                             {"duty", 1, NULL, 'd'},   {"seconds", 1, NULL, 's'}, {"from", 1, NULL, 'f'},
                                             {"at", 1, NULL, 'a'},     {"run", 1, NULL, 'r'},     {"idle", 1, NULL, 'i'},
                                             {"loops", 1, NULL, 'l'},  {"long", 1, NULL, 'L'},    {"calibrate", 0, NULL, 'c'},
-                                            {"rest", 1, NULL, 'R'},   {NULL, 0, NULL, 0}};
+                                            {"rest", 1, NULL, 'R'},   {"blind", 0, NULL, 'b'},   {NULL, 0, NULL, 0}};
     unsigned modes = sizeof(mode_name) / sizeof(*mode_name), mode = 0;
 
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -542,6 +546,9 @@ static bool parse(int argc, char **argv)
             break;
         case 'L':
             set.long_us = atof(optarg);
+            break;
+        case 'b':
+            set.blind = true;
             break;
         case 'c':
             set.calibrate = true;

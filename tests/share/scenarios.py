@@ -40,12 +40,12 @@ class Scenario:
 
 # ---- loads
 
-def load(kernel_us=1000, mode="async", width=None, duty=None, long_us=None):
+def load(kernel_us=1000, mode="async", width=None, duty=None, long_us=None, blind=False):
     words = ["--kernel", "%g" % kernel_us, "--mode", mode]
     for option, value in (("--width", width), ("--duty", duty), ("--long", long_us)):
         if value is not None:
             words += [option, "%s" % value]
-    return tuple(words)
+    return tuple(words + ["--blind"] * blind)
 
 
 def graph_width(kernel_us):
@@ -267,6 +267,14 @@ def light():
                                quick=(how, us, kind) == ("weight", 1000, "async"), seconds=20)
 
 
+def blind():
+    """One tenant works for a moment now and then, and never waits for that: who has the GPU besides is not to wait for it either."""
+    for duty, rest in (("1/10", 0.9), ("2/20", 0.9), ("4/20", 0.8)):
+        yield Scenario("weight/beside %s ms, never waited for" % duty.replace("/", " of "),
+                       [Tenant("blind", load(100, duty=duty, blind=True), weight=100), Tenant("heavy", load(1000), weight=100)],
+                       [throughput("blind", 0.95), throughput("heavy", rest - 0.08)], quick=duty == "1/10")
+
+
 def two_gpus():
     """A collective that spins on one GPU until the other has come."""
     collective = load(1000, "collective")
@@ -306,5 +314,5 @@ def changed():
 
 
 def every():
-    for group in (alone, several, lent, light, two_gpus, changed):
+    for group in (alone, several, lent, light, blind, two_gpus, changed):
         yield from group()
