@@ -51,10 +51,12 @@ static unsigned distance(const char *a, const char *b)
 int help_unknown(const char *name, struct cli_error *error)
 {
     const char *nearest = NULL;
+    size_t length = strlen(name);
     unsigned least = 3;
 
-    for (unsigned i = 0; commands[i] && strlen(name) < NAME_MAX_HELP; i++) {
-        unsigned d = distance(name, commands[i]->name);
+    for (unsigned i = 0; commands[i] && length < NAME_MAX_HELP; i++) {
+        bool begins = length > 1 && strncmp(name, commands[i]->name, length) == 0;
+        unsigned d = begins ? 0 : distance(name, commands[i]->name);
 
         if (d < least) {
             least = d;

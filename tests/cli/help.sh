@@ -59,6 +59,8 @@ expect_refusal "run: unknown option '-x': see 'softslice help run'"
 
 try "$softslice" rnu
 expect_refusal "did you mean 'run'\?"
+try "$softslice" stat
+expect_refusal "did you mean 'status'\?"
 try "$softslice" python train.py
 expect_refusal "there is no command 'python'.*softslice run -- python"
 try "$softslice" help nonsense
