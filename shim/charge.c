@@ -13,8 +13,10 @@
 #define AUDIT                                                                                                                      \
     16 /* guesses, after which some launches are marked whatever they are expected to take: they may never have been waited for */
 #define AUDITED 8
-#define HASTY   8  /* marks */
-#define WARY    64 /* launches: as many as there may be between two synchronisations of a small program */
+#define WOKEN   16 /* waits, after which a launch is marked, to see by how much later than the work the next wait ends */
+#define WAKING  UINT64_C(200000) /* ns: what takes longer is no waking up */
+#define HASTY   8                /* marks */
+#define WARY    64               /* launches: as many as there may be between two synchronisations of a small program */
 
 /* Lock held. */
 static void restart(struct pace *pace, struct flow *flow)
@@ -24,6 +26,13 @@ static void restart(struct pace *pace, struct flow *flow)
     flow->gone = 0;
     __atomic_store_n(&flow->left, flow->budget, __ATOMIC_RELAXED);
     __atomic_store_n(&flow->came_left, flow->budget, __ATOMIC_RELAXED);
+}
+
+/* The flow's next launch is marked. Lock held. */
+static void mark_next(struct flow *flow)
+{
+    flow->budget = 0;
+    __atomic_store_n(&flow->left, 0, __ATOMIC_RELAXED);
 }
 
 /* All before it is done. Lock held. */
@@ -44,8 +53,7 @@ static bool believe_tail(struct pace *pace, struct flow *flow)
     flow->active = flow->stalled = false;
     forget_tail(pace, flow);
     if (tail) {
-        flow->budget = 0;
-        __atomic_store_n(&flow->left, 0, __ATOMIC_RELAXED);
+        mark_next(flow);
         /* Among several streams what marks tell of single launches is worth less than what is known. */
         if (pace->actives == 1 && ++flow->guessed % AUDIT == 0 && flow->wary < AUDITED)
             flow->wary = AUDITED;
@@ -494,6 +502,33 @@ uint64_t pace_look_before(struct membership *m, struct paces *paces, struct flow
     return pace_look(m, paces, clock_now(), false);
 }
 
+/* A wait for the flow, which alone had work, ended `now`: a while after the work, since the thread had to wake up. How long that takes is seen where a mark tells
+ * when the work was done; rather too short than too long. Lock held. */
+static void learn_waking(struct pace *pace, const struct flow *flow, uint64_t entered, uint64_t now)
+{
+    if (pace->actives != 1 || flow->marks || flow_unmarked(flow) || flow->done <= entered || now - flow->done > WAKING)
+        return;
+    uint64_t took = now - flow->done;
+
+    pace->waking = took < pace->waking ? took + (pace->waking - took) / 2 : pace->waking + (took - pace->waking) / 8;
+}
+
+/* The flow's work without marks is over by a wait that ended `now`. Lock held. */
+static void end_wait(struct pace *pace, struct flow *flow, uint64_t now)
+{
+    uint64_t since = flow->done > flow->begun ? flow->done : flow->begun, done = now - pace->waking;
+
+    done = done > since ? done : since;
+    if (!flow_tail(flow))
+        return;
+    if (pace->done < done)
+        pace->done = done;
+    pace->over += (uint64_t)flow_unmarked(flow);
+    forget_tail(pace, flow);
+    if (++flow->woken % WOKEN == 0)
+        mark_next(flow);
+}
+
 void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context, uint64_t entered)
 {
     uint64_t now = clock_now();
@@ -516,10 +551,8 @@ void pace_synchronised(struct membership *m, struct paces *paces, struct flow *f
             if ((flow && f != flow) || (!flow && paces->lane[f->lane].context != (uint64_t)(uintptr_t)context &&
                                         paces->lane[f->lane].home != (uint64_t)(uintptr_t)context))
                 continue;
-            if (flow_tail(f) && pace->done < now)
-                pace->done = now;
-            pace->over += (uint64_t)flow_unmarked(f);
-            forget_tail(pace, f);
+            learn_waking(pace, f, entered, now);
+            end_wait(pace, f, now);
         }
         lock_give(&pace->lock);
         settle(m, paces, i, now, true);

@@ -39,6 +39,7 @@ struct flow {
     struct estimate_segment segment; /* since the last mark */
     /* Under the pace's lock. */
     uint32_t marks;   /* on their way */
+    uint32_t woken;   /* how often it was waited for without a mark */
     uint32_t guessed; /* how often it was taken for done without a mark */
     uint32_t wary;    /* so many launches more are marked each: what they were expected to take was wrong */
     uint32_t hasty;   /* so many marks more are looked for often: work took far less than it was expected to */
@@ -118,6 +119,7 @@ struct pace {
     uint64_t doubted;   /* since when that is so */
     bool doubts;        /* no mark that is as new was reached since */
     uint64_t doubtful;  /* the mark that may have waited for what was before: the first one after a guess that the device is idle */
+    uint64_t waking;    /* ns: how much later than the work a wait for it ends */
     uint64_t placed;    /* when that was: `done` may be later, by a synchronisation */
     uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */

@@ -130,6 +130,8 @@ void sim_engine_sleep(int dev, uint64_t mark)
         struct timespec ts = {.tv_nsec = (long)(left < SLEEP_MAX_NS ? left : SLEEP_MAX_NS)};
 
         nanosleep(&ts, NULL);
+        if (left <= SLEEP_MAX_NS)
+            sim_spend(SIM_COST_WAKE, 1);
     }
     sim_lock();
 }
@@ -168,7 +170,7 @@ void sim_spend(enum sim_cost cost, unsigned int times)
     static const struct {
         const char *name;
         uint64_t otherwise;
-    } known[SIM_COSTS] = {{"SOFTSIM_LAUNCH_NS", 2500}, {"SOFTSIM_RECORD_NS", 700}};
+    } known[SIM_COSTS] = {{"SOFTSIM_LAUNCH_NS", 2500}, {"SOFTSIM_RECORD_NS", 700}, {"SOFTSIM_WAKE_NS", 0}};
     uint64_t one;
 
     if (!virtual_now || !virtual_now())

@@ -332,7 +332,7 @@ void sim_engine_insert(int dev, uint64_t place, uint64_t ns);
 uint64_t sim_engine_wait(int dev);
 void sim_engine_launched(int dev, uint64_t mark);
 /* What a call takes of the host's time, in virtual time alone. Called without the lock. */
-enum sim_cost { SIM_COST_LAUNCH, SIM_COST_RECORD, SIM_COSTS };
+enum sim_cost { SIM_COST_LAUNCH, SIM_COST_RECORD, SIM_COST_WAKE, SIM_COSTS };
 void sim_spend(enum sim_cost cost, unsigned int times);
 /* GPU time served so far. */
 uint64_t sim_engine_served(int dev);
