@@ -502,8 +502,8 @@ uint64_t pace_look_before(struct membership *m, struct paces *paces, struct flow
     return pace_look(m, paces, clock_now(), false);
 }
 
-/* A wait for the flow, which alone had work, ended `now`: a while after the work, since the thread had to wake up. How long that takes is seen where a mark tells
- * when the work was done; rather too short than too long. Lock held. */
+/* A wait for the flow, which alone had work, ended `now`: a while after the work, since the thread had to wake up. How long that takes is seen where a
+ * mark tells when the work was done; rather too short than too long. Lock held. */
 static void learn_waking(struct pace *pace, const struct flow *flow, uint64_t entered, uint64_t now)
 {
     if (pace->actives != 1 || flow->marks || flow_unmarked(flow) || flow->done <= entered || now - flow->done > WAKING)
