@@ -1,22 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From when to when the GPU had work of this process, and what is charged for it: by marks, and by estimates of what lies behind the last one. */
-#include "pace.h"
+#include "charge.h"
 
 #include "../core/lock.h"
 #include "pacer.h"
 #include "softslice/clock.h"
 #include "turn.h"
 
-#define LATE_NS   UINT64_C(500000)    /* beyond what was estimated, until the tenant's other processes are told */
-#define LATE_MOST UINT64_C(100000000) /* what is later has been given up: nothing that they launched ended it */
-#define WRONG_NS  UINT64_C(50000)     /* the same, until an estimate was wrong */
-#define AUDIT                                                                                                                      \
-    16 /* guesses, after which some launches are marked whatever they are expected to take: they may never have been waited for */
+#define LATE_NS UINT64_C(500000) /* beyond what was estimated, until the tenant's other processes are told */
+#define AUDIT   16 /* guesses, after which some launches are marked in any case: they may never have been waited for */
 #define AUDITED 8
-#define WOKEN   16 /* waits, after which a launch is marked, to see by how much later than the work the next wait ends */
-#define WAKING  UINT64_C(200000) /* ns: what takes longer is no waking up */
-#define HASTY   8                /* marks */
-#define WARY    64               /* launches: as many as there may be between two synchronisations of a small program */
+#define HASTY   8 /* marks */
 
 /* Lock held. */
 static void restart(struct pace *pace, struct flow *flow)
@@ -28,15 +22,13 @@ static void restart(struct pace *pace, struct flow *flow)
     __atomic_store_n(&flow->came_left, flow->budget, __ATOMIC_RELAXED);
 }
 
-/* The flow's next launch is marked. Lock held. */
-static void mark_next(struct flow *flow)
+void pace_mark_next(struct flow *flow)
 {
     flow->budget = 0;
     __atomic_store_n(&flow->left, 0, __ATOMIC_RELAXED);
 }
 
-/* All before it is done. Lock held. */
-static void forget_tail(struct pace *pace, struct flow *flow)
+void pace_forget_tail(struct pace *pace, struct flow *flow)
 {
     if (!flow_unmarked(flow))
         return;
@@ -51,9 +43,9 @@ static bool believe_tail(struct pace *pace, struct flow *flow)
     bool tail = flow_tail(flow) > 0;
 
     flow->active = flow->stalled = false;
-    forget_tail(pace, flow);
+    pace_forget_tail(pace, flow);
     if (tail) {
-        mark_next(flow);
+        pace_mark_next(flow);
         /* Among several streams what marks tell of single launches is worth less than what is known. */
         if (pace->actives == 1 && ++flow->guessed % AUDIT == 0 && flow->wary < AUDITED)
             flow->wary = AUDITED;
@@ -104,7 +96,7 @@ int pace_launched(struct membership *m, struct paces *paces, struct flow *flow, 
     share_period(&share, now);
     pacer_wake(m, paces);
     if (turn_blind(paces, now))
-        thread_wake(&paces->pacer);
+        pacer_look(paces, now + PACER_BLIND_NS);
     return device;
 }
 
@@ -178,9 +170,8 @@ void pace_marked(struct paces *paces, int device, struct flow *flow, struct mark
     lock_give(&pace->lock);
 }
 
-/* The GPU had work in (from, until], `work` of it by estimate, 0 where that is not known. Returns the ns of it that were other tenants'. */
-static uint64_t charge(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t work,
-                       uint64_t now)
+uint64_t pace_charge(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t work,
+                     uint64_t now)
 {
     struct share share = pace_share(m, device);
     struct turn_claim claim = {.used = share_claim(&share, from, until, now), .from = from, .work = work};
@@ -194,12 +185,11 @@ static uint64_t charge(struct membership *m, struct paces *paces, int device, ui
     return theirs;
 }
 
-/* The same for what was done before the device became idle, when another thread may have work on it again. `claiming` was raised for it. */
-static void charge_past(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t now)
+void pace_charge_past(struct membership *m, struct paces *paces, int device, uint64_t from, uint64_t until, uint64_t now)
 {
     struct pace *pace = &paces->pace[device];
 
-    charge(m, paces, device, from, until, 0, now);
+    pace_charge(m, paces, device, from, until, 0, now);
     lock_take(&pace->lock);
     /* After the last claim: who begins next may take what lies before for idle. */
     if (!--pace->claiming && !pace->busy)
@@ -315,9 +305,9 @@ void pace_reached(struct membership *m, struct paces *paces, int device, struct 
         flow->ahead -= mark->segment.sum < flow->ahead && flow->marks ? mark->segment.sum : flow->ahead;
     }
     lock_give(&pace->lock);
+    uint64_t theirs = pace_charge(m, paces, device, began, at, work, clock_now());
     if (proved > first)
-        charge(m, paces, device, first, proved, 0, clock_now());
-    uint64_t theirs = charge(m, paces, device, began, at, work, clock_now());
+        pace_charge(m, paces, device, first, proved, 0, clock_now());
     /* How long it takes is known better from when it had the GPU alone. */
     if ((theirs || (doubtful && elapsed < 4 * mark->segment.sum)) && !mark->segment.unknown)
         elapsed = 0;
@@ -342,9 +332,7 @@ static void tell_peers(struct membership *m, struct pace *pace, int device, bool
     }
 }
 
-/* Whether the device's work is done by now, as far as marks and estimates tell; then the process is idle on it. Else when it may be. `sure`: see
- * pace_look(). */
-static uint64_t settle(struct membership *m, struct paces *paces, int device, uint64_t now, bool sure)
+uint64_t pace_settle(struct membership *m, struct paces *paces, int device, uint64_t now, bool sure)
 {
     struct pace *pace = &paces->pace[device];
     uint64_t from, until, tails = 0, launched, newer;
@@ -386,11 +374,11 @@ static uint64_t settle(struct membership *m, struct paces *paces, int device, ui
     lock_give(&pace->lock);
     if (again)
         return again;
-    tell_peers(m, pace, device, !idle && now >= until + LATE_NS && now - until < LATE_MOST, now);
+    tell_peers(m, pace, device, !idle && now >= until + LATE_NS && now - until < PACE_LATE_MOST, now);
     if (!idle)
         return until > now ? until : now + PACE_LOOK;
     pace_new_epoch(paces);
-    charge_past(m, paces, device, from, until, now);
+    pace_charge_past(m, paces, device, from, until, now);
     turn_idle(paces, now, sure);
     return CLOCK_NEVER;
 }
@@ -407,50 +395,8 @@ void pace_end(struct membership *m, struct paces *paces, int device, uint64_t no
     lock_give(&pace->lock);
     if (!busy)
         return;
-    charge(m, paces, device, from, until, 0, now);
+    pace_charge(m, paces, device, from, until, 0, now);
     pace_tell_busy(m, device, 0);
-}
-
-int pace_guessed(const struct paces *paces)
-{
-    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
-    int device = PROCESS_NO_DEVICE;
-
-    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
-        if (!(devices >> i & 1))
-            continue;
-        /* It may be another one's work. */
-        if (__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
-            return PROCESS_NO_DEVICE;
-        if (!__atomic_load_n(&paces->pace[i].guesses, __ATOMIC_RELAXED))
-            continue;
-        if (device != PROCESS_NO_DEVICE)
-            return PROCESS_NO_DEVICE;
-        device = i;
-    }
-    return device;
-}
-
-void pace_unfinished(struct membership *m, struct paces *paces, int device, uint64_t since, uint64_t now)
-{
-    struct pace *pace = device == PROCESS_NO_DEVICE ? NULL : &paces->pace[device];
-
-    if (!pace || !__atomic_load_n(&pace->guesses, __ATOMIC_RELAXED))
-        return;
-    lock_take(&pace->lock);
-    uint64_t from = pace->idled > since ? pace->idled : since, until = now;
-    bool wrong = !pace->busy && pace->guesses && pace->idled && now > from + WRONG_NS && pace->mended < LATE_MOST;
-    for (unsigned i = 0; wrong && i < pace->guesses; i++)
-        paces->flow[pace->active[i]].wary = WARY;
-    if (wrong) {
-        until = now - from < LATE_MOST - pace->mended ? now : from + (LATE_MOST - pace->mended);
-        pace->mended += until - from;
-        pace->idled = until;
-        pace->claiming++;
-    }
-    lock_give(&pace->lock);
-    if (wrong)
-        charge_past(m, paces, device, from, until, now);
 }
 
 uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now, bool sure)
@@ -462,7 +408,7 @@ uint64_t pace_look(struct membership *m, struct paces *paces, uint64_t now, bool
         if (!(devices >> i & 1) || !__atomic_load_n(&paces->pace[i].busy, __ATOMIC_RELAXED))
             continue;
         mark_collect(m, paces, i);
-        uint64_t at = settle(m, paces, i, now, sure);
+        uint64_t at = pace_settle(m, paces, i, now, sure);
         if (at < next)
             next = at;
     }
@@ -502,78 +448,26 @@ uint64_t pace_look_before(struct membership *m, struct paces *paces, struct flow
     return pace_look(m, paces, clock_now(), false);
 }
 
-/* A wait for the flow, which alone had work, ended `now`: a while after the work, since the thread had to wake up. How long that takes is seen where a
- * mark tells when the work was done; rather too short than too long. Lock held. */
-static void learn_waking(struct pace *pace, const struct flow *flow, uint64_t entered, uint64_t now)
+bool pace_wants_mark(struct paces *paces, struct flow *flow, uint64_t expected)
 {
-    if (pace->actives != 1 || flow->marks || flow_unmarked(flow) || flow->done <= entered || now - flow->done > WAKING)
-        return;
-    uint64_t took = now - flow->done;
-
-    pace->waking = took < pace->waking ? took + (pace->waking - took) / 2 : pace->waking + (took - pace->waking) / 8;
-}
-
-/* The flow's work without marks is over by a wait that ended `now`. Lock held. */
-static void end_wait(struct pace *pace, struct flow *flow, uint64_t now)
-{
-    uint64_t since = flow->done > flow->begun ? flow->done : flow->begun, done = now - pace->waking;
-
-    done = done > since ? done : since;
-    if (!flow_tail(flow))
-        return;
-    if (pace->done < done)
-        pace->done = done;
-    pace->over += (uint64_t)flow_unmarked(flow);
-    forget_tail(pace, flow);
-    if (++flow->woken % WOKEN == 0)
-        mark_next(flow);
-}
-
-void pace_synchronised(struct membership *m, struct paces *paces, struct flow *flow, CUcontext context, uint64_t entered)
-{
-    uint64_t now = clock_now();
-    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
-
-    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
-        struct pace *pace = &paces->pace[i];
-
-        if (!(devices >> i & 1) || (flow && flow->device != i) || !__atomic_load_n(&pace->busy, __ATOMIC_RELAXED))
-            continue;
-        if (__atomic_load_n(&pace->marks, __ATOMIC_RELAXED))
-            mark_collect(m, paces, i);
-        /* There was nothing to wait for: if all should have been done when the call came, it was. */
-        if (entered && now <= entered + PACE_WAITS && settle(m, paces, i, entered, true) == CLOCK_NEVER)
-            continue;
-        lock_take(&pace->lock);
-        for (unsigned k = 0; k < pace->actives; k++) {
-            struct flow *f = &paces->flow[pace->active[k]];
-
-            if ((flow && f != flow) || (!flow && paces->lane[f->lane].context != (uint64_t)(uintptr_t)context &&
-                                        paces->lane[f->lane].home != (uint64_t)(uintptr_t)context))
-                continue;
-            learn_waking(pace, f, entered, now);
-            end_wait(pace, f, now);
-        }
-        lock_give(&pace->lock);
-        settle(m, paces, i, now, true);
-    }
-}
-
-void pace_returned(struct membership *m, struct paces *paces, struct flow *flow, uint32_t life, uint64_t since)
-{
-    int device = flow->device;
-    struct pace *pace = &paces->pace[device];
-    uint64_t now = clock_now();
+    struct pace *pace = &paces->pace[flow->device];
 
     lock_take(&pace->lock);
-    bool took = flow_life(flow) == life && flow_unmarked(flow) && since + flow_tail(flow) <= now;
-    if (took) {
-        if (pace->done < now)
-            pace->done = now;
-        pace->over += (uint64_t)flow_unmarked(flow);
-        forget_tail(pace, flow);
-    }
+    bool owed = pace->doubts && pace->recorded < pace->unsure;
     lock_give(&pace->lock);
-    if (took)
-        settle(m, paces, device, now, true);
+    return owed || flow_wants_mark(flow, expected);
+}
+
+uint64_t pace_again(const struct paces *paces)
+{
+    uint32_t devices = __atomic_load_n(&paces->devices, __ATOMIC_RELAXED);
+    uint64_t first = CLOCK_NEVER;
+
+    for (int i = 0; i < QUOTA_DEVICES && devices >> i; i++) {
+        uint64_t again = devices >> i & 1 ? __atomic_load_n(&paces->pace[i].again, __ATOMIC_RELAXED) : 0;
+
+        if (again && again < first)
+            first = again;
+    }
+    return first;
 }

@@ -75,7 +75,7 @@ void gate_ask(struct gate_launch *launch, CUstream stream, bool per_thread)
         pace_admit(m, paces, launch->flow, &(struct pace_request){stream, per_thread, launch->key, launch->expected, launch->life});
         if (!__atomic_load_n(&paces->pace[launch->flow->device].busy, __ATOMIC_RELAXED))
             mark_set_clock(paces, launch->flow, launch->life, stream, per_thread);
-        launch->mark = flow_wants_mark(launch->flow, launch->expected);
+        launch->mark = pace_wants_mark(paces, launch->flow, launch->expected);
         /* The other streams' marks have to have room too. */
         if (launch->flow->stalled && launch->flow->marks >= 2 * PACE_AHEAD)
             launch->mark = false;
@@ -110,7 +110,7 @@ void gate_launched(struct gate_launch *launch, CUstream stream, bool per_thread)
     if (launch->device != PROCESS_NO_DEVICE)
         pace_returned(m, paces, launch->flow, launch->life, launch->since);
     if (launch->expected >= PACE_LONG && (launch->expected >= PACER_ALONE_NS || !pace_alone(m, paces)))
-        pacer_look(paces, clock_now());
+        pacer_look(paces, clock_now() + PACER_SOON_NS);
     errno = saved;
 }
 

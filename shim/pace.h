@@ -313,6 +313,12 @@ static inline uint32_t flow_life(const struct flow *flow)
 /* Wait until `flow` may launch it. What the flow has not marked yet is marked before it waits. */
 void pace_admit(struct membership *membership, struct paces *paces, struct flow *flow, const struct pace_request *request);
 
+/* Whether a launch in it is to be followed by a mark. */
+bool pace_wants_mark(struct paces *paces, struct flow *flow, uint64_t expected);
+
+/* When a device is to be looked at again whose work may have been launched only just before the last look; CLOCK_NEVER: none is. */
+uint64_t pace_again(const struct paces *paces);
+
 /* Work was launched in it, or is now by a call that comes back when it is done, and: it has been marked or taken off what the flow has left, or was not
  * launched after all. The first returns the device for the second; PROCESS_NO_DEVICE: the stream was destroyed meanwhile, and the flow may be another's by
  * now. */

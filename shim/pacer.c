@@ -13,8 +13,8 @@
 
 #define LINGER       5 /* ticks without work, before it sleeps */
 #define FINISH_TRIES 20
-#define FINISH_NAP   500000            /* ns */
-#define SOON         UINT64_C(4000000) /* ns: when it is about to look anyway */
+#define AGAIN_LEAST  UINT64_C(200000) /* ns */
+#define FINISH_NAP   500000           /* ns */
 
 /* What the program's next launch has to know: it waits for nothing of this. */
 static void renew(struct membership *m, struct paces *paces, uint64_t now)
@@ -44,6 +44,7 @@ static void *run(void *argument)
     struct paces *paces = process_paces();
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
     unsigned idle = 0;
+    bool before = false;
 
     prctl(PR_SET_NAME, "softslice-pace");
     guard_enter();
@@ -63,6 +64,11 @@ static void *run(void *argument)
         uint64_t tick = now + (alone ? PACER_ALONE_NS : PACER_TICK_NS), looked = pace_alone(m, paces) ? turn_looked(paces) : 0;
         if (tick < looked)
             tick = looked;
+        /* Once, not at each tick of a program that goes on launching. */
+        uint64_t again = pace_again(paces);
+        if (again < tick && !before)
+            tick = again > now + AGAIN_LEAST ? again : now + AGAIN_LEAST;
+        before = again != CLOCK_NEVER;
         bool sleeps = idle >= LINGER && turn == CLOCK_NEVER;
         if (sleeps) {
             /* Asleep before it looks once more: who has begun since then wakes it. */
@@ -117,8 +123,8 @@ void pacer_wake(struct membership *m, struct paces *paces)
         thread_wake(&paces->pacer);
 }
 
-void pacer_look(struct paces *paces, uint64_t now)
+void pacer_look(struct paces *paces, uint64_t by)
 {
-    if (__atomic_load_n(&paces->looks, __ATOMIC_RELAXED) > now + SOON)
+    if (__atomic_load_n(&paces->looks, __ATOMIC_RELAXED) > by)
         thread_wake(&paces->pacer);
 }

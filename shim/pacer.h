@@ -12,7 +12,9 @@
 /* There is work. */
 void pacer_wake(struct membership *membership, struct paces *paces);
 
-/* A launch takes so long that no other one may ask until the turn is over. */
-void pacer_look(struct paces *paces, uint64_t now);
+/* There will be something to look at that no launch may see: wake it where it would look later than `by`. */
+#define PACER_SOON_NS  UINT64_C(4000000) /* after a launch of something long: otherwise it is about to look anyway */
+#define PACER_BLIND_NS UINT64_C(1000000) /* after one that nobody will wait for */
+void pacer_look(struct paces *paces, uint64_t by);
 
 #endif

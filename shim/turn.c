@@ -359,7 +359,7 @@ void turn_look(struct paces *paces, uint64_t now)
     if (turns_look(&paces->turn.turns, now))
         __atomic_store_n(&paces->turn.looked, now, __ATOMIC_RELAXED);
     if (!turn_alone(paces))
-        pacer_look(paces, now);
+        pacer_look(paces, now + PACER_SOON_NS);
 }
 
 uint64_t turn_looked(const struct paces *paces)

@@ -33,6 +33,52 @@ static void check(const char *first, const char *second, uint64_t first_ns, uint
     gate_percent(gate_account(0).busy - before, work, 102, 7);
 }
 
+static void rest(void *argument)
+{
+    (void)argument;
+    usleep(180);
+}
+
+/* Now and then a wait takes longer since something else comes behind the kernel: what is taken for waking up is not taken off all the others. */
+static void check_others_doing(void)
+{
+    CUfunction kernel = gate_kernel("others__190us");
+
+    for (unsigned offset = 0; offset < 17; offset++) {
+        uint64_t before = gate_account(0).busy, work = 0;
+
+        for (unsigned k = 0; k < 680; k++, work += 190 * US) {
+            gate_launch(kernel, stream[0]);
+            if (k % 17 == offset)
+                t_cuda(cuLaunchHostFunc(stream[0], rest, NULL));
+            t_cuda(cuStreamSynchronize(stream[0]));
+        }
+        t_check(gate_account(0).busy - before > work / 100 * 97, "charged %.2f %%",
+                100.0 * (double)(gate_account(0).busy - before) / (double)work);
+    }
+}
+
+/* What is launched after a pause, in one of two streams, and waited for: the pause is not charged, though nobody looked when it began. */
+static void check_pause(void)
+{
+    CUfunction kernel = gate_kernel("pause__20us");
+    uint64_t before = 0, work = 0;
+
+    for (unsigned k = 0; k < 120; k++, work += 11 * 20 * US) {
+        if (k == 20) {
+            before = gate_account(0).busy;
+            work = 0;
+        }
+        for (unsigned i = 0; i < 10; i++)
+            gate_launch(kernel, stream[i % 2]);
+        usleep(4500);
+        gate_launch(kernel, stream[0]);
+        t_cuda(cuCtxSynchronize());
+    }
+    printf("after a pause: charged %.2f %%\n", 100.0 * (double)(gate_account(0).busy - before) / (double)work);
+    gate_percent(gate_account(0).busy - before, work, 105, 15);
+}
+
 int main(void)
 {
     t_context(0);
@@ -45,5 +91,7 @@ int main(void)
             check("k__500us", "k__500us", 500 * US, 500 * US, streams, context);
             check("k__1ms", "k__3ms", MS, 3 * MS, streams, context);
         }
+    check_others_doing();
+    check_pause();
     return 0;
 }
