@@ -120,7 +120,7 @@ struct pace {
     bool doubts;        /* no mark that is as new was reached since */
     uint64_t doubtful;  /* the mark that may have waited for what was before: the first one after a guess that the device is idle */
     uint64_t waking;    /* ns: how much later than the work a wait for it ends */
-    uint64_t placed;    /* when that was: `done` may be later, by a synchronisation */
+    uint64_t placed;    /* when the last mark was reached: `done` may be later, by a synchronisation */
     uint32_t strays;    /* those of flows that are gone */
     bool stalled;       /* room for a mark was waited for in vain */
     bool told;          /* atomic: the tenant's other processes know that work here is late */
@@ -346,8 +346,8 @@ void pace_end(struct membership *membership, struct paces *paces, int device, ui
 int pace_guessed(const struct paces *paces);
 
 /* Look what has been reached, and whether devices are idle. When there may be something new to see, CLOCK_NEVER if no work is known. Of work without marks
- * it is known by `sure` that it was launched as long ago as it takes. Launches that pass do not read the clock, so else it is only if nothing was launched
- * since the last look. */
+ * it is known by `sure` that it was launched as long ago as it takes. Launches that pass do not read the clock, so else it may have been launched just before
+ * it was first seen. */
 uint64_t pace_look(struct membership *membership, struct paces *paces, uint64_t now, bool sure);
 
 /* The same before a launch in the flow, after which the device's work is known to be done, or has a mark behind it, or the next mark counts for it. */

@@ -336,6 +336,14 @@ static void conditional(CUstream stream)
     }
 }
 
+static void of_one_kernel(CUgraph *graph, const CUfunction *kernel, int count)
+{
+    for (int i = 0; i < count; i++) {
+        t_cuda(cuGraphCreate(&graph[i], 0));
+        kernel_node(graph[i], NULL, kernel[i]);
+    }
+}
+
 /* The same executable graph, exchanged for one with more and with less to do: what was learned of it is not what it takes now. */
 static void updated(CUstream stream)
 {
@@ -345,10 +353,7 @@ static void updated(CUstream stream)
     CUgraph graph[3];
     CUgraphExec exec;
 
-    for (int i = 0; i < 3; i++) {
-        t_cuda(cuGraphCreate(&graph[i], 0));
-        kernel_node(graph[i], NULL, kernel[i]);
-    }
+    of_one_kernel(graph, kernel, 3);
     t_cuda(cuGraphInstantiate(&exec, graph[0], 0));
     begin();
     for (unsigned i = 0; work < 1500 * MS; i++) {
@@ -369,10 +374,7 @@ static void updated_unseen(CUstream stream)
     CUgraph graph[2];
     CUgraphExec exec;
 
-    for (int i = 0; i < 2; i++) {
-        t_cuda(cuGraphCreate(&graph[i], 0));
-        kernel_node(graph[i], NULL, kernel[i]);
-    }
+    of_one_kernel(graph, kernel, 2);
     t_cuda(cuGraphInstantiate(&exec, graph[0], 0));
     for (unsigned i = 0; i < 4; i++) {
         t_cuda(cuGraphExecUpdate(exec, graph[i % 2], &info));
@@ -400,10 +402,7 @@ static void waited_before_a_pause(CUstream stream)
     CUgraphExecUpdateResultInfo info;
     CUgraph graph[2];
 
-    for (int i = 0; i < 2; i++) {
-        t_cuda(cuGraphCreate(&graph[i], 0));
-        kernel_node(graph[i], NULL, kernel[i]);
-    }
+    of_one_kernel(graph, kernel, 2);
     for (int i = 0; i < 30; i++) {
         gate_launch(kernel[i % 2 ? 0 : 2], other);
         t_cuda(cuStreamSynchronize(other));

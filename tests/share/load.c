@@ -58,7 +58,7 @@ static struct {
     double kernel_us, long_us, seconds, from_ms, duty_ms, period_ms, rest, idle, loops;
     uint64_t at_ns;
     const char *command;
-    bool calibrate, blind;
+    int calibrate, blind;
 } set = {.mode = ASYNC, .width = 4, .kernel_us = 1000, .long_us = 500000, .seconds = 10, .from_ms = 100};
 
 /* A kernel on a GPU, of one length. */
@@ -499,11 +499,11 @@ static int run_command(void)
 
 static bool parse(int argc, char **argv)
 {
-    static const struct option options[] = {{"kernel", 1, NULL, 'k'}, {"mode", 1, NULL, 'm'},    {"width", 1, NULL, 'w'},
-                                            {"duty", 1, NULL, 'd'},   {"seconds", 1, NULL, 's'}, {"from", 1, NULL, 'f'},
-                                            {"at", 1, NULL, 'a'},     {"run", 1, NULL, 'r'},     {"idle", 1, NULL, 'i'},
-                                            {"loops", 1, NULL, 'l'},  {"long", 1, NULL, 'L'},    {"calibrate", 0, NULL, 'c'},
-                                            {"rest", 1, NULL, 'R'},   {"blind", 0, NULL, 'b'},   {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"kernel", 1, NULL, 'k'},  {"mode", 1, NULL, 'm'},      {"width", 1, NULL, 'w'}, {"duty", 1, NULL, 'd'},
+        {"seconds", 1, NULL, 's'}, {"from", 1, NULL, 'f'},      {"at", 1, NULL, 'a'},    {"run", 1, NULL, 'r'},
+        {"idle", 1, NULL, 'i'},    {"loops", 1, NULL, 'l'},     {"long", 1, NULL, 'L'},  {"calibrate", 0, &set.calibrate, 1},
+        {"rest", 1, NULL, 'R'},    {"blind", 0, &set.blind, 1}, {NULL, 0, NULL, 0}};
     unsigned modes = sizeof(mode_name) / sizeof(*mode_name), mode = 0;
 
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -547,11 +547,7 @@ static bool parse(int argc, char **argv)
         case 'L':
             set.long_us = atof(optarg);
             break;
-        case 'b':
-            set.blind = true;
-            break;
-        case 'c':
-            set.calibrate = true;
+        case 0:
             break;
         default:
             return false;
